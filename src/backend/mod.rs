@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What runs a model: the interface of a *device program*, and its implementations.
+//!
+//! A backend does not know model families. It offers a [`Program`]: encode one temporal patch of
+//! pixels, extend a sequence by rows at given positions, say what follows, forget rows. Everything
+//! else (sizes, prompts, positions, sampling) belongs to [`crate::vlm`].
+
+pub mod cpu;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Height and width of a vision input in patches, and its number of temporal patches.
+///
+/// The name and the order follow `grid_thw` of the Qwen processors: counted *before* the spatial
+/// merge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GridThw {
+    /// Temporal patches; each holds `temporal_patch_size` frames.
+    pub t: usize,
+    /// Rows of patches.
+    pub h: usize,
+    /// Columns of patches.
+    pub w: usize,
+}
+
+impl GridThw {
+    /// Patches in all: the rows of the vision net's input.
+    pub fn n_patches(&self) -> usize {
+        self.t * self.h * self.w
+    }
+
+    /// Visual tokens after an `merge_size` x `merge_size` merge.
+    pub fn n_tokens(&self, merge_size: usize) -> usize {
+        self.n_patches() / (merge_size * merge_size)
+    }
+}
+
+/// The pixels of one temporal patch, cut into the rows that the vision net reads.
+///
+/// `pixels` is `[grid.n_patches(), channels * temporal_patch_size * patch_size * patch_size]`, raw
+/// 0..=255, rows in merge-block order, each row `[channel, frame, y, x]`. `mean` and `std` are in
+/// units of 0..=1 as in `preprocessor_config.json`; the backend applies
+/// `(pixel / 255 - mean) / std` where its net does not do so itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Patches {
+    /// Size of the input in patches; `t` is 1.
+    pub grid: GridThw,
+    /// The rows.
+    pub pixels: Vec<u8>,
+    /// Mean of each channel (R, G, B).
+    pub mean: [f32; 3],
+    /// Standard deviation of each channel (R, G, B).
+    pub std: [f32; 3],
+}
+
+/// What the vision net made of one temporal patch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VisualTokens {
+    /// Size of the input in patches.
+    pub grid: GridThw,
+    /// Rows of `embeds`: visual tokens after the merge.
+    pub n_tokens: usize,
+    /// `[n_tokens, hidden_size]`, row-major: replaces the embeddings of the placeholders.
+    pub embeds: Vec<f32>,
+    /// One `[n_tokens, hidden_size]` per deepstack level, added to the hidden states after decoder
+    /// layer 0, 1, ... (Qwen3-VL); empty for families without deepstack.
+    pub deepstack: Vec<Vec<f32>>,
+}
+
+/// One run of consecutive rows of a sequence.
+#[derive(Debug, Clone, Copy)]
+pub enum Segment<'a> {
+    /// Text tokens by id.
+    Tokens(&'a [u32]),
+    /// Visual tokens, in place of as many placeholders.
+    Visual(&'a VisualTokens),
+}
+
+impl Segment<'_> {
+    /// Rows of the sequence that this run takes.
+    pub fn n_rows(&self) -> usize {
+        match self {
+            Segment::Tokens(ids) => ids.len(),
+            Segment::Visual(tokens) => tokens.n_tokens,
+        }
+    }
+}
+
+/// Rotary position of one row on the three axes time, height and width (mrope). Text rows carry
+/// the same number three times.
+pub type Position = [u32; 3];
+
+/// What follows the last row of a sequence.
+#[derive(Debug, Clone, Copy)]
+pub enum Next<'a> {
+    /// Unnormalised log-probabilities, `[vocab_size]`.
+    Logits(&'a [f32]),
+    /// The token a net with a built-in greedy head chose.
+    Token(u32),
+}
+
+/// Names a sequence of a [`Program`]: its rows in the KV cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SequenceId(pub u32);
+
+/// What a program has, as far as planning needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows that one sequence can hold: prompt and answer together.
+    pub context: usize,
+    /// Entries of [`Next::Logits`].
+    pub vocab_size: usize,
+    /// The only vision input that fits, for nets compiled for one size; `None` takes any.
+    pub fixed_grid: Option<GridThw>,
+    /// Bytes that the weights occupy on the device.
+    pub weight_bytes: u64,
+}
+
+/// A model on a device.
+///
+/// One thread owns it; none of the calls is ever made from a streaming thread. A long call looks
+/// at its [`Cancel`] between layers or launches and returns [`Error::Cancelled`].
+pub trait Program: Send {
+    /// What planning needs to know.
+    fn limits(&self) -> &Limits;
+
+    /// Runs the vision net on one temporal patch.
+    fn encode(&mut self, patches: &Patches, cancel: &Cancel) -> Result<VisualTokens, Error>;
+
+    /// Begins an empty sequence.
+    fn open(&mut self) -> Result<SequenceId, Error>;
+
+    /// Appends rows to a sequence and says what follows the last one.
+    ///
+    /// `positions` has one entry per row of `segments`. After an error the sequence has the rows it
+    /// had before the call.
+    fn extend(
+        &mut self,
+        sequence: SequenceId,
+        segments: &[Segment<'_>],
+        positions: &[Position],
+        cancel: &Cancel,
+    ) -> Result<Next<'_>, Error>;
+
+    /// Forgets all rows from `n_rows` on.
+    fn truncate(&mut self, sequence: SequenceId, n_rows: usize);
+
+    /// Ends a sequence and frees its rows.
+    fn close(&mut self, sequence: SequenceId);
+}
+
+/// Tells a long call from another thread that its result is no longer wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks for the end; calls that look at it return [`Error::Cancelled`] soon.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether the end was asked for.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// [`Error::Cancelled`] if the end was asked for.
+    pub fn check(&self) -> Result<(), Error> {
+        if self.is_cancelled() {
+            Err(Error::Cancelled)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Why a device program did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The result was no longer wanted.
+    #[error("cancelled")]
+    Cancelled,
+    /// A sequence would outgrow the KV cache.
+    #[error("{needed} rows do not fit the context of {context}")]
+    Context {
+        /// Rows asked for.
+        needed: usize,
+        /// Rows there are.
+        context: usize,
+    },
+    /// An input does not have the shape that the net was built for.
+    #[error("{what}: expected {want}, got {got}")]
+    Shape {
+        /// The input.
+        what: &'static str,
+        /// What the net takes.
+        want: String,
+        /// What it was given.
+        got: String,
+    },
+    /// A weight that the configuration calls for is not in the file.
+    #[error("weight {name} is missing from {file}")]
+    MissingWeight {
+        /// Name of the tensor.
+        name: String,
+        /// Where it was looked for.
+        file: String,
+    },
+    /// A weight has another shape than the configuration says.
+    #[error("weight {name}: config.json calls for shape {want:?}, the file has {got:?}")]
+    WeightShape {
+        /// Name of the tensor.
+        name: String,
+        /// Shape by the configuration.
+        want: Vec<usize>,
+        /// Shape in the file.
+        got: Vec<usize>,
+    },
+    /// A weight has a number type that is not read.
+    #[error("weight {name} has type {dtype}; f32, f16 and bf16 are read")]
+    WeightType {
+        /// Name of the tensor.
+        name: String,
+        /// Its type in the file.
+        dtype: String,
+    },
+    /// A weight file is damaged.
+    #[error("{file} is not a whole safetensors file ({reason}); fetch it again")]
+    Damaged {
+        /// The file.
+        file: String,
+        /// What the reader says.
+        reason: String,
+    },
+    /// A file could not be read.
+    #[error("{file}: {source}")]
+    Io {
+        /// The file.
+        file: String,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+}
