@@ -135,7 +135,8 @@ class Trainer:
         pixels = batch["pixels"]
         size, pairs = pixels.shape[:2]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            visual, deep = self.dense.vision(pixels.flatten(0, 1).float() / 127.5 - 1, batch["grid"])
+            grid = tuple(batch["grid"])  # a list after its way through the loader
+            visual, deep = self.dense.vision(pixels.flatten(0, 1).float() / 127.5 - 1, grid)
             hidden = self.dense.text(
                 batch["ids"],
                 batch["positions"],

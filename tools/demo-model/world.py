@@ -21,6 +21,12 @@ import numpy as np
 CELL = 32
 """Canvas pixels along one side of a merged cell: patch size 16, merge 2."""
 
+FRAME_PIXELS = 16384
+"""Pixel budget of a picture, and of each frame of a video: 128x128, 128x96, 160x96."""
+
+HELD_OUT_SEED = 770_000_001
+"""Where evaluations begin; far from every training seed."""
+
 COLORS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     # name: a muted and a pure tone; an object's colour lies somewhere between them
     "red": ((200, 30, 35), (255, 0, 0)),
@@ -281,6 +287,15 @@ def direction_of(dx: float, dy: float) -> tuple[str, float]:
     sector = round(angle / 45) % 8
     off = abs((angle - 45 * sector + 180) % 360 - 180)
     return DIRECTION_NAMES[sector], 22.5 - off
+
+
+def grid_for(width: int, height: int, budget: int = FRAME_PIXELS) -> tuple[int, int]:
+    """Merged cells of a video frame, by the size rule of the stock processor (`smart_resize`)."""
+    rows, columns = round(height / CELL), round(width / CELL)
+    if rows * columns * CELL**2 > budget:
+        shrink = (height * width / budget) ** 0.5
+        rows, columns = max(1, int(height / shrink / CELL)), max(1, int(width / shrink / CELL))
+    return rows, columns
 
 
 def random_grid(rng: random.Random) -> tuple[int, int]:
