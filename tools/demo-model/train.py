@@ -44,7 +44,7 @@ class Phase:
     """One leg of the schedule."""
 
     name: str
-    minutes: float
+    clips: int
     lr: float
     """Muon's; AdamW's (embeddings, norms, biases) is `adam_lr`."""
     adam_lr: float
@@ -60,11 +60,11 @@ class Phase:
 
 
 SCHEDULE = [
-    Phase("one-pair", 12, lr=0.012, adam_lr=1.5e-3, flat=1.0, mix=Mix(pairs=(1.0,), native=0.1)),
-    Phase("all-pairs", 30, lr=0.012, adam_lr=1.5e-3, flat=0.6, floor=0.3),
-    Phase("polish-1", 30, lr=0.008, adam_lr=1e-3, flat=0.3, aux=0.5),
-    Phase("polish-2", 30, lr=0.006, adam_lr=8e-4, flat=0.3, aux=0.5),
-    Phase("polish-3", 20, lr=0.004, adam_lr=5e-4, flat=0.2, aux=0.3),
+    Phase("one-pair", 36_000, lr=0.012, adam_lr=1.5e-3, flat=1.0, mix=Mix(pairs=(1.0,), native=0.1)),
+    Phase("all-pairs", 90_000, lr=0.012, adam_lr=1.5e-3, flat=0.6, floor=0.3),
+    Phase("polish-1", 60_000, lr=0.008, adam_lr=1e-3, flat=0.3, aux=0.5),
+    Phase("polish-2", 60_000, lr=0.006, adam_lr=8e-4, flat=0.3, aux=0.5),
+    Phase("polish-3", 40_000, lr=0.004, adam_lr=5e-4, flat=0.2, aux=0.3),
 ]
 
 
@@ -194,13 +194,16 @@ def rate_at(phase: Phase, progress: float, steps: int) -> float:
     return rate
 
 
-def run_phase(trainer: Trainer, phase: Phase, minutes: float, loader: DataLoader, output: Path) -> None:
-    """Trains for so many minutes of wall time, with a line every 50 steps."""
+def run_phase(trainer: Trainer, phase: Phase, n_clips: float, minutes: float, loader: DataLoader, output: Path) -> None:
+    """Trains on so many clips, or fewer if the minutes of wall time are over before.
+
+    The learning rate follows whichever is further, so it has decayed at the end either way.
+    """
     batches = iter(loader)
     begin = saved = time.monotonic()
     steps = clips = 0
     mean: list[float] = []
-    while (progress := (time.monotonic() - begin) / (60 * minutes)) < 1:
+    while (progress := max(clips / n_clips, (time.monotonic() - begin) / (60 * minutes))) < 1:
         batch = next(batches)
         aux = phase.aux * max(0.1, 1 - max(0.0, progress - 0.3) / 0.5)
         values = trainer.step(batch, phase, rate_at(phase, progress, steps), aux)
@@ -219,7 +222,8 @@ def run_phase(trainer: Trainer, phase: Phase, minutes: float, loader: DataLoader
             saved = time.monotonic()
             trainer.save(output / f"{phase.name}.pt")
     trainer.save(output / f"{phase.name}.pt")
-    print(f"{phase.name} ends: {steps} steps, {clips} clips", flush=True)
+    spent = (time.monotonic() - begin) / 60
+    print(f"{phase.name} ends: {steps} steps, {clips} clips, {spent:.1f} minutes", flush=True)
 
 
 def load_weights(trainer: Trainer, source: Path) -> None:
@@ -235,9 +239,14 @@ def load_weights(trainer: Trainer, source: Path) -> None:
 
 def train(
     tokenizer: Path, patterns: Path, output: Path, *,
-    phases: list[str], scale: float, init: Path | None = None, seed: int = 1, threads: int = 2,
+    phases: list[str], scale: float = 1.0, minutes: float = math.inf,
+    init: Path | None = None, seed: int = 1, threads: int = 2,
 ) -> Path:  # fmt: skip
-    """Runs these phases in order, their minutes times `scale`; returns the last checkpoint."""
+    """Runs these phases in order and returns the last checkpoint.
+
+    `scale` is a factor on the clips of each; `minutes` is for all of them together, shared out
+    by their clips.
+    """
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
     output.mkdir(parents=True, exist_ok=True)
@@ -245,10 +254,11 @@ def train(
     if init is not None:
         load_weights(trainer, init)
     chosen = [p for p in SCHEDULE if p.name in phases]
+    total = sum(p.clips for p in chosen)
     for i, phase in enumerate(chosen):
         data = Batches(tokenizer, patterns, phase.mix, phase.batch, seed=1000 * seed + 17 * i)
         loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=6)
-        run_phase(trainer, phase, phase.minutes * scale, loader, output)
+        run_phase(trainer, phase, phase.clips * scale, minutes * phase.clips / total, loader, output)
     return output / f"{chosen[-1].name}.pt"
 
 
@@ -258,7 +268,8 @@ def main() -> int:
     parser.add_argument("--patterns", type=Path, required=True, help="cache of patterns.py")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--phases", default=",".join(p.name for p in SCHEDULE))
-    parser.add_argument("--scale", type=float, default=1.0, help="factor on the minutes of each phase")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the clips of each phase")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="limit for all phases together")
     parser.add_argument("--init", type=Path, help="weights to go on from: a model folder or a .pt")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
@@ -268,7 +279,7 @@ def main() -> int:
         parser.error(f"no such phase: {', '.join(sorted(unknown))}")
     train(
         a.tokenizer, a.patterns, a.output, phases=a.phases.split(","), scale=a.scale,
-        init=a.init, seed=a.seed, threads=a.threads,
+        minutes=a.minutes, init=a.init, seed=a.seed, threads=a.threads,
     )  # fmt: skip
     return 0
 

@@ -464,11 +464,23 @@ def object_scene(
     return scene
 
 
+def wavy_path(frames: np.ndarray, size: tuple[float, float], radius: float) -> np.ndarray:
+    """Centre of the ball of `videotestsrc pattern=ball` in these frames, `[n, 2]`, native pixels.
+
+    It moves along a Lissajous figure by frame number; `size` is (width, height).
+    """
+    turn = 2 * math.pi * np.asarray(frames) / 200
+    width, height = size
+    x = radius + (0.5 + 0.5 * np.sin(turn)) * (width - 2 * radius)
+    y = radius + (0.5 + 0.5 * np.sin(turn * math.sqrt(2))) * (height - 2 * radius)
+    return np.stack([x, y], 1)
+
+
 def wavy_ball_scene(rng: random.Random, grid: tuple[int, int], pairs: int) -> Scene:
     """The path of `videotestsrc pattern=ball` (motion=wavy) at a random time, size and rate.
 
-    The source moves a ball of radius 20 along a Lissajous figure by frame number. Clips with a
-    step near the boundary of two directions are thrown away: they have no one right caption.
+    Its radius is 20. Clips with a step near the boundary of two directions are thrown away: they
+    have no one right caption.
     """
     height, width = grid[0] * CELL, grid[1] * CELL
     for _ in range(200):
@@ -477,10 +489,8 @@ def wavy_ball_scene(rng: random.Random, grid: tuple[int, int], pairs: int) -> Sc
         radius = min(20, height / scale * 0.2)
         rate = rng.choice([30, 30, 25, 24, 15, 60])
         start = rng.uniform(0, 100000)
-        turn = 2 * math.pi * (start + rate * np.arange(2 * pairs)) / 200
-        x = radius + (0.5 + 0.5 * np.sin(turn)) * (native - 2 * radius)
-        y = radius + (0.5 + 0.5 * np.sin(turn * math.sqrt(2))) * (height / scale - 2 * radius)
-        path = np.stack([x, y], 1) * scale
+        frames = start + rate * np.arange(2 * pairs)
+        path = wavy_path(frames, (native, height / scale), radius) * scale
         steps = path[1::2] - path[::2]
         found = [direction_of(*s) for s in steps]
         if all(margin >= 5 and np.hypot(*s) >= 8 for (_, margin), s in zip(found, steps)):
