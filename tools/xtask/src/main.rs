@@ -1,2 +1,68 @@
-//! x
-fn main() {}
+// SPDX-License-Identifier: MPL-2.0
+
+//! `cargo xtask`: the commands of this project.
+//!
+//! `demo` and `test` are for everybody: each installs what is missing, builds and runs. The others
+//! are parts of `test` on their own, or remake committed files.
+
+mod args;
+mod check;
+mod demo;
+mod docs;
+mod layers;
+mod python;
+mod setup;
+mod shell;
+mod steps;
+mod test;
+
+use std::process::ExitCode;
+
+use args::Args;
+
+const HELP: &str = "\
+cargo xtask <command> [options]
+
+For everybody:
+  demo         build the plugin and caption a live street of shapes
+  test         install what is missing, then run every check and every test
+
+Parts of `test`:
+  setup        look for the system packages and install those that are missing
+  check        formatting, clippy, licences, layering
+  docs         write docs/properties.md from the element (--check: fail if it is stale)
+
+To remake committed files:
+  demo-model   train the built-in demo model again
+  golden       remake the reference vectors with a fresh seed and test against them
+
+`cargo xtask <command> --help` says more.";
+
+/// What a command hands back: nothing, or a sentence for the user.
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let mut args = Args::new(std::env::args().skip(1));
+    let command = args.word().unwrap_or_default();
+    let outcome = match command.as_str() {
+        "setup" => setup::command(args),
+        "demo" => demo::command(args),
+        "test" => test::command(args),
+        "check" => check::command(args),
+        "docs" => docs::command(args),
+        "demo-model" => python::demo_model(args),
+        "golden" => python::golden(args),
+        "" | "help" | "--help" | "-h" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        other => Err(format!("there is no command `{other}`\n\n{HELP}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("\nxtask: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Checks that run nothing of the plugin: formatting, clippy, licences, layering.
+
+use crate::args::Args;
+use crate::setup::{self, Level};
+use crate::steps::Steps;
+use crate::{Outcome, layers, shell};
+
+/// The release of cargo-deny that is installed where there is none.
+const DENY: &str = "0.20.2";
+
+const HELP: &str = "\
+cargo xtask check
+
+Formatting (cargo fmt), clippy with warnings as errors, licences and sources of all dependencies
+(cargo deny, deny.toml), and the layering rule of docs/architecture.md.";
+
+/// `cargo xtask check`.
+///
+/// # Errors
+/// The names of the checks that failed.
+pub fn command(mut args: Args) -> Outcome {
+    if args.help(HELP) {
+        return Ok(());
+    }
+    let yes = args.flag("--yes");
+    args.finish()?;
+    setup::ensure(Level::Build, yes)?;
+    let mut steps = Steps::default();
+    add(&mut steps);
+    steps.finish()
+}
+
+/// Adds the checks, the quickest first.
+pub fn add(steps: &mut Steps) {
+    steps.step("fmt", "is the code formatted", || {
+        shell::run(shell::cargo().args(["fmt", "--all", "--check"]))
+    });
+    steps.step("layering", "do dependencies run one way", || {
+        layers::check(&shell::root().join("src"))
+    });
+    steps.step("licences", "may we ship every dependency", licences);
+    steps.step("clippy", "warnings are errors", || {
+        shell::run(shell::cargo().args([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ]))
+    });
+}
+
+/// `cargo deny check`, without the advisories, whose database needs the network at every run.
+fn licences() -> Outcome {
+    if !shell::succeeds(shell::cargo().args(["deny", "--version"])) {
+        println!(
+            "cargo-deny is not there: installing it into cargo's own folder. This is done once and \
+             takes about three minutes on two cores."
+        );
+        shell::run(shell::cargo().args(["install", "--locked", "cargo-deny", "--version", DENY]))?;
+    }
+    shell::run(shell::cargo().args(["deny", "--locked", "check", "licenses", "bans", "sources"]))
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The layering rule: dependencies run one way, element → caption → vlm → backend → `*-sys`, and
+//! GStreamer's types stop at the element.
+
+use std::path::Path;
+
+use crate::Outcome;
+
+/// The layers from the top down; a file may use its own and those after it.
+const LAYERS: &[&str] = &["vlmcaption", "caption", "vlm", "backend"];
+
+/// The layer that a source file belongs to, by its path below `src/`; the plugin's entry has none.
+fn layer_of(path: &str) -> Option<usize> {
+    let first = path.split(['/', '.']).next()?;
+    LAYERS.iter().position(|layer| *layer == first)
+}
+
+/// What a line of code of this layer must not name; `None` if the line keeps the rule.
+fn breach(layer: usize, line: &str) -> Option<String> {
+    let code = line.split("//").next().unwrap_or_default();
+    for above in &LAYERS[..layer] {
+        if names(code, &format!("crate::{above}")) {
+            return Some(format!("`{}` uses `{above}`", LAYERS[layer]));
+        }
+    }
+    if layer > 0 {
+        for api in ["gst", "gst_video", "gst_base", "glib"] {
+            if names(code, &format!("{api}::")) {
+                return Some(format!("`{}` uses `{api}`", LAYERS[layer]));
+            }
+        }
+    }
+    None
+}
+
+/// Whether `path` occurs in `code` as a path of its own, not as the tail or head of another word.
+fn names(code: &str, path: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(path).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + path.len()..].chars().next();
+        !before.is_some_and(|c| word(c) || c == ':')
+            && (path.ends_with(':') || !after.is_some_and(word))
+    })
+}
+
+/// Checks every file below `src/`.
+///
+/// # Errors
+/// Each breach, with its file and line.
+pub fn check(src: &Path) -> Outcome {
+    let mut files = Vec::new();
+    collect(src, &mut files).map_err(|error| format!("{}: {error}", src.display()))?;
+    files.sort();
+    let mut breaches = Vec::new();
+    for file in &files {
+        let path = file.strip_prefix(src).unwrap_or(file);
+        let Some(layer) = layer_of(&path.to_string_lossy()) else {
+            continue;
+        };
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        for (index, line) in text.lines().enumerate() {
+            if let Some(what) = breach(layer, line) {
+                breaches.push(format!("src/{}:{}: {what}", path.display(), index + 1));
+            }
+        }
+    }
+    if breaches.is_empty() {
+        println!(
+            "{} files keep the order {}.",
+            files.len(),
+            LAYERS.join(" → ")
+        );
+        Ok(())
+    } else {
+        Err(breaches.join("\n"))
+    }
+}
+
+fn collect(dir: &Path, files: &mut Vec<std::path::PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPTION: usize = 1;
+    const BACKEND: usize = 3;
+
+    #[test]
+    fn using_a_layer_above_is_a_breach() {
+        assert!(breach(BACKEND, "use crate::vlm::config::Config;").is_some());
+        assert!(breach(CAPTION, "use crate::vlmcaption::VlmCaption;").is_some());
+    }
+
+    #[test]
+    fn using_a_layer_below_or_a_longer_name_is_not() {
+        assert_eq!(breach(CAPTION, "use crate::vlm::Vlm;"), None);
+        assert_eq!(breach(BACKEND, "use crate::vlm_tables::TABLE;"), None);
+    }
+
+    #[test]
+    fn gstreamer_below_the_element_is_a_breach() {
+        assert!(breach(CAPTION, "fn pts() -> gst::ClockTime {").is_some());
+        assert_eq!(
+            breach(CAPTION, "/// as `gst::ClockTime` in the element"),
+            None
+        );
+        assert_eq!(breach(0, "use gst::prelude::*;"), None);
+        assert_eq!(breach(CAPTION, "use best_gst::thing;"), None);
+    }
+
+    #[test]
+    fn files_belong_to_the_layer_of_their_folder() {
+        assert_eq!(layer_of("vlmcaption/imp.rs"), Some(0));
+        assert_eq!(layer_of("caption.rs"), Some(1));
+        assert_eq!(layer_of("backend/cpu/mod.rs"), Some(3));
+        assert_eq!(layer_of("lib.rs"), None);
+    }
+}

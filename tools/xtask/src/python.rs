@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Commands that need the reference implementation: each makes its own Python environment below
+//! cargo's output folder and leaves the system's alone.
+
+use std::path::{Path, PathBuf};
+
+use crate::args::Args;
+use crate::{Outcome, shell};
+
+const DEMO_MODEL_HELP: &str = "\
+cargo xtask demo-model [options of tools/demo-model/make.py]
+
+Trains the built-in demo model again and writes models/demo. Makes a Python environment with
+PyTorch first (about 1 GB to download, once). All options are handed on.";
+
+const GOLDEN_HELP: &str = "\
+cargo xtask golden [--seed N]
+
+Remakes the reference vectors with stock transformers, from a fresh seed, into cargo's output
+folder, and runs the golden tests against them. Makes a Python environment with PyTorch first
+(about 1 GB to download, once). Committed vectors stay as they are.";
+
+/// `cargo xtask demo-model`.
+///
+/// # Errors
+/// A sentence that says which part did not work.
+pub fn demo_model(mut args: Args) -> Outcome {
+    if args.help(DEMO_MODEL_HELP) {
+        return Ok(());
+    }
+    let tools = shell::root().join("tools/demo-model");
+    let python = environment("demo-model", &tools.join("requirements.txt"))?;
+    shell::run(
+        shell::program(python)
+            .arg(tools.join("make.py"))
+            .args(args.rest()),
+    )
+}
+
+/// `cargo xtask golden`.
+///
+/// # Errors
+/// A sentence that says which part did not work.
+pub fn golden(mut args: Args) -> Outcome {
+    if args.help(GOLDEN_HELP) {
+        return Ok(());
+    }
+    let now = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(1, |time| time.as_secs());
+    let seed = args.value::<u64>("--seed")?.unwrap_or(now);
+    args.finish()?;
+    let tools = shell::root().join("tools/golden");
+    let python = environment("golden", &tools.join("requirements.txt"))?;
+    let out = shell::target().join("golden");
+    println!("Seed {seed}");
+    for script in scripts(&tools)? {
+        shell::run(
+            shell::program(&python)
+                .arg(script)
+                .arg("--seed")
+                .arg(seed.to_string())
+                .arg("--out")
+                .arg(&out),
+        )?;
+    }
+    shell::run(
+        shell::cargo()
+            .args(["test", "--locked", "--test", "golden"])
+            .env("VLMCAPTION_GOLDEN", &out),
+    )
+}
+
+/// The scripts of a folder that are meant to be run, in order.
+fn scripts(dir: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = std::fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    let mut scripts: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.extension().is_some_and(|extension| extension == "py")
+                && std::fs::read_to_string(path).is_ok_and(|text| text.contains("__main__"))
+        })
+        .collect();
+    scripts.sort();
+    if scripts.is_empty() {
+        return Err(format!("{} has no scripts", dir.display()));
+    }
+    Ok(scripts)
+}
+
+/// A Python environment with these requirements; made once, brought up to date by pip.
+fn environment(name: &str, requirements: &Path) -> Result<PathBuf, String> {
+    if !requirements.is_file() {
+        return Err(format!("{} is missing", requirements.display()));
+    }
+    let dir = shell::target().join("python").join(name);
+    let python = dir.join("bin/python");
+    if !python.is_file() {
+        println!("Making a Python environment in {}", dir.display());
+        shell::run(shell::program("python3").args(["-m", "venv"]).arg(&dir)).map_err(|reason| {
+            format!(
+                "{reason}\nPython 3.10 or newer with its venv module is needed (Debian: apt-get \
+                 install python3-venv)"
+            )
+        })?;
+    }
+    shell::run(
+        shell::program(&python)
+            .args(["-m", "pip", "install", "--disable-pip-version-check", "-r"])
+            .arg(requirements),
+    )?;
+    Ok(python)
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `cargo xtask test`: every check and every test, with a summary at the end.
+
+use std::process::Command;
+
+use crate::args::Args;
+use crate::setup::{self, Level};
+use crate::steps::Steps;
+use crate::{Outcome, check, docs, shell};
+
+const HELP: &str = "\
+cargo xtask test [--quick] [--yes]
+
+Installs what is missing (see `cargo xtask setup --help`), then runs
+  fmt, layering, licences, clippy        what `cargo xtask check` does
+  tests                                  every test of the workspace, documentation examples included
+  docs                                   is docs/properties.md what the element says
+  pipelines                              every script of pipelines/, without a display
+  leaks                                  play, pause, seek, flush, caps changes, end, restart, loops
+                                         under GST_TRACERS=leaks and G_DEBUG=fatal-criticals
+  rtsp                                   a real RTSP server on loopback, killed and restarted
+  demo                                   twelve seconds of `cargo xtask demo`
+
+  --quick   only the checks and the workspace's tests
+  --yes     install without asking (so does CI=true)";
+
+/// `cargo xtask test`.
+///
+/// # Errors
+/// The names of the steps that failed.
+pub fn command(mut args: Args) -> Outcome {
+    if args.help(HELP) {
+        return Ok(());
+    }
+    let quick = args.flag("--quick");
+    let yes = args.flag("--yes");
+    args.finish()?;
+
+    let level = if quick { Level::Demo } else { Level::Test };
+    setup::ensure(level, yes)?;
+    let mut steps = Steps::default();
+    check::add(&mut steps);
+    let mut tally = Tally::default();
+    steps.step("tests", "every test of the workspace", || {
+        shell::run_watched(
+            shell::cargo().args(["test", "--workspace", "--locked", "--no-fail-fast"]),
+            |line| tally.see(line),
+        )
+    });
+    if !quick {
+        live(&mut steps);
+    }
+    println!(
+        "\n{} tests passed, {} failed, {} ignored (they need hardware or a model; each says which)",
+        tally.passed, tally.failed, tally.ignored
+    );
+    steps.finish()
+}
+
+/// The steps that run pipelines.
+fn live(steps: &mut Steps) {
+    steps.step(
+        "build",
+        "the plugin and the programs that exercise it",
+        || shell::run(shell::cargo().args(["build", "--workspace", "--locked"])),
+    );
+    steps.step("docs", "is docs/properties.md fresh", || {
+        docs::properties(docs::Mode::Check)
+    });
+    steps.step("pipelines", "every script of pipelines/", || {
+        shell::run(&mut with_plugin("tests/pipelines.sh"))
+    });
+    steps.step("leaks", "no leak and no critical in any transition", || {
+        shell::run(&mut with_plugin("tests/leaks.sh"))
+    });
+    steps.step("rtsp", "a camera that goes away and comes back", || {
+        shell::run(&mut with_plugin("tests/rtsp.sh"))
+    });
+    steps.step("demo", "twelve seconds of the street", || {
+        let demo = shell::target().join("debug/vlmcaption-demo");
+        shell::run(with_plugin(demo).args(["--seconds", "12", "--expect", "4"]))
+    });
+}
+
+/// A program that finds the plugin of the last `cargo build`.
+fn with_plugin(name: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = shell::program(name);
+    command.env("VLMCAPTION_PLUGIN_PATH", shell::target().join("debug"));
+    command.env("GST_PLUGIN_PATH", shell::target().join("debug"));
+    command
+}
+
+/// Sums up the result lines of `cargo test`.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+}
+
+impl Tally {
+    /// Reads `test result: ok. 12 passed; 0 failed; 1 ignored; ...`; other lines say nothing.
+    fn see(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        for part in result.split(['.', ';']) {
+            let mut words = part.split_whitespace();
+            if let (Some(Ok(count)), Some(what)) =
+                (words.next().map(str::parse::<u32>), words.next())
+            {
+                match what {
+                    "passed" => self.passed += count,
+                    "failed" => self.failed += count,
+                    "ignored" => self.ignored += count,
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_of_several_binaries_add_up() {
+        let mut tally = Tally::default();
+        tally.see("running 12 tests");
+        tally.see("test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.5s");
+        tally.see("test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.0s");
+        assert_eq!(
+            tally,
+            Tally {
+                passed: 15,
+                failed: 2,
+                ignored: 1
+            }
+        );
+    }
+}
