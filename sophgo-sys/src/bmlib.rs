@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The checked tier of libbmlib: devices, memory, waiting, monitoring.
+//! The checked tier of libbmlib: devices, memory, waiting.
 
 #![expect(unsafe_code, reason = "calls C functions")]
 
 use std::ffi::c_int;
-use std::mem::MaybeUninit;
 use std::ptr;
 
-use crate::bindings::{
-    bm_dev_stat_t, bm_device_mem_t, bm_handle_t, bm_heap_stat_byte_t, bm_mem_desc, bm_misc_info,
-    bm_status_t,
-};
+use crate::Api;
+use crate::bindings::{bm_device_mem_t, bm_handle_t, bm_mem_desc, bm_status_t};
 use crate::error::{Error, check, narrow};
-use crate::{Api, Chip};
 
 impl bm_mem_desc {
     /// The `size` bytes from `offset` on; `None` if they reach beyond the end.
@@ -32,6 +28,19 @@ impl bm_mem_desc {
             .checked_add(offset.try_into().ok()?)?;
         part.size = size.try_into().ok()?;
         Some(part)
+    }
+
+    /// Refuses a copy of `len` bytes from `offset` on that does not stay inside.
+    fn check_range(self, op: &'static str, offset: usize, len: usize) -> Result<(), Error> {
+        match self.part(offset, len) {
+            Some(_) => Ok(()),
+            None => Err(Error::OutOfRange {
+                op,
+                offset,
+                len,
+                size: self.size,
+            }),
+        }
     }
 }
 
@@ -53,9 +62,14 @@ impl Api {
     /// be open several times.
     ///
     /// # Errors
-    /// [`Error::Status`] if there is no such device or no permission to use it; [`Error::TooLarge`].
+    /// [`Error::NoDevice`]; [`Error::Status`] if there is no permission to use it.
     pub fn bm_dev_request(&self, index: usize) -> Result<bm_handle_t, Error> {
         const OP: &str = "bm_dev_request";
+        // Not every library answers a device that is not there with a status: the emulator exits.
+        let count = self.bm_dev_getcount()?;
+        if index >= count {
+            return Err(Error::NoDevice { index, count });
+        }
         let mut handle: bm_handle_t = ptr::null_mut();
         // SAFETY: `handle` is valid for a write.
         check(OP, unsafe {
@@ -86,7 +100,8 @@ impl Api {
     /// `bm_malloc_device_byte`: device memory from any heap that has room, contents undefined.
     ///
     /// # Errors
-    /// [`Error::Status`] if no heap has `size_bytes` in one piece; [`Error::TooLarge`] from 4 GiB on.
+    /// [`Error::Status`] if no heap has `size_bytes` in one piece (the emulator ends the process
+    /// instead); [`Error::TooLarge`] from 4 GiB on.
     ///
     /// # Safety
     /// `handle` is open.
@@ -119,11 +134,10 @@ impl Api {
     /// that is done. Not ordered with launches: wait before overwriting what one still reads.
     ///
     /// # Errors
-    /// [`Error::Status`], also if it does not fit; [`Error::TooLarge`] from 4 GiB on.
+    /// [`Error::OutOfRange`] if it does not fit; [`Error::Status`].
     ///
     /// # Safety
-    /// `handle` is open, `dst` is memory of its device, and `offset + src.len()` is at most the
-    /// size of that memory.
+    /// `handle` is open, `dst` is memory of its device.
     pub unsafe fn bm_memcpy_s2d_partial_offset(
         &self,
         handle: bm_handle_t,
@@ -132,9 +146,10 @@ impl Api {
         offset: usize,
     ) -> Result<(), Error> {
         const OP: &str = "bm_memcpy_s2d_partial_offset";
+        dst.check_range(OP, offset, src.len())?;
         let (size, offset) = (narrow(OP, src.len())?, narrow(OP, offset)?);
         let src = src.as_ptr().cast_mut().cast();
-        // SAFETY: the range on the device by the caller; `src` is only read, `size` bytes of it.
+        // SAFETY: `dst` by the caller, the range as checked; `src` is only read, `size` bytes of it.
         check(OP, unsafe {
             self.symbols()
                 .bm_memcpy_s2d_partial_offset(handle, dst, src, size, offset)
@@ -145,11 +160,10 @@ impl Api {
     /// when that is done. Not ordered with launches: wait for the one whose result is read.
     ///
     /// # Errors
-    /// [`Error::Status`], also if there is not as much; [`Error::TooLarge`] from 4 GiB on.
+    /// [`Error::OutOfRange`] if there is not as much; [`Error::Status`].
     ///
     /// # Safety
-    /// `handle` is open, `src` is memory of its device, and `offset + dst.len()` is at most the
-    /// size of that memory.
+    /// `handle` is open, `src` is memory of its device.
     pub unsafe fn bm_memcpy_d2s_partial_offset(
         &self,
         handle: bm_handle_t,
@@ -158,9 +172,10 @@ impl Api {
         offset: usize,
     ) -> Result<(), Error> {
         const OP: &str = "bm_memcpy_d2s_partial_offset";
+        src.check_range(OP, offset, dst.len())?;
         let (size, offset) = (narrow(OP, dst.len())?, narrow(OP, offset)?);
         let dst = dst.as_mut_ptr().cast();
-        // SAFETY: the range on the device by the caller; `dst` has room for `size` bytes.
+        // SAFETY: `src` by the caller, the range as checked; `dst` has room for `size` bytes.
         check(OP, unsafe {
             self.symbols()
                 .bm_memcpy_d2s_partial_offset(handle, dst, src, size, offset)
@@ -171,11 +186,11 @@ impl Api {
     /// calling thread. Offsets are in bytes.
     ///
     /// # Errors
-    /// [`Error::Status`]; on a BM1684X also if [`Chip::kernel_module`] is not installed.
+    /// [`Error::OutOfRange`]; [`Error::Status`], on a BM1684X also if [`Chip::kernel_module`](crate::Chip::kernel_module) is
+    /// not installed.
     ///
     /// # Safety
-    /// `handle` is open, both memories are of its device, both ranges lie inside them and do not
-    /// overlap.
+    /// `handle` is open, both memories are of its device, and the two ranges do not overlap.
     pub unsafe fn bm_memcpy_d2d_byte(
         &self,
         handle: bm_handle_t,
@@ -185,8 +200,11 @@ impl Api {
         src_offset: usize,
         size_bytes: usize,
     ) -> Result<(), Error> {
-        // SAFETY: as above.
-        check("bm_memcpy_d2d_byte", unsafe {
+        const OP: &str = "bm_memcpy_d2d_byte";
+        dst.check_range(OP, dst_offset, size_bytes)?;
+        src.check_range(OP, src_offset, size_bytes)?;
+        // SAFETY: by the caller, the ranges as checked.
+        check(OP, unsafe {
             self.symbols()
                 .bm_memcpy_d2d_byte(handle, dst, dst_offset, src, src_offset, size_bytes)
         })
@@ -196,7 +214,7 @@ impl Api {
     /// launches of the calling thread. The size of `mem` must be a multiple of the pattern's.
     ///
     /// # Errors
-    /// [`Error::Status`]; on a BM1684X also if [`Chip::kernel_module`] is not installed.
+    /// [`Error::Status`]; on a BM1684X also if [`Chip::kernel_module`](crate::Chip::kernel_module) is not installed.
     ///
     /// # Safety
     /// `handle` is open and `mem` is memory of its device.
@@ -291,177 +309,15 @@ impl Api {
     }
 }
 
-/// What the device is and how it fares. Much of it is not supported everywhere: take an error as
-/// "not known".
-impl Api {
-    /// `bm_get_chipid`.
-    ///
-    /// # Errors
-    /// [`Error::Status`].
-    ///
-    /// # Safety
-    /// `handle` is open.
-    pub unsafe fn bm_get_chipid(&self, handle: bm_handle_t) -> Result<Chip, Error> {
-        let mut id = 0;
-        // SAFETY: `handle` by the caller; `id` is valid for a write.
-        check("bm_get_chipid", unsafe {
-            self.symbols().bm_get_chipid(handle, &mut id)
-        })?;
-        Ok(Chip::from_id(id))
-    }
-
-    /// `bm_get_misc_info`: PCIe or SoC, version of the driver.
-    ///
-    /// # Errors
-    /// [`Error::Status`].
-    ///
-    /// # Safety
-    /// `handle` is open.
-    pub unsafe fn bm_get_misc_info(&self, handle: bm_handle_t) -> Result<bm_misc_info, Error> {
-        // SAFETY: `handle` by the caller; all bit patterns are valid, zeroes included.
-        unsafe {
-            read("bm_get_misc_info", |info| {
-                self.symbols().bm_get_misc_info(handle, info)
-            })
-        }
-    }
-
-    /// `bm_get_tpu_scalar_num`: TPU cores.
-    ///
-    /// # Errors
-    /// [`Error::Status`], [`Error::Unavailable`].
-    ///
-    /// # Safety
-    /// `handle` is open.
-    pub unsafe fn bm_get_tpu_scalar_num(&self, handle: bm_handle_t) -> Result<u32, Error> {
-        const OP: &str = "bm_get_tpu_scalar_num";
-        let function = available(OP, &self.symbols().bm_get_tpu_scalar_num)?;
-        // SAFETY: `handle` by the caller; all bit patterns are valid, zero included.
-        unsafe { read(OP, |number| function(handle, number)) }
-    }
-
-    /// `bm_get_stat`: memory in MiB, use of the TPU in percent.
-    ///
-    /// # Errors
-    /// [`Error::Status`], [`Error::Unavailable`].
-    ///
-    /// # Safety
-    /// `handle` is open.
-    pub unsafe fn bm_get_stat(&self, handle: bm_handle_t) -> Result<bm_dev_stat_t, Error> {
-        const OP: &str = "bm_get_stat";
-        let function = available(OP, &self.symbols().bm_get_stat)?;
-        // SAFETY: `handle` by the caller; all bit patterns are valid, zeroes included.
-        unsafe { read(OP, |stat| function(handle, stat)) }
-    }
-
-    /// `bm_get_gmem_total_heap_num`: memory heaps.
-    ///
-    /// # Errors
-    /// [`Error::Status`], [`Error::Unavailable`].
-    ///
-    /// # Safety
-    /// `handle` is open.
-    pub unsafe fn bm_get_gmem_total_heap_num(&self, handle: bm_handle_t) -> Result<u32, Error> {
-        const OP: &str = "bm_get_gmem_total_heap_num";
-        let function = available(OP, &self.symbols().bm_get_gmem_total_heap_num)?;
-        // SAFETY: `handle` by the caller; all bit patterns are valid, zero included.
-        unsafe { read(OP, |number| function(handle, number)) }
-    }
-
-    /// `bm_get_gmem_heap_stat_byte_by_id`: one heap, in bytes.
-    ///
-    /// # Errors
-    /// [`Error::Status`], [`Error::Unavailable`].
-    ///
-    /// # Safety
-    /// `handle` is open.
-    pub unsafe fn bm_get_gmem_heap_stat_byte_by_id(
-        &self,
-        handle: bm_handle_t,
-        heap: u32,
-    ) -> Result<bm_heap_stat_byte_t, Error> {
-        const OP: &str = "bm_get_gmem_heap_stat_byte_by_id";
-        let function = available(OP, &self.symbols().bm_get_gmem_heap_stat_byte_by_id)?;
-        // SAFETY: `handle` by the caller; all bit patterns are valid, zeroes included.
-        unsafe { read(OP, |stat| function(handle, stat, heap)) }
-    }
-
-    /// `bm_get_chip_temp`: degrees Celsius. Not on a SoC, whose thermal zones have it.
-    ///
-    /// # Errors
-    /// [`Error::Status`], [`Error::Unavailable`].
-    ///
-    /// # Safety
-    /// `handle` is open.
-    pub unsafe fn bm_get_chip_temp(&self, handle: bm_handle_t) -> Result<u32, Error> {
-        const OP: &str = "bm_get_chip_temp";
-        let function = available(OP, &self.symbols().bm_get_chip_temp)?;
-        // SAFETY: `handle` by the caller; all bit patterns are valid, zero included.
-        unsafe { read(OP, |celsius| function(handle, celsius)) }
-    }
-
-    /// `bm_get_tpu_power`: watts. PCIe cards only.
-    ///
-    /// # Errors
-    /// [`Error::Status`], [`Error::Unavailable`].
-    ///
-    /// # Safety
-    /// `handle` is open.
-    pub unsafe fn bm_get_tpu_power(&self, handle: bm_handle_t) -> Result<f32, Error> {
-        const OP: &str = "bm_get_tpu_power";
-        let function = available(OP, &self.symbols().bm_get_tpu_power)?;
-        // SAFETY: `handle` by the caller; all bit patterns are valid, zero included.
-        unsafe { read(OP, |watts| function(handle, watts)) }
-    }
-
-    /// `bm_get_status`: 0, or bits: 0 the TPU hangs, 1 the PCIe link is down, 2 too hot.
-    ///
-    /// # Errors
-    /// [`Error::Status`], [`Error::Unavailable`].
-    ///
-    /// # Safety
-    /// `handle` is open.
-    pub unsafe fn bm_get_status(&self, handle: bm_handle_t) -> Result<c_int, Error> {
-        const OP: &str = "bm_get_status";
-        let function = available(OP, &self.symbols().bm_get_status)?;
-        // SAFETY: `handle` by the caller; all bit patterns are valid, zero included.
-        unsafe { read(OP, |bits| function(handle, bits)) }
-    }
-
-    /// `bmlib_log_set_level`: how much libbmlib prints: -8 nothing, 16 errors, 24 warnings, 32
-    /// information.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    pub fn bmlib_log_set_level(&self, level: c_int) -> Result<(), Error> {
-        let function = available("bmlib_log_set_level", &self.symbols().bmlib_log_set_level)?;
-        // SAFETY: sets a number.
-        unsafe { function(level) };
-        Ok(())
-    }
-}
-
 /// A function that not every SDK has.
-fn available<F: Copy>(op: &'static str, symbol: &Result<F, libloading::Error>) -> Result<F, Error> {
+pub(crate) fn available<F: Copy>(
+    op: &'static str,
+    symbol: &Result<F, libloading::Error>,
+) -> Result<F, Error> {
     symbol
         .as_ref()
         .copied()
         .map_err(|_| Error::Unavailable { op })
-}
-
-/// What a function writes through a pointer; zeroes where it writes nothing.
-///
-/// # Safety
-/// Zeroes and all that `function` may write are valid values of `T`; `function` writes no more than
-/// one `T`.
-unsafe fn read<T>(
-    op: &'static str,
-    function: impl FnOnce(*mut T) -> bm_status_t,
-) -> Result<T, Error> {
-    let mut value = MaybeUninit::zeroed();
-    check(op, function(value.as_mut_ptr()))?;
-    // SAFETY: by the caller.
-    Ok(unsafe { value.assume_init() })
 }
 
 #[cfg(test)]

@@ -116,12 +116,14 @@ impl Api {
     /// # Safety
     /// `bmrt` is alive.
     pub unsafe fn bmrt_get_network_names(&self, bmrt: NonNull<c_void>) -> Vec<CString> {
-        let symbols = self.symbols();
         // SAFETY: `bmrt` by the caller.
-        let n_nets = unsafe { symbols.bmrt_get_network_number(bmrt.as_ptr()) };
+        let n_nets = unsafe { self.symbols().bmrt_get_network_number(bmrt.as_ptr()) };
         let mut list: *mut *const c_char = ptr::null_mut();
         // SAFETY: `bmrt` by the caller; `list` is valid for a write.
-        unsafe { symbols.bmrt_get_network_names(bmrt.as_ptr(), &mut list) };
+        unsafe {
+            self.symbols()
+                .bmrt_get_network_names(bmrt.as_ptr(), &mut list)
+        };
         let Some(list) = NonNull::new(list) else {
             return Vec::new();
         };

@@ -76,6 +76,27 @@ pub enum Error {
         /// The size or number.
         value: usize,
     },
+    /// A device that is not there.
+    #[error("there is no device {index}: this system has {count}, counted from 0")]
+    NoDevice {
+        /// The device asked for.
+        index: usize,
+        /// Devices there are.
+        count: usize,
+    },
+    /// A copy beyond the end of device memory. The libraries end the process at some and overwrite
+    /// other memory at others.
+    #[error("{op}: bytes {offset}..{} are not inside memory of {size} bytes", .offset.saturating_add(*.len))]
+    OutOfRange {
+        /// The C function.
+        op: &'static str,
+        /// First byte of the copy.
+        offset: usize,
+        /// Bytes to copy.
+        len: usize,
+        /// Bytes of the memory.
+        size: u32,
+    },
     /// A string with a zero byte inside, which C cannot have.
     #[error("{op} cannot take {text:?}: there is a zero byte in it")]
     ZeroByte {

@@ -26,19 +26,23 @@
 //!   with several cores wait for each core that the net uses.
 //! - **Sizes**: the runtime checks the shape of the first input only when a net is dynamic. Too long
 //!   an input elsewhere overwrites memory silently.
-//! - **Exceptions**: libbmrt is C++ and throws out of a launch on internal errors, and a damaged
-//!   model given as bytes makes it call `exit`. Neither can be caught here: check beforehand.
+//! - **Ends of the process**: libbmrt is C++ and throws out of a launch on internal errors; a damaged
+//!   model given as bytes makes it call `exit`; libbmlib exits at some arguments out of range. None
+//!   can be caught here: check beforehand. Ranges of copies and the number of a device are checked
+//!   by [`Api`].
 //!
 //! # The emulator
 //!
 //! The `tpu_mlir` wheel on PyPI holds the same two libraries over a bit-exact emulator of the chip.
-//! `VLMCAPTION_SOPHON_LIB=/path/to/tpu_mlir/lib` is all it takes to run against it, the ignored
-//! tests of this crate included:
+//! `VLMCAPTION_SOPHON_LIB=/path/to/tpu_mlir/lib` is all it takes to run against it, for instance
+//! the ignored tests of this crate:
 //!
 //! ```text
 //! pip download --no-deps --only-binary=:all: --python-version 3.10 tpu_mlir==1.30.2
-//! unzip tpu_mlir-*.whl 'tpu_mlir/lib/libbm*' 'tpu_mlir/lib/libcmodel*'
-//! VLMCAPTION_SOPHON_LIB=$PWD/tpu_mlir/lib cargo test -p sophgo-sys -- --include-ignored
+//! unzip tpu_mlir-*.whl 'tpu_mlir/lib/libbm*' 'tpu_mlir/lib/libcmodel*' '*/Yuv2rgb_0_int8/*'
+//! export VLMCAPTION_SOPHON_LIB=$PWD/tpu_mlir/lib
+//! export VLMCAPTION_TEST_BMODEL=$(find $PWD/tpu_mlir -name compilation.bmodel)
+//! cargo test -p sophgo-sys --test emulator -- --include-ignored
 //! ```
 
 #[cfg(not(all(unix, target_pointer_width = "64")))]
@@ -51,6 +55,7 @@ mod bmrt;
 mod chip;
 mod error;
 mod load;
+mod monitor;
 
 pub use api::Api;
 pub use chip::Chip;

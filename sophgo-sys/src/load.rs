@@ -5,7 +5,7 @@
 #![expect(unsafe_code, reason = "opening a shared library runs its code")]
 
 use std::error::Error as _;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, OsString, c_char, c_void};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -90,7 +90,11 @@ impl Search {
     /// The folder in [`ENV_LIB`] alone if that is set; else the loader's path, then the SDK's
     /// folders: the current one, then the others, newest first.
     pub fn from_env() -> Self {
-        match std::env::var_os(ENV_LIB).filter(|value| !value.is_empty()) {
+        Self::chosen(std::env::var_os(ENV_LIB))
+    }
+
+    fn chosen(folder: Option<OsString>) -> Self {
+        match folder.filter(|value| !value.is_empty()) {
             Some(folder) => Self::folder(folder),
             None => Self::installed(Path::new(INSTALL_ROOT)),
         }
@@ -179,6 +183,11 @@ fn dlopen(path: &Path) -> Result<Handle, Attempt> {
         let reason = error
             .source()
             .map_or_else(|| error.to_string(), ToString::to_string);
+        // The loader begins with the name; the attempt has it already.
+        let reason = match reason.strip_prefix(&format!("{}: ", path.display())) {
+            Some(rest) => rest.to_owned(),
+            None => reason,
+        };
         Attempt {
             path: path.to_owned(),
             reason,
@@ -213,7 +222,7 @@ fn bind(
 
     // SAFETY: these are the vendor's libraries by their names and functions; that the functions
     // have the types that wrapper.h declares is what the version stands for, checked below before
-    // any of them is called.
+    // any function but those two that tell it.
     let symbols = unsafe { Symbols::from_library(bmrt) };
     let symbols = symbols.map_err(|error| Error::NotFound {
         tried: vec![Attempt {
@@ -312,6 +321,17 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_named_by_the_user_is_the_only_place() {
+        let search = Search::chosen(Some("/my/lib".into()));
+        assert_eq!(search, Search::folder("/my/lib"));
+        let without = Search::chosen(None);
+        assert_eq!(Search::chosen(Some(OsString::new())), without);
+        assert_eq!(without.places[0], Place::Loader);
+        let current = Place::Folder("/opt/sophon/libsophon-current/lib".into());
+        assert_eq!(without.places[1], current);
+    }
+
+    #[test]
     fn the_loader_comes_first_then_the_current_sdk_then_the_newest() {
         let root = tempfile::tempdir().unwrap();
         for name in [
@@ -344,11 +364,7 @@ mod tests {
             .open(&["libvlmcaption-none.so.7"])
             .unwrap_err();
         assert_eq!(failure.path, Path::new("libvlmcaption-none.so.7"));
-        assert!(
-            failure.reason.contains("libvlmcaption-none.so.7"),
-            "{}",
-            failure.reason
-        );
+        assert!(!failure.reason.is_empty());
     }
 
     #[test]
@@ -377,6 +393,31 @@ mod tests {
             assert!(
                 bindings.contains(&format!("pub {name}:")),
                 "{name} is not bound"
+            );
+        }
+    }
+
+    #[test]
+    fn functions_that_may_be_missing_are_never_called_unseen() {
+        let source = concat!(
+            include_str!("bmlib.rs"),
+            include_str!("monitor.rs"),
+            include_str!("bmrt.rs")
+        );
+        let source: String = source.split_whitespace().collect();
+        let calls: Vec<&str> = source
+            .split("self.symbols().")
+            .skip(1)
+            .filter_map(|rest| {
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+                rest[end..].starts_with('(').then(|| &rest[..end])
+            })
+            .collect();
+        assert_eq!(calls.len(), REQUIRED.len(), "{calls:?}");
+        for name in calls {
+            assert!(
+                REQUIRED.contains(&name),
+                "{name} may be missing: go through its field"
             );
         }
     }

@@ -30,7 +30,7 @@ use sophgo_sys::{Api, Chip, Error};
 struct Device {
     api: &'static Api,
     handle: bm_handle_t,
-    /// One test at a time: closing a device ends the emulator under all others.
+    /// One test at a time, so that what the libraries print stays together.
     _turn: MutexGuard<'static, ()>,
 }
 
