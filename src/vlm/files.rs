@@ -3,11 +3,23 @@
 //! Where the files of a checkpoint come from: a folder, or the plugin itself.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use crate::backend;
 use crate::backend::cpu::Weights;
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+/// How the text file begins that git-lfs leaves where a large file belongs.
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
+/// Bytes of the length that a safetensors file begins with.
+const LENGTH_BYTES: usize = 8;
+/// Headers above this are refused, as the safetensors crate refuses them.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// A file that is compiled into the plugin.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +39,34 @@ pub enum ModelFiles {
     Embedded(&'static str, &'static [Embedded]),
 }
 
+macro_rules! demo_file {
+    ($name:literal) => {
+        Embedded {
+            name: $name,
+            bytes: include_bytes!(concat!("../../models/demo/", $name)),
+        }
+    };
+}
+
+/// The built-in demo model: a whole checkpoint of 6.2 MB.
+const DEMO: &[Embedded] = &[
+    demo_file!("config.json"),
+    demo_file!("tokenizer.json"),
+    demo_file!("tokenizer_config.json"),
+    demo_file!("chat_template.jinja"),
+    demo_file!("generation_config.json"),
+    demo_file!("preprocessor_config.json"),
+    demo_file!("video_preprocessor_config.json"),
+    demo_file!("model.safetensors"),
+];
+
 impl ModelFiles {
+    /// The model that is compiled in: a Qwen3-VL of 3.1 M parameters which knows coloured shapes
+    /// and `videotestsrc`'s patterns.
+    pub const fn demo() -> Self {
+        ModelFiles::Embedded("demo", DEMO)
+    }
+
     /// Short name: the folder's last part, or the embedded model's name.
     pub fn name(&self) -> String {
         match self {
@@ -47,14 +86,49 @@ impl ModelFiles {
         }
     }
 
+    /// What messages call a file of it.
+    pub fn label(&self, name: &str) -> String {
+        match self {
+            ModelFiles::Folder(path) => path.join(name).display().to_string(),
+            ModelFiles::Embedded(..) => format!("{}: {name}", self.place()),
+        }
+    }
+
+    /// That there is a folder to look into.
+    ///
+    /// # Errors
+    /// [`Error::NoFolder`] if there is nothing, or a file.
+    pub fn check_place(&self) -> Result<(), Error> {
+        let ModelFiles::Folder(path) = self else {
+            return Ok(());
+        };
+        let reason = if path.is_dir() {
+            return Ok(());
+        } else if path.exists() {
+            "is a file; give the folder that holds config.json and the weights"
+        } else {
+            "does not exist; give the folder of a Hugging Face checkpoint"
+        };
+        Err(Error::NoFolder {
+            place: self.place(),
+            reason,
+        })
+    }
+
     /// A file's content; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::LfsPointer`] if the file itself was never fetched.
     pub fn read(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>, Error> {
         match self {
             ModelFiles::Folder(folder) => match std::fs::read(folder.join(name)) {
+                Ok(bytes) if bytes.starts_with(LFS_POINTER) => Err(Error::LfsPointer {
+                    file: self.label(name),
+                }),
                 Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(source) => Err(Error::Io {
-                    file: folder.join(name).display().to_string(),
+                    file: self.label(name),
                     source,
                 }),
             },
@@ -75,8 +149,6 @@ impl ModelFiles {
 
     /// The weight files: `model.safetensors`, or the shards that its index names.
     pub fn weights(&self) -> Result<Weights, Error> {
-        const SINGLE: &str = "model.safetensors";
-        const INDEX: &str = "model.safetensors.index.json";
         match self {
             ModelFiles::Embedded(_, files) => files
                 .iter()
@@ -100,20 +172,30 @@ impl ModelFiles {
             }
         }
     }
+
+    /// That all weight files are there, with readable headers and as long as their headers say.
+    /// Reads the headers only.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`], [`Error::LfsPointer`], [`Error::Io`], or [`Error::Backend`] with
+    /// [`Damaged`](backend::Error::Damaged).
+    pub fn check_weights(&self) -> Result<(), Error> {
+        match self.weights()? {
+            Weights::Bytes(_) => Ok(()),
+            Weights::Files(paths) => paths.iter().try_for_each(|path| check_safetensors(path)),
+        }
+    }
 }
 
 /// The files that an index names, each once; all must be there.
 fn shards(folder: &Path, index: &[u8]) -> Result<Weights, Error> {
     #[derive(serde::Deserialize)]
     struct Index {
-        weight_map: std::collections::BTreeMap<String, String>,
+        weight_map: BTreeMap<String, String>,
     }
     let index: Index = serde_json::from_slice(index).map_err(|e| Error::Config {
-        file: folder
-            .join("model.safetensors.index.json")
-            .display()
-            .to_string(),
-        reason: e.to_string(),
+        file: folder.join(INDEX).display().to_string(),
+        reason: format!("not an index of weights ({e}); fetch the file again"),
     })?;
     let names: BTreeSet<String> = index.weight_map.into_values().collect();
     let files: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
@@ -128,4 +210,54 @@ fn shards(folder: &Path, index: &[u8]) -> Result<Weights, Error> {
                 .into_owned(),
         }),
     }
+}
+
+/// That a safetensors file has a readable header and the length that it promises.
+fn check_safetensors(path: &Path) -> Result<(), Error> {
+    let file = path.display().to_string();
+    let io = |source| Error::Io {
+        file: file.clone(),
+        source,
+    };
+    let damaged = |reason: String| {
+        Error::Backend(backend::Error::Damaged {
+            file: file.clone(),
+            reason,
+        })
+    };
+    let mut handle = File::open(path).map_err(io)?;
+    let length = handle.metadata().map_err(io)?.len();
+    let mut start = Vec::with_capacity(LFS_POINTER.len());
+    let limit = LFS_POINTER.len() as u64;
+    (&mut handle)
+        .take(limit)
+        .read_to_end(&mut start)
+        .map_err(io)?;
+    if start == LFS_POINTER {
+        return Err(Error::LfsPointer { file });
+    }
+    let Some((size, begun)) = start.split_first_chunk::<LENGTH_BYTES>() else {
+        return Err(damaged(format!("it has {length} bytes")));
+    };
+    let size = u64::from_le_bytes(*size);
+    if size > MAX_HEADER_BYTES || size + LENGTH_BYTES as u64 > length {
+        return Err(damaged(format!(
+            "its header should have {size} bytes, the whole file has {length}"
+        )));
+    }
+    let mut header = begun.to_vec();
+    // At most MAX_HEADER_BYTES.
+    let size = size as usize;
+    header.truncate(size);
+    let rest = (size - header.len()) as u64;
+    handle.take(rest).read_to_end(&mut header).map_err(io)?;
+    let header: safetensors::tensor::Metadata =
+        serde_json::from_slice(&header).map_err(|e| damaged(format!("header: {e}")))?;
+    let want = (LENGTH_BYTES + size + header.data_len()) as u64;
+    if want != length {
+        return Err(damaged(format!(
+            "it should have {want} bytes and has {length}"
+        )));
+    }
+    Ok(())
 }

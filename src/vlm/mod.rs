@@ -12,6 +12,7 @@ pub mod files;
 pub mod generate;
 pub mod grid;
 pub mod image;
+mod json;
 pub mod models;
 pub mod mrope;
 pub mod sampling;
@@ -96,6 +97,9 @@ pub struct Prompt {
     pub positions: Vec<Position>,
     /// Number of the first token of the answer on all three axes.
     pub next_position: u32,
+    /// The token that stands for visual tokens in the text; the repetition penalty counts it, as
+    /// transformers does.
+    pub placeholder: Option<u32>,
 }
 
 impl Prompt {
@@ -187,6 +191,20 @@ pub enum Error {
         /// Its name.
         file: String,
     },
+    /// The place where a checkpoint should be is no folder.
+    #[error("{place} {reason}")]
+    NoFolder {
+        /// Where it was looked for.
+        place: String,
+        /// What is there, and what would be right.
+        reason: &'static str,
+    },
+    /// A file is still the pointer that git-lfs puts in its place.
+    #[error("{file} is a git-lfs pointer, not the file; run `git lfs pull` in its folder")]
+    LfsPointer {
+        /// The file.
+        file: String,
+    },
     /// A file could not be read.
     #[error("{file}: {source}")]
     Io {
@@ -215,6 +233,9 @@ pub enum Error {
     /// Pixels that do not fit a grid.
     #[error("{0}")]
     Grid(String),
+    /// The device program gave no number to choose a token by.
+    #[error("the model gave no finite logit; are its weights damaged?")]
+    Logits,
     /// The device program failed.
     #[error(transparent)]
     Backend(#[from] crate::backend::Error),
