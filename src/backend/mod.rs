@@ -7,6 +7,7 @@
 //! else (sizes, prompts, positions, sampling) belongs to [`crate::vlm`].
 
 pub mod cpu;
+pub mod mock;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -235,6 +236,17 @@ pub enum Error {
         /// What the reader says.
         reason: String,
     },
+    /// A script of the mock backend is not one.
+    #[error("mock script {file}: {reason}")]
+    Script {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The mock backend was told to fail.
+    #[error("{0}")]
+    Scripted(String),
     /// A file could not be read.
     #[error("{file}: {source}")]
     Io {

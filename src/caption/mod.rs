@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Frames in, captions out: sampling, windows, and the threads that keep a model busy without
+//! ever making a camera wait.
+//!
+//! ```text
+//! streaming thread      prepare thread (one per element)      engine thread (one per model)
+//!  Sampler ──Sample──►   read, resize, Windower ──Pair──────►  vision net
+//!          mailbox                              ──Window────►  prompt, prefill, decode
+//!                                                                  │
+//!  element ◄───────────────────────── Report ◄─────────────────────┘
+//! ```
+
+pub mod captioner;
+pub mod engine;
+pub mod mailbox;
+pub mod prompt;
+pub mod sampler;
+pub mod window;
+mod worker;
+
+use std::time::Duration;
+
+use crate::vlm::generate::StopReason;
+use window::FrameTime;
+
+/// What a model said about one window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Caption {
+    /// The text.
+    pub text: String,
+    /// Number of the window since the stream began, from 1; dropped windows have numbers too.
+    pub sequence: u64,
+    /// The frames it is about, in order of time.
+    pub frames: Vec<FrameTime>,
+    /// [`Ask::prompt_hash`](prompt::Ask::prompt_hash) of what was asked.
+    pub prompt_hash: String,
+    /// Rows of the prompt.
+    pub tokens_in: usize,
+    /// Tokens of the answer.
+    pub tokens_out: usize,
+    /// Why the answer ended.
+    pub stop_reason: StopReason,
+    /// From the moment the window was complete to the moment its turn came.
+    pub queue_wait: Duration,
+    /// From that turn to the first token.
+    pub ttft: Duration,
+    /// From that turn to the last token.
+    pub total: Duration,
+}
+
+impl Caption {
+    /// PTS of the first frame.
+    pub fn start(&self) -> Duration {
+        self.frames.first().map_or(Duration::ZERO, |f| f.pts)
+    }
+
+    /// PTS of the last frame.
+    pub fn end(&self) -> Duration {
+        self.frames.last().map_or(Duration::ZERO, |f| f.pts)
+    }
+}
+
+/// Why frames or windows got no caption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DropReason {
+    /// The model was busy and the drop policy chose this window.
+    Busy,
+    /// Frames came faster than they could be converted and resized.
+    Prepare,
+}
+
+/// What the element hears from the threads below it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// Weights are being read; 0.0..=1.0.
+    Loading(f32),
+    /// The model is ready.
+    Loaded {
+        /// How long reading took.
+        took: Duration,
+    },
+    /// The model cannot be used; no caption will come.
+    LoadFailed(String),
+    /// The text of a window so far.
+    Partial {
+        /// Number of the window.
+        sequence: u64,
+        /// All text up to now.
+        text: String,
+    },
+    /// A window was captioned.
+    Caption(Box<Caption>),
+    /// A window could not be captioned.
+    Failed {
+        /// Its frames, if it came to be a window.
+        frames: Vec<FrameTime>,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Frames or a window were dropped.
+    Dropped {
+        /// Why.
+        reason: DropReason,
+        /// The frames.
+        frames: Vec<FrameTime>,
+    },
+}

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Frames to temporal patches to windows.
+//!
+//! ```text
+//! frames   0 1 2 3 4 5 6 7        window=4 stride=2 temporal_patch_size=2
+//! pairs    [0 1][2 3][4 5][6 7]
+//! windows  [0 1  2 3]
+//!               [2 3  4 5]        the pair [2 3] belongs to both, and is one object
+//!                    [4 5  6 7]
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use crate::backend::{Patches, VisualTokens};
+use crate::vlm::image::RgbImage;
+
+/// When a frame was, on the three clocks that matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameTime {
+    /// Presentation time of the buffer.
+    pub pts: Duration,
+    /// The same in running time, for ages.
+    pub running_time: Duration,
+    /// Wall clock, as time since the Unix epoch.
+    pub wallclock: Duration,
+}
+
+/// A frame as the model sees it: converted and resized.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// When.
+    pub time: FrameTime,
+    /// What.
+    pub image: RgbImage,
+}
+
+/// One temporal patch, shared by all windows that it is in.
+#[derive(Debug)]
+pub struct Pair {
+    /// PTS of its frames; a repeated tail is named once per repetition.
+    pub pts: Vec<Duration>,
+    /// The pixels, until they are encoded; then what the vision net made of them.
+    pub visual: Mutex<Visual>,
+}
+
+/// How far a pair has come.
+#[derive(Debug)]
+pub enum Visual {
+    /// Waiting for the vision net.
+    Pixels(Patches),
+    /// Encoded; the pixels are gone.
+    Tokens(Arc<VisualTokens>),
+    /// The vision net is at it, or failed at it.
+    Taken,
+}
+
+/// Frames that one caption is about.
+#[derive(Debug)]
+pub struct Window {
+    /// Frames in order of time; at least one.
+    pub frames: Vec<FrameTime>,
+    /// Temporal patches in order of time.
+    pub pairs: Vec<Arc<Pair>>,
+}
+
+/// Shape of the windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Frames of a window, at least 1.
+    pub window: usize,
+    /// Frames from the start of one window to the start of the next, at least 1.
+    pub stride: usize,
+    /// Frames of a temporal patch, at least 1.
+    pub temporal_patch_size: usize,
+}
+
+/// What pushing a frame brought about.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Pairs that became complete, to be encoded while the window fills.
+    pub pairs: Vec<Arc<Pair>>,
+    /// The window that became complete.
+    pub window: Option<Window>,
+}
+
+/// Collects frames into windows.
+#[derive(Debug)]
+pub struct Windower {
+    shape: Shape,
+    /// Frames since the start.
+    n_frames: u64,
+    open: VecDeque<Open>,
+    /// Pairs by the number of their first frame, for windows that overlap.
+    recent: VecDeque<(u64, Weak<Pair>)>,
+    /// Number after the last frame that any window was made of.
+    covered: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    first: u64,
+    frames: Vec<FrameTime>,
+    pairs: Vec<Arc<Pair>>,
+    tail: Vec<Frame>,
+}
+
+impl Windower {
+    /// A windower without frames.
+    pub fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            n_frames: 0,
+            open: VecDeque::new(),
+            recent: VecDeque::new(),
+            covered: 0,
+        }
+    }
+
+    /// Whether any window takes the next frame; between windows (`stride > window`) none does, and
+    /// its pixels need not be touched.
+    pub fn wants_next(&self) -> bool {
+        self.n_frames % self.shape.stride as u64 == 0 || !self.open.is_empty()
+    }
+
+    /// Counts a frame that [`wants_next`](Self::wants_next) said no window takes.
+    pub fn skip(&mut self) {
+        self.n_frames += 1;
+    }
+
+    /// The last frame of the windows being filled.
+    pub fn last(&self) -> Option<FrameTime> {
+        self.open
+            .front()
+            .and_then(|open| open.frames.last().copied())
+    }
+
+    /// Size of the frames of the windows being filled, if a pair is half full.
+    pub fn tail_size(&self) -> Option<(usize, usize)> {
+        let frame = self.open.iter().find_map(|open| open.tail.last())?;
+        Some((frame.image.width, frame.image.height))
+    }
+
+    /// Adds a frame. `cut` makes patch rows of 1 to `temporal_patch_size` frames.
+    ///
+    /// # Errors
+    /// What `cut` says; the windows being filled are then given up.
+    pub fn push<E>(
+        &mut self,
+        frame: Frame,
+        cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
+    ) -> Result<Progress, E> {
+        let index = self.n_frames;
+        self.n_frames += 1;
+        if index % self.shape.stride as u64 == 0 {
+            self.open.push_back(Open {
+                first: index,
+                frames: Vec::with_capacity(self.shape.window),
+                pairs: Vec::new(),
+                tail: Vec::new(),
+            });
+        }
+        let mut progress = Progress::default();
+        for i in 0..self.open.len() {
+            self.open[i].frames.push(frame.time);
+            self.open[i].tail.push(frame.clone());
+            let full = self.open[i].tail.len() == self.shape.temporal_patch_size;
+            if full || self.open[i].frames.len() == self.shape.window {
+                if let Err(error) = self.finish_pair(i, &mut progress, cut) {
+                    self.abandon();
+                    return Err(error);
+                }
+            }
+        }
+        if self
+            .open
+            .front()
+            .is_some_and(|open| open.frames.len() == self.shape.window)
+        {
+            progress.window = self.open.pop_front().map(|open| self.complete(open));
+        }
+        Ok(progress)
+    }
+
+    /// Ends the windows being filled: the stream ends, jumps or changes its size. The oldest is
+    /// given out if it has a frame that no window had.
+    ///
+    /// # Errors
+    /// What `cut` says.
+    pub fn close<E>(
+        &mut self,
+        cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
+    ) -> Result<Progress, E> {
+        let mut progress = Progress::default();
+        let new = self
+            .open
+            .front()
+            .is_some_and(|open| open.first + open.frames.len() as u64 > self.covered);
+        if new {
+            if !self.open[0].tail.is_empty()
+                && let Err(error) = self.finish_pair(0, &mut progress, cut)
+            {
+                self.abandon();
+                return Err(error);
+            }
+            progress.window = self.open.pop_front().map(|open| self.complete(open));
+        }
+        self.abandon();
+        Ok(progress)
+    }
+
+    /// Gives up the windows being filled and begins anew.
+    pub fn abandon(&mut self) {
+        self.open.clear();
+        self.recent.clear();
+        self.n_frames = 0;
+        self.covered = 0;
+    }
+
+    fn complete(&mut self, open: Open) -> Window {
+        self.covered = open.first + open.frames.len() as u64;
+        Window {
+            frames: open.frames,
+            pairs: open.pairs,
+        }
+    }
+
+    /// Makes the tail of an open window a pair, or finds the pair that another window made of it.
+    fn finish_pair<E>(
+        &mut self,
+        i: usize,
+        progress: &mut Progress,
+        cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
+    ) -> Result<(), E> {
+        let frames = std::mem::take(&mut self.open[i].tail);
+        let end = self.open[i].first + self.open[i].frames.len() as u64;
+        let first = end - frames.len() as u64;
+        self.recent.retain(|(_, pair)| pair.strong_count() > 0);
+        let whole = frames.len() == self.shape.temporal_patch_size;
+        let known = self.recent.iter().find(|(n, _)| whole && *n == first);
+        if let Some(pair) = known.and_then(|(_, pair)| pair.upgrade()) {
+            self.open[i].pairs.push(pair);
+            return Ok(());
+        }
+        let mut pts: Vec<Duration> = frames.iter().map(|f| f.time.pts).collect();
+        if let Some(last) = pts.last().copied() {
+            pts.resize(self.shape.temporal_patch_size, last);
+        }
+        let pair = Arc::new(Pair {
+            pts,
+            visual: Mutex::new(Visual::Pixels(cut(&frames)?)),
+        });
+        if whole {
+            self.recent.push_back((first, Arc::downgrade(&pair)));
+        }
+        progress.pairs.push(pair.clone());
+        self.open[i].pairs.push(pair);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::GridThw;
+
+    fn frame(second: u64) -> Frame {
+        let at = Duration::from_secs(second);
+        let time = FrameTime {
+            pts: at,
+            running_time: at,
+            wallclock: at,
+        };
+        let image = RgbImage {
+            width: 1,
+            height: 1,
+            pixels: vec![second as u8; 3],
+        };
+        Frame { time, image }
+    }
+
+    fn cut(frames: &[Frame]) -> Result<Patches, ()> {
+        Ok(Patches {
+            grid: GridThw { t: 1, h: 1, w: 1 },
+            pixels: frames.iter().flat_map(|f| f.image.pixels.clone()).collect(),
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        })
+    }
+
+    fn seconds(window: &Window) -> Vec<u64> {
+        window.frames.iter().map(|f| f.pts.as_secs()).collect()
+    }
+
+    fn windower(window: usize, stride: usize) -> Windower {
+        Windower::new(Shape {
+            window,
+            stride,
+            temporal_patch_size: 2,
+        })
+    }
+
+    #[test]
+    fn pairs_come_before_their_window() {
+        let mut w = windower(4, 4);
+        assert!(w.push(frame(0), &mut cut).unwrap().pairs.is_empty());
+        assert_eq!(w.push(frame(1), &mut cut).unwrap().pairs.len(), 1);
+        assert!(w.push(frame(2), &mut cut).unwrap().window.is_none());
+        let done = w.push(frame(3), &mut cut).unwrap();
+        assert_eq!(done.pairs.len(), 1);
+        assert_eq!(seconds(&done.window.unwrap()), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn overlapping_windows_share_a_pair() {
+        let mut w = windower(4, 2);
+        let mut windows = Vec::new();
+        let mut n_pairs = 0;
+        for s in 0..8 {
+            let progress = w.push(frame(s), &mut cut).unwrap();
+            n_pairs += progress.pairs.len();
+            windows.extend(progress.window);
+        }
+        assert_eq!(
+            windows.iter().map(seconds).collect::<Vec<_>>(),
+            [vec![0, 1, 2, 3], vec![2, 3, 4, 5], vec![4, 5, 6, 7]]
+        );
+        assert!(Arc::ptr_eq(&windows[0].pairs[1], &windows[1].pairs[0]));
+        assert_eq!(n_pairs, 4);
+    }
+
+    #[test]
+    fn an_odd_tail_names_its_last_frame_twice() {
+        let mut w = windower(3, 3);
+        w.push(frame(0), &mut cut).unwrap();
+        w.push(frame(1), &mut cut).unwrap();
+        let window = w.push(frame(2), &mut cut).unwrap().window.unwrap();
+        assert_eq!(
+            window.pairs[1].pts,
+            [Duration::from_secs(2), Duration::from_secs(2)]
+        );
+    }
+
+    #[test]
+    fn closing_gives_out_frames_that_no_window_had() {
+        let mut w = windower(4, 2);
+        for s in 0..5 {
+            w.push(frame(s), &mut cut).unwrap();
+        }
+        assert_eq!(
+            seconds(&w.close(&mut cut).unwrap().window.unwrap()),
+            [2, 3, 4]
+        );
+        for s in 0..4 {
+            w.push(frame(s), &mut cut).unwrap();
+        }
+        assert!(
+            w.close(&mut cut).unwrap().window.is_none(),
+            "all frames were in a window"
+        );
+    }
+
+    #[test]
+    fn frames_between_windows_are_not_wanted() {
+        let mut w = windower(2, 4);
+        let mut wanted = Vec::new();
+        for s in 0..8 {
+            wanted.push(w.wants_next());
+            if w.wants_next() {
+                w.push(frame(s), &mut cut).unwrap();
+            } else {
+                w.skip();
+            }
+        }
+        assert_eq!(wanted, [true, true, false, false, true, true, false, false]);
+    }
+
+    #[test]
+    fn a_pair_that_cannot_be_cut_gives_the_window_up() {
+        let mut w = windower(2, 2);
+        w.push(frame(0), &mut cut).unwrap();
+        assert!(w.push(frame(1), &mut |_: &[Frame]| Err("no")).is_err());
+        assert!(w.last().is_none());
+        w.push(frame(2), &mut cut).unwrap();
+        let window = w.push(frame(3), &mut cut).unwrap().window.unwrap();
+        assert_eq!(seconds(&window), [2, 3]);
+    }
+}

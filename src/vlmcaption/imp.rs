@@ -1,0 +1,791 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The element's body: pads, events, queries, state changes. Decisions live in what it calls.
+//!
+//! Locks, in this order: `settings`, `captioner`, `stream`, `board`, `origin`. None is held across
+//! a push, an event, a query, a message, a signal or a wait.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+
+use super::TextTiming;
+use super::board::{Ageing, Board};
+use super::output::{self, Origin};
+use super::pixels::Reader;
+use super::settings::{PROPERTIES, Plan, Settings};
+use super::stream::Stream;
+use super::text::{Text, TextOutput, text_caps};
+use crate::caption::captioner::{Captioner, Sample};
+use crate::caption::engine::{Engine, Listener, Source};
+use crate::caption::{Caption, DropReason, Report};
+
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "vlmcaption",
+        gst::DebugColorFlags::empty(),
+        Some("captions by a vision-language model"),
+    )
+});
+
+/// A `vlmcaption/dropped` message is posted at most this often.
+const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The element.
+pub struct VlmCaption {
+    sinkpad: gst::Pad,
+    srcpad: gst::Pad,
+    textpad: Mutex<Option<gst::Pad>>,
+    text: Arc<TextOutput>,
+    settings: Mutex<Settings>,
+    model: Mutex<Option<Model>>,
+    captioner: Mutex<Option<Arc<Captioner>>>,
+    stream: Mutex<Stream>,
+    board: Mutex<Board>,
+    origin: Mutex<Origin>,
+    reader: Arc<Reader>,
+    tally: Tally,
+}
+
+/// The engine in use and what it was asked for.
+struct Model {
+    engine: Arc<Engine>,
+    source: Source,
+}
+
+/// Counted by the element itself.
+#[derive(Default)]
+struct Tally {
+    captions: AtomicU64,
+    failed: AtomicU64,
+    tokens_in: AtomicU64,
+    tokens_out: AtomicU64,
+    dropped_unreported: AtomicU64,
+    dropped_last: Mutex<Option<Instant>>,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for VlmCaption {
+    const NAME: &'static str = "GstVlmCaption";
+    type Type = super::VlmCaption;
+    type ParentType = gst::Element;
+
+    fn with_class(klass: &Self::Class) -> Self {
+        let template = |name| {
+            klass
+                .pad_template(name)
+                .expect("installed by pad_templates()")
+        };
+        let sinkpad = gst::Pad::builder_from_template(&template("sink"))
+            .chain_function(|_pad, parent, buffer| {
+                VlmCaption::catch_panic_pad_function(
+                    parent,
+                    || Err(gst::FlowError::Error),
+                    |this| this.sink_chain(buffer),
+                )
+            })
+            .event_function(|pad, parent, event| {
+                VlmCaption::catch_panic_pad_function(
+                    parent,
+                    || false,
+                    |this| this.sink_event(pad, event),
+                )
+            })
+            .query_function(|pad, parent, query| {
+                VlmCaption::catch_panic_pad_function(
+                    parent,
+                    || false,
+                    |this| this.sink_query(pad, query),
+                )
+            })
+            .flags(gst::PadFlags::PROXY_CAPS | gst::PadFlags::PROXY_SCHEDULING)
+            .build();
+        let srcpad = gst::Pad::builder_from_template(&template("src"))
+            .event_function(|_pad, parent, event| {
+                VlmCaption::catch_panic_pad_function(
+                    parent,
+                    || false,
+                    |this| this.sinkpad.push_event(event),
+                )
+            })
+            .query_function(|_pad, parent, query| {
+                VlmCaption::catch_panic_pad_function(
+                    parent,
+                    || false,
+                    |this| this.sinkpad.peer_query(query),
+                )
+            })
+            .build();
+        Self {
+            sinkpad,
+            srcpad,
+            textpad: Mutex::new(None),
+            text: Arc::default(),
+            settings: Mutex::default(),
+            model: Mutex::new(None),
+            captioner: Mutex::new(None),
+            stream: Mutex::default(),
+            board: Mutex::default(),
+            origin: Mutex::default(),
+            reader: Arc::default(),
+            tally: Tally::default(),
+        }
+    }
+}
+
+impl ObjectImpl for VlmCaption {
+    fn properties() -> &'static [glib::ParamSpec] {
+        &PROPERTIES
+    }
+
+    fn signals() -> &'static [glib::subclass::Signal] {
+        static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
+            // Emitted from the model's thread with the structure of each caption, as posted on the
+            // bus: it must return soon.
+            vec![
+                glib::subclass::Signal::builder("caption")
+                    .param_types([gst::Structure::static_type()])
+                    .build(),
+            ]
+        });
+        &SIGNALS
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let mut settings = self.settings.lock().unwrap();
+        let before = settings.clone();
+        settings.set(pspec.name(), value);
+        let asked = settings.ask();
+        if asked.is_err() && before.ask().is_ok() && self.captioner.lock().unwrap().is_some() {
+            *settings = before;
+        }
+        drop(settings);
+        gst::info!(CAT, imp = self, "{} is now {value:?}", pspec.name());
+        let captioner = self.captioner.lock().unwrap().clone();
+        match (captioner, asked) {
+            (Some(captioner), Ok(ask)) => captioner.set_ask(ask),
+            (Some(_), Err(reason)) => {
+                gst::element_imp_warning!(
+                    self,
+                    gst::LibraryError::Settings,
+                    ["{reason}; the one before stays"]
+                );
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "caption" => self.board.lock().unwrap().text().to_value(),
+            "stats" => self.stats().to_value(),
+            name => self.settings.lock().unwrap().get(name).unwrap_or_else(|| {
+                gst::error!(CAT, imp = self, "no value for property {name}");
+                pspec.default_value().clone()
+            }),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        let obj = self.obj();
+        obj.add_pad(&self.sinkpad)
+            .expect("a new element has no pads");
+        obj.add_pad(&self.srcpad)
+            .expect("a new element has no src pad");
+    }
+}
+
+impl GstObjectImpl for VlmCaption {}
+
+impl ElementImpl for VlmCaption {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "VLM caption",
+                "Filter/Analyzer/Video",
+                "Tells what a camera sees, with a vision-language model; video passes untouched",
+                "vlmcaption maintainers",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let video = gst::Caps::builder("video/x-raw").any_features().build();
+            let template = |name, direction, presence, caps: &gst::Caps| {
+                gst::PadTemplate::new(name, direction, presence, caps)
+                    .expect("the names and caps are well-formed")
+            };
+            use gst::{PadDirection::*, PadPresence::*};
+            vec![
+                template("sink", Sink, Always, &video),
+                template("src", Src, Always, &video),
+                template("text_src", Src, Request, &text_caps()),
+            ]
+        });
+        &TEMPLATES
+    }
+
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        match transition {
+            gst::StateChange::NullToReady => self.open()?,
+            gst::StateChange::ReadyToPaused => self.start()?,
+            gst::StateChange::PausedToReady => {
+                // Wakes a streaming thread that waits, so that the pads can be deactivated.
+                if let Some(captioner) = self.captioner() {
+                    captioner.start_flush();
+                }
+            }
+            _ => {}
+        }
+        let success = self.parent_change_state(transition)?;
+        match transition {
+            gst::StateChange::PausedToReady => self.stop(),
+            gst::StateChange::ReadyToNull => *self.model.lock().unwrap() = None,
+            _ => {}
+        }
+        Ok(success)
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        _name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        let mut slot = self.textpad.lock().unwrap();
+        if slot.is_some() {
+            gst::error!(
+                CAT,
+                imp = self,
+                "there is one text pad; put a tee behind it"
+            );
+            return None;
+        }
+        let pad = gst::Pad::builder_from_template(template)
+            .name("text_src")
+            .activatemode_function(|pad, parent, mode, active| {
+                VlmCaption::catch_panic_pad_function(
+                    parent,
+                    || Err(gst::loggable_error!(CAT, "panic activating the text pad")),
+                    |this| match (mode, active) {
+                        (gst::PadMode::Push, true) => this.text.start(pad),
+                        (gst::PadMode::Push, false) => this.text.stop(pad),
+                        _ => Err(gst::loggable_error!(CAT, "the text pad only pushes")),
+                    },
+                )
+            })
+            .event_function(|pad, parent, event| {
+                // A seek or QoS of the subtitles is no business of the video's.
+                let known = matches!(
+                    event.type_(),
+                    gst::EventType::Latency | gst::EventType::Reconfigure
+                );
+                known && gst::Pad::event_default(pad, parent, event)
+            })
+            .build();
+        *slot = Some(pad.clone());
+        drop(slot);
+        if self.obj().current_state() >= gst::State::Paused && pad.set_active(true).is_err() {
+            gst::error!(CAT, imp = self, "cannot activate the text pad");
+        }
+        if let Err(error) = self.obj().add_pad(&pad) {
+            gst::error!(CAT, imp = self, "cannot add the text pad: {error}");
+            *self.textpad.lock().unwrap() = None;
+            return None;
+        }
+        Some(pad)
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        if pad.set_active(false).is_err() {
+            gst::warning!(CAT, obj = pad, "cannot deactivate");
+        }
+        *self.textpad.lock().unwrap() = None;
+        if let Err(error) = self.obj().remove_pad(pad) {
+            gst::warning!(CAT, obj = pad, "cannot remove: {error}");
+        }
+    }
+}
+
+/// State changes.
+impl VlmCaption {
+    /// NULL to READY: everything that can be known of the model without reading its weights.
+    fn open(&self) -> Result<(), gst::StateChangeError> {
+        let plan = self.plan()?;
+        self.acquire(&plan)?;
+        if plan.demo {
+            gst::element_imp_info!(
+                self,
+                gst::LibraryError::Settings,
+                [
+                    "no model is named: the built-in demo model runs. It knows coloured shapes \
+                     that move and the patterns of videotestsrc; set model=/path/to/a/Qwen3-VL \
+                     checkpoint for anything else"
+                ]
+            );
+        }
+        Ok(())
+    }
+
+    /// READY to PAUSED: threads begin to wait for frames.
+    fn start(&self) -> Result<(), gst::StateChangeError> {
+        let plan = self.plan()?;
+        let engine = self.acquire(&plan)?;
+        *self.stream.lock().unwrap() = Stream::new(plan.options.sample_rate);
+        self.board.lock().unwrap().clear();
+        self.text.reset();
+        let captioner = Captioner::start(&engine, plan.options, self.listener());
+        let captioner = captioner.map_err(|error| {
+            gst::element_imp_error!(
+                self,
+                gst::ResourceError::Failed,
+                ["cannot start a thread: {error}"]
+            );
+            gst::StateChangeError
+        })?;
+        *self.captioner.lock().unwrap() = Some(Arc::new(captioner));
+        Ok(())
+    }
+
+    /// PAUSED to READY: forget the stream.
+    fn stop(&self) {
+        let captioner = self.captioner.lock().unwrap().take();
+        // Joins its thread, so no lock is held.
+        drop(captioner);
+        *self.stream.lock().unwrap() = Stream::default();
+        self.board.lock().unwrap().clear();
+        self.text.reset();
+    }
+
+    fn plan(&self) -> Result<Plan, gst::StateChangeError> {
+        let stream = self.origin.lock().unwrap().stream_id.clone();
+        let plan = self.settings.lock().unwrap().plan(&stream);
+        plan.map_err(|reason| {
+            gst::element_imp_error!(self, gst::LibraryError::Settings, ["{reason}"]);
+            gst::StateChangeError
+        })
+    }
+
+    /// The engine for a plan: the one in use if it still fits.
+    fn acquire(&self, plan: &Plan) -> Result<Arc<Engine>, gst::StateChangeError> {
+        if let Some(model) = &*self.model.lock().unwrap()
+            && model.source == plan.source
+        {
+            return Ok(model.engine.clone());
+        }
+        let engine = Engine::acquire(&plan.source).map_err(|error| {
+            gst::element_imp_error!(self, gst::ResourceError::NotFound, ["{error}"]);
+            gst::StateChangeError
+        })?;
+        {
+            let mut origin = self.origin.lock().unwrap();
+            engine.checkpoint().name.clone_into(&mut origin.model);
+            (origin.backend, origin.device) = match &plan.source {
+                Source::Cpu { .. } => ("cpu", "cpu"),
+                Source::Mock { .. } => ("mock", "none"),
+            };
+        }
+        let model = Model {
+            engine: engine.clone(),
+            source: plan.source.clone(),
+        };
+        let before = self.model.lock().unwrap().replace(model);
+        // May join an engine's thread, so no lock is held.
+        drop(before);
+        Ok(engine)
+    }
+
+    fn captioner(&self) -> Option<Arc<Captioner>> {
+        self.captioner.lock().unwrap().clone()
+    }
+
+    /// What the threads below call; it does not keep the element alive.
+    fn listener(&self) -> Listener {
+        let weak = self.obj().downgrade();
+        Arc::new(move |report| {
+            if let Some(element) = weak.upgrade() {
+                element.imp().report(report);
+            }
+        })
+    }
+}
+
+/// The streaming thread.
+impl VlmCaption {
+    fn sink_chain(&self, mut buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        self.learn_liveness();
+        let arrival = self.stream.lock().unwrap().arrive(&buffer);
+        if let Some(complaint) = arrival.complaint {
+            gst::element_imp_warning!(self, gst::StreamError::Format, ["{complaint}"]);
+        }
+        if let Some((time, caps)) = arrival.sample
+            && let Some(captioner) = self.captioner()
+        {
+            gst::log!(CAT, imp = self, "sampling {buffer:?}");
+            let (reader, sampled) = (self.reader.clone(), buffer.clone());
+            let read = Box::new(move || reader.read(&sampled, &caps));
+            captioner.submit(Sample { time, read });
+        }
+        if let Some(fields) = self.fields(arrival.running_time) {
+            output::attach(buffer.make_mut(), &fields);
+        }
+        if let Some((begin, end)) = arrival.span {
+            self.text.advance(begin, end);
+        }
+        gst::trace!(CAT, imp = self, "pushing {buffer:?}");
+        self.srcpad.push(buffer)
+    }
+
+    /// The meta's fields for a buffer at `running_time`.
+    fn fields(&self, running_time: Option<Duration>) -> Option<gst::Structure> {
+        let running_time = running_time?;
+        let (attach, ageing) = {
+            let settings = self.settings.lock().unwrap();
+            let ageing = Ageing {
+                stride: settings.stride_span(),
+                hold: settings.hold.into(),
+            };
+            (settings.attach, ageing)
+        };
+        self.board
+            .lock()
+            .unwrap()
+            .fields(running_time, attach, ageing)
+    }
+
+    /// Asks upstream once whether it is live: only then may windows be dropped by default.
+    fn learn_liveness(&self) {
+        if self.stream.lock().unwrap().live.is_some() {
+            return;
+        }
+        let mut query = gst::query::Latency::new();
+        let live = self.sinkpad.peer_query(&mut query) && query.result().0;
+        gst::debug!(
+            CAT,
+            imp = self,
+            "upstream is {}",
+            if live { "live" } else { "not live" }
+        );
+        self.stream.lock().unwrap().live = Some(live);
+        let policy = self.settings.lock().unwrap().policy(live);
+        if let Some(captioner) = self.captioner() {
+            captioner.set_policy(policy);
+        }
+    }
+
+    fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        use gst::EventView;
+        gst::log!(CAT, obj = pad, "handling {event:?}");
+        match event.view() {
+            EventView::StreamStart(start) => {
+                self.close_window();
+                self.origin.lock().unwrap().stream_id = start.stream_id().to_owned();
+                if let Some(captioner) = self.captioner() {
+                    captioner.set_stream(start.stream_id());
+                }
+                self.text.stream_start(self.text_stream_start(start));
+            }
+            EventView::Caps(caps) => self.stream.lock().unwrap().set_caps(caps.caps()),
+            EventView::Segment(segment) => {
+                let jumps = self.stream.lock().unwrap().set_segment(segment.segment());
+                if jumps {
+                    self.close_window();
+                }
+                self.text.segment(segment.segment());
+            }
+            EventView::Gap(gap) => {
+                let (begin, duration) = gap.get();
+                self.text
+                    .advance(begin, begin + duration.unwrap_or(gst::ClockTime::ZERO));
+            }
+            EventView::FlushStart(_) => {
+                if let Some(captioner) = self.captioner() {
+                    captioner.start_flush();
+                }
+                self.text.set_stopped(true);
+                self.push_text_event(&event);
+                let passed = self.srcpad.push_event(event);
+                if let Some(pad) = self.textpad() {
+                    let _ = pad.pause_task();
+                }
+                return passed;
+            }
+            EventView::FlushStop(_) => {
+                self.stream.lock().unwrap().flush();
+                self.board.lock().unwrap().clear();
+                self.text.flush();
+                if let Some(captioner) = self.captioner() {
+                    captioner.stop_flush();
+                }
+                self.push_text_event(&event);
+                if let Some(pad) = self.textpad()
+                    && let Err(error) = self.text.start(&pad)
+                {
+                    error.log_with_imp(self);
+                }
+            }
+            EventView::Eos(_) => {
+                self.drain();
+                self.text.eos(event.clone());
+            }
+            _ => {}
+        }
+        self.srcpad.push_event(event)
+    }
+
+    fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        match query.type_() {
+            // Video concerns the video pad alone: the default would ask the text pad too.
+            gst::QueryType::Caps
+            | gst::QueryType::AcceptCaps
+            | gst::QueryType::Allocation
+            | gst::QueryType::Drain => {
+                let answered = self.srcpad.peer_query(query);
+                if answered || query.type_() == gst::QueryType::Allocation {
+                    return answered;
+                }
+                gst::Pad::query_default(pad, Some(&*self.obj()), query)
+            }
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
+    }
+
+    /// The stream ends: waits for what is still being captioned.
+    fn drain(&self) {
+        let Some(captioner) = self.captioner() else {
+            return;
+        };
+        let timeout: Duration = self.settings.lock().unwrap().eos_timeout.into();
+        if !captioner.drain(timeout) && captioner.queued() > 0 {
+            gst::element_imp_warning!(
+                self,
+                gst::StreamError::Failed,
+                [
+                    "the stream ended before its last captions were ready; raise eos-timeout \
+                     (now {} s) or lower max-tokens",
+                    timeout.as_secs()
+                ]
+            );
+        }
+    }
+
+    fn close_window(&self) {
+        if let Some(captioner) = self.captioner() {
+            captioner.close_window();
+        }
+    }
+
+    fn textpad(&self) -> Option<gst::Pad> {
+        self.textpad.lock().unwrap().clone()
+    }
+
+    fn push_text_event(&self, event: &gst::Event) {
+        if let Some(pad) = self.textpad() {
+            pad.push_event(event.clone());
+        }
+    }
+
+    /// The text is a stream of its own, in the group of the video.
+    fn text_stream_start(&self, video: &gst::event::StreamStart) -> gst::Event {
+        let id = format!("{}/text", video.stream_id());
+        let mut builder = gst::event::StreamStart::builder(&id)
+            .flags(gst::StreamFlags::SPARSE)
+            .seqnum(video.seqnum());
+        if let Some(group) = video.group_id() {
+            builder = builder.group_id(group);
+        }
+        builder.build()
+    }
+}
+
+/// What the model's threads report.
+impl VlmCaption {
+    fn report(&self, report: Report) {
+        match report {
+            Report::Loading(part) => self.post_loading(gst::ProgressType::Continue, part),
+            Report::Loaded { took } => {
+                gst::info!(CAT, imp = self, "model ready after {took:?}");
+                self.post_loading(gst::ProgressType::Complete, 1.0);
+            }
+            Report::LoadFailed(reason) => {
+                self.failed(format!("the model cannot be used: {reason}"));
+            }
+            Report::Partial { sequence, text } => {
+                let structure = gst::Structure::builder("vlmcaption/partial")
+                    .field("sequence", sequence)
+                    .field("text", text)
+                    .build();
+                self.post(structure);
+            }
+            Report::Caption(caption) => self.caption(&caption),
+            Report::Failed { reason, .. } => self.failed(reason),
+            Report::Dropped { reason, frames } => self.dropped(reason, frames.len()),
+        }
+    }
+
+    fn caption(&self, caption: &Caption) {
+        gst::info!(
+            CAT,
+            imp = self,
+            "window {}: {:?} ({} tokens in, {} out, {:?})",
+            caption.sequence,
+            caption.text,
+            caption.tokens_in,
+            caption.tokens_out,
+            caption.total
+        );
+        self.tally.captions.fetch_add(1, Ordering::Relaxed);
+        self.tally
+            .tokens_in
+            .fetch_add(caption.tokens_in as u64, Ordering::Relaxed);
+        self.tally
+            .tokens_out
+            .fetch_add(caption.tokens_out as u64, Ordering::Relaxed);
+        let origin = self.origin.lock().unwrap().clone();
+        self.board.lock().unwrap().post(caption, &origin);
+        self.push_text(caption);
+        let mut structure = output::structure("vlmcaption/caption", caption, &origin);
+        structure.set("status", output::Status::Fresh.as_str());
+        structure.set("age", output::nanos(self.age(caption)));
+        self.obj().emit_by_name::<()>("caption", &[&structure]);
+        self.obj().notify("caption");
+        self.post(structure);
+    }
+
+    /// Time from a caption's last frame to now, for a clock that runs; zero before.
+    fn age(&self, caption: &Caption) -> Duration {
+        let now = self
+            .obj()
+            .current_running_time()
+            .map_or(Duration::ZERO, Duration::from);
+        let end = caption
+            .frames
+            .last()
+            .map_or(Duration::ZERO, |frame| frame.running_time);
+        now.saturating_sub(end)
+    }
+
+    fn push_text(&self, caption: &Caption) {
+        let live = self.stream.lock().unwrap().live.unwrap_or(false);
+        let (timing, stride, period) = {
+            let settings = self.settings.lock().unwrap();
+            let strides = settings.stride();
+            (
+                settings.text_timing,
+                settings.stride_span(),
+                settings.stride_span() / strides,
+            )
+        };
+        let clock_time = |time: Duration| gst::ClockTime::from_nseconds(output::nanos(time));
+        let arrival = match timing {
+            TextTiming::Auto => live,
+            TextTiming::Arrival => true,
+            TextTiming::Window => false,
+        };
+        let span = caption.end().saturating_sub(caption.start()) + period;
+        self.text.push(Text {
+            text: caption.text.clone(),
+            pts: (!arrival).then(|| clock_time(caption.start())),
+            duration: clock_time(if arrival { stride } else { span }),
+        });
+    }
+
+    /// A window got no caption: the video flows on, and the user is told once per reason.
+    fn failed(&self, reason: String) {
+        self.tally.failed.fetch_add(1, Ordering::Relaxed);
+        let known = {
+            let mut board = self.board.lock().unwrap();
+            let known = board.error() == Some(reason.as_str());
+            board.fail(reason.clone());
+            known
+        };
+        if known {
+            gst::debug!(CAT, imp = self, "again: {reason}");
+        } else {
+            gst::element_imp_warning!(self, gst::ResourceError::Failed, ["{reason}"]);
+        }
+    }
+
+    fn dropped(&self, reason: DropReason, n_frames: usize) {
+        let reason = output::drop_reason(reason);
+        gst::debug!(CAT, imp = self, "dropped {n_frames} frames: {reason}");
+        let unreported = self
+            .tally
+            .dropped_unreported
+            .fetch_add(1, Ordering::Relaxed)
+            + 1;
+        {
+            let mut last = self.tally.dropped_last.lock().unwrap();
+            if last.is_some_and(|last| last.elapsed() < DROPPED_INTERVAL) {
+                return;
+            }
+            *last = Some(Instant::now());
+        }
+        self.tally
+            .dropped_unreported
+            .fetch_sub(unreported, Ordering::Relaxed);
+        let structure = gst::Structure::builder("vlmcaption/dropped")
+            .field("reason", reason)
+            .field("count", unreported)
+            .build();
+        self.post(structure);
+    }
+
+    fn post_loading(&self, kind: gst::ProgressType, part: f32) {
+        let text = format!("reading the model's weights: {:.0} %", part * 100.0);
+        let progress = gst::message::Progress::builder(kind, "loading", &text);
+        self.post_message(progress.src(&*self.obj()).build());
+        let structure =
+            gst::Structure::builder("vlmcaption/loading").field("progress", f64::from(part));
+        self.post(structure.build());
+    }
+
+    fn post(&self, structure: gst::Structure) {
+        self.post_message(
+            gst::message::Element::builder(structure)
+                .src(&*self.obj())
+                .build(),
+        );
+    }
+
+    fn post_message(&self, message: gst::Message) {
+        // Without a bus nobody asked for messages.
+        let _ = self.obj().post_message(message);
+    }
+
+    fn stats(&self) -> gst::Structure {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let builder = gst::Structure::builder("application/x-vlmcaption-stats")
+            .field("captions", load(&self.tally.captions))
+            .field("failed", load(&self.tally.failed))
+            .field("tokens-in", load(&self.tally.tokens_in))
+            .field("tokens-out", load(&self.tally.tokens_out))
+            .field("dropped-text", self.text.n_dropped());
+        let error = self.board.lock().unwrap().error().map(str::to_owned);
+        let builder = builder.field_if_some("last-error", error);
+        let Some(captioner) = self.captioner() else {
+            return builder.build();
+        };
+        let counters = captioner.counters();
+        builder
+            .field("frames", load(&counters.frames))
+            .field("windows", load(&counters.windows))
+            .field("dropped-frames", load(&counters.dropped_frames))
+            .field("dropped-windows", load(&counters.dropped_windows))
+            .field(
+                "queued",
+                u64::try_from(captioner.queued()).unwrap_or(u64::MAX),
+            )
+            .build()
+    }
+}

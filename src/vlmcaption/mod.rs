@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The element `vlmcaption`.
+//!
+//! It passes video through untouched, looks at one frame a second, shows pairs of frames to a
+//! vision-language model on other threads, and hands the text on in four ways: as a
+//! `GstVlmCaptionMeta` on every buffer, as `vlmcaption/caption` messages on the bus, by the signal
+//! `caption`, and on the request pad `text_src`.
+//!
+//! ## Example
+//!
+//! ```text
+//! gst-launch-1.0 -m videotestsrc is-live=true ! vlmcaption ! fakesink sync=true
+//! ```
+
+mod board;
+mod imp;
+mod output;
+mod pixels;
+mod settings;
+mod stream;
+mod text;
+
+use gst::glib;
+use gst::prelude::*;
+
+pub use output::META_NAME;
+
+glib::wrapper! {
+    /// Tells what a camera sees. See the [module documentation](self).
+    pub struct VlmCaption(ObjectSubclass<imp::VlmCaption>) @extends gst::Element, gst::Object;
+}
+
+/// What runs the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVlmCaptionBackend")]
+#[non_exhaustive]
+pub enum Backend {
+    /// The cpu.
+    #[default]
+    #[enum_value(name = "Auto: the cpu", nick = "auto")]
+    Auto,
+    /// The embedded engine on the host's cores.
+    #[enum_value(name = "CPU: the embedded engine on the host's cores", nick = "cpu")]
+    Cpu,
+    /// Scripted answers.
+    #[enum_value(name = "Mock: scripted answers, no model", nick = "mock")]
+    Mock,
+}
+
+/// Number type of the large matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVlmCaptionPrecision")]
+#[non_exhaustive]
+pub enum Precision {
+    /// By size.
+    #[default]
+    #[enum_value(name = "Auto: f32 below 100 M parameters, int8 above", nick = "auto")]
+    Auto,
+    /// The reference.
+    #[enum_value(name = "F32: the reference", nick = "f32")]
+    F32,
+    /// Smaller and faster.
+    #[enum_value(name = "Int8: a quarter of the memory, faster", nick = "int8")]
+    Int8,
+}
+
+/// Which window gives way when the model is busy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVlmCaptionDropPolicy")]
+#[non_exhaustive]
+pub enum DropPolicy {
+    /// By the stream.
+    #[default]
+    #[enum_value(name = "Auto: latest if upstream is live, block if not", nick = "auto")]
+    Auto,
+    /// The oldest waiting one.
+    #[enum_value(
+        name = "Latest: keep the newest window, drop the oldest waiting",
+        nick = "latest"
+    )]
+    Latest,
+    /// The arriving one.
+    #[enum_value(
+        name = "Oldest: keep the waiting windows, drop the arriving",
+        nick = "oldest"
+    )]
+    Oldest,
+    /// None.
+    #[enum_value(name = "Block: drop nothing, hold the stream back", nick = "block")]
+    Block,
+}
+
+/// Which buffers carry a meta.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVlmCaptionAttach")]
+#[non_exhaustive]
+pub enum Attach {
+    /// Every buffer.
+    #[default]
+    #[enum_value(
+        name = "Latest: every buffer carries the latest caption",
+        nick = "latest"
+    )]
+    Latest,
+    /// One buffer a caption.
+    #[enum_value(name = "Window: one buffer carries each caption", nick = "window")]
+    Window,
+    /// No buffer.
+    #[enum_value(name = "None: no buffer carries a caption", nick = "none")]
+    None,
+}
+
+/// Timestamps of the text buffers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVlmCaptionTextTiming")]
+#[non_exhaustive]
+pub enum TextTiming {
+    /// By the stream.
+    #[default]
+    #[enum_value(
+        name = "Auto: arrival if upstream is live, window if not",
+        nick = "auto"
+    )]
+    Auto,
+    /// When the frames were.
+    #[enum_value(
+        name = "Window: when the frames were; for subtitle files",
+        nick = "window"
+    )]
+    Window,
+    /// When the caption came.
+    #[enum_value(
+        name = "Arrival: when the caption came; for overlays and muxers",
+        nick = "arrival"
+    )]
+    Arrival,
+}
+
+/// Registers the element and its meta with GStreamer.
+pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    if !gst::meta::CustomMeta::is_registered(META_NAME) {
+        gst::meta::CustomMeta::register(META_NAME, &[]);
+    }
+    gst::Element::register(
+        Some(plugin),
+        "vlmcaption",
+        gst::Rank::NONE,
+        VlmCaption::static_type(),
+    )
+}

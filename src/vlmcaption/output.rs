@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! A caption becomes a structure: the same fields in the meta, the message and the signal.
+
+use crate::caption::prompt::iso8601;
+use crate::caption::{Caption, DropReason};
+use crate::vlm::generate::StopReason;
+
+/// Name of the custom meta, for `gst_buffer_get_custom_meta`.
+pub const META_NAME: &str = "GstVlmCaptionMeta";
+/// Version of the fields; raised when one changes its meaning.
+const SCHEMA_VERSION: u32 = 1;
+/// Only one question is asked of a stream; it has this name.
+const PROMPT_ID: &str = "default";
+
+/// What every caption of an element has in common.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Origin {
+    pub stream_id: String,
+    pub model: String,
+    pub backend: &'static str,
+    pub device: &'static str,
+}
+
+/// Whether a caption describes what the buffer shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    /// No later window has ended.
+    Fresh,
+    /// A later window has ended; its caption is not there yet.
+    Held,
+    /// Older than `hold`; the text is not repeated.
+    Stale,
+    /// The last window could not be captioned.
+    Error,
+    /// There was no caption yet.
+    None,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Fresh => "fresh",
+            Status::Held => "held",
+            Status::Stale => "stale",
+            Status::Error => "error",
+            Status::None => "none",
+        }
+    }
+}
+
+/// All that is known of a caption, but for the two fields that differ from buffer to buffer:
+/// `age` and `status`.
+pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::Structure {
+    let pts = caption.frames.iter().map(|frame| nanos(frame.pts));
+    let wallclock = caption
+        .frames
+        .first()
+        .map_or_else(String::new, |f| iso8601(f.wallclock));
+    let truncated = matches!(
+        caption.stop_reason,
+        StopReason::MaxTokens | StopReason::Context
+    );
+    gst::Structure::builder(name)
+        .field("text", &caption.text)
+        .field("start", nanos(caption.start()))
+        .field("end", nanos(caption.end()))
+        .field("pts-list", gst::Array::new(pts))
+        .field("wallclock", wallclock)
+        .field("sequence", caption.sequence)
+        .field("stream-id", &origin.stream_id)
+        .field("prompt-id", PROMPT_ID)
+        .field("prompt-hash", &caption.prompt_hash)
+        .field("model", &origin.model)
+        .field("backend", origin.backend)
+        .field("device", origin.device)
+        .field("tokens-in", count(caption.tokens_in))
+        .field("tokens-out", count(caption.tokens_out))
+        .field("ttft", nanos(caption.ttft))
+        .field("total", nanos(caption.total))
+        .field("queue-wait", nanos(caption.queue_wait))
+        .field("finish-reason", finish_reason(caption.stop_reason))
+        .field("truncated", truncated)
+        .field("schema-version", SCHEMA_VERSION)
+        .build()
+}
+
+/// Adds the meta to a buffer.
+pub(super) fn attach(buffer: &mut gst::BufferRef, fields: &gst::StructureRef) {
+    // The name was registered with the plugin, so the meta can be added.
+    if let Ok(mut meta) = gst::meta::CustomMeta::add(buffer, META_NAME) {
+        let structure = meta.mut_structure();
+        for (name, value) in fields.iter() {
+            structure.set_value(name, value.clone());
+        }
+    }
+}
+
+pub(super) fn drop_reason(reason: DropReason) -> &'static str {
+    match reason {
+        DropReason::Busy => "busy",
+        DropReason::Prepare => "prepare",
+    }
+}
+
+fn finish_reason(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::Eos => "eos",
+        StopReason::StopText => "stop",
+        StopReason::MaxTokens => "length",
+        StopReason::Context => "context",
+    }
+}
+
+/// Time in the unit of all our fields.
+pub(super) fn nanos(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

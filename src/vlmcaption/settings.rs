@@ -1,0 +1,539 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The property table; what was asked for ([`Settings`]) and what can be run ([`Plan`]).
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use gst::glib;
+use gst::prelude::*;
+
+use crate::backend::cpu;
+use crate::caption::captioner;
+use crate::caption::engine::{SessionOptions, Source};
+use crate::caption::mailbox;
+use crate::caption::prompt::Ask;
+use crate::caption::sampler::Rate;
+use crate::vlm::PixelBudget;
+
+use super::{Attach, Backend, DropPolicy, Precision, TextTiming};
+
+/// 768 x 768: what the compiled models of the boards spend on an image.
+const DEFAULT_MAX_PIXELS: u32 = 768 * 768;
+
+/// What the application asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub model: Option<String>,
+    pub backend: Backend,
+    pub precision: Precision,
+    pub prompt: String,
+    pub system_prompt: String,
+    pub history: u32,
+    pub sample_rate: gst::Fraction,
+    pub window: u32,
+    pub stride: u32,
+    pub max_pixels: u32,
+    pub video_ratio: f64,
+    pub max_tokens: u32,
+    pub temperature: f32,
+    pub top_p: f32,
+    pub top_k: u32,
+    pub repetition_penalty: f32,
+    pub seed: u64,
+    pub stop: Vec<String>,
+    pub drop_policy: DropPolicy,
+    pub max_queued: u32,
+    pub hold: gst::ClockTime,
+    pub attach: Attach,
+    pub text_timing: TextTiming,
+    pub eos_timeout: gst::ClockTime,
+    pub priority: u32,
+    pub emit_partial: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model: None,
+            backend: Backend::Auto,
+            precision: Precision::Auto,
+            prompt: "Describe the video.".into(),
+            system_prompt: String::new(),
+            history: 0,
+            sample_rate: gst::Fraction::new(1, 1),
+            window: 4,
+            stride: 0,
+            max_pixels: DEFAULT_MAX_PIXELS,
+            video_ratio: 0.0,
+            max_tokens: 64,
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            repetition_penalty: 0.0,
+            seed: 0,
+            stop: Vec::new(),
+            drop_policy: DropPolicy::Auto,
+            max_queued: 1,
+            hold: gst::ClockTime::from_seconds(30),
+            attach: Attach::Latest,
+            text_timing: TextTiming::Auto,
+            eos_timeout: gst::ClockTime::from_seconds(30),
+            priority: 100,
+            emit_partial: false,
+        }
+    }
+}
+
+/// Settings that were checked: everything that is fixed while the element runs.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub source: Source,
+    pub options: captioner::Options,
+    /// No model was named: the built-in one runs.
+    pub demo: bool,
+}
+
+impl Settings {
+    /// Checks what can be checked without a model.
+    ///
+    /// # Errors
+    /// A sentence that names the property and the fix.
+    pub fn plan(&self, stream: &str) -> Result<Plan, String> {
+        let path = self
+            .model
+            .as_deref()
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from);
+        let demo = path.is_none() && self.backend != Backend::Mock;
+        let source = match self.backend {
+            Backend::Auto | Backend::Cpu => {
+                let precision = match self.precision {
+                    Precision::Auto => cpu::Precision::Auto,
+                    Precision::F32 => cpu::Precision::F32,
+                    Precision::Int8 => cpu::Precision::Int8,
+                };
+                let options = cpu::Options {
+                    precision,
+                    threads: None,
+                };
+                Source::Cpu {
+                    model: path,
+                    options,
+                }
+            }
+            Backend::Mock => Source::Mock { script: path },
+        };
+        let sample_rate = Rate::new(self.sample_rate.numer(), self.sample_rate.denom())
+            .ok_or("sample-rate must be positive, for example 1/1")?;
+        let options = captioner::Options {
+            sample_rate,
+            window: self.window as usize,
+            stride: self.stride() as usize,
+            budget: PixelBudget {
+                max_pixels: (self.max_pixels > 0).then_some(self.max_pixels as usize),
+                video_ratio: (self.video_ratio > 0.0).then_some(self.video_ratio),
+            },
+            session: SessionOptions {
+                stream: stream.to_owned(),
+                weight: self.priority,
+                policy: self.policy(false),
+                max_queued: self.max_queued as usize,
+                ask: self.ask()?,
+            },
+        };
+        Ok(Plan {
+            source,
+            options,
+            demo,
+        })
+    }
+
+    /// What the next windows are asked.
+    ///
+    /// # Errors
+    /// A sentence that names the property and the fix.
+    pub fn ask(&self) -> Result<Ask, String> {
+        if self.prompt.trim().is_empty() {
+            return Err("prompt is empty; set prompt=\"Describe the video.\" or a question".into());
+        }
+        Ok(Ask {
+            prompt: self.prompt.clone(),
+            system_prompt: self.system_prompt.clone(),
+            history: self.history as usize,
+            max_tokens: self.max_tokens as usize,
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k as usize,
+            repetition_penalty: (self.repetition_penalty > 0.0).then_some(self.repetition_penalty),
+            seed: self.seed,
+            stop: self
+                .stop
+                .iter()
+                .filter(|stop| !stop.is_empty())
+                .cloned()
+                .collect(),
+            emit_partial: self.emit_partial,
+        })
+    }
+
+    /// The drop policy once it is known whether upstream is live.
+    pub fn policy(&self, live: bool) -> mailbox::DropPolicy {
+        match self.drop_policy {
+            DropPolicy::Latest => mailbox::DropPolicy::Latest,
+            DropPolicy::Oldest => mailbox::DropPolicy::Oldest,
+            DropPolicy::Block => mailbox::DropPolicy::Block,
+            DropPolicy::Auto if live => mailbox::DropPolicy::Latest,
+            DropPolicy::Auto => mailbox::DropPolicy::Block,
+        }
+    }
+
+    /// Frames from window to window.
+    pub fn stride(&self) -> u32 {
+        if self.stride == 0 {
+            self.window
+        } else {
+            self.stride
+        }
+    }
+
+    /// Time from window to window.
+    pub fn stride_span(&self) -> Duration {
+        Rate::new(self.sample_rate.numer(), self.sample_rate.denom())
+            .map_or(Duration::ZERO, |rate| rate.span(u64::from(self.stride())))
+    }
+
+    /// The value of a property; `None` for those that the element computes.
+    pub fn get(&self, name: &str) -> Option<glib::Value> {
+        Some(match name {
+            "model" => self.model.to_value(),
+            "backend" => self.backend.to_value(),
+            "precision" => self.precision.to_value(),
+            "prompt" => self.prompt.to_value(),
+            "system-prompt" => self.system_prompt.to_value(),
+            "history" => self.history.to_value(),
+            "sample-rate" => self.sample_rate.to_value(),
+            "window" => self.window.to_value(),
+            "stride" => self.stride.to_value(),
+            "max-pixels" => self.max_pixels.to_value(),
+            "video-ratio" => self.video_ratio.to_value(),
+            "max-tokens" => self.max_tokens.to_value(),
+            "temperature" => self.temperature.to_value(),
+            "top-p" => self.top_p.to_value(),
+            "top-k" => self.top_k.to_value(),
+            "repetition-penalty" => self.repetition_penalty.to_value(),
+            "seed" => self.seed.to_value(),
+            "stop" => gst::Array::new(self.stop.iter()).to_value(),
+            "drop-policy" => self.drop_policy.to_value(),
+            "max-queued" => self.max_queued.to_value(),
+            "hold" => self.hold.nseconds().to_value(),
+            "attach" => self.attach.to_value(),
+            "text-timing" => self.text_timing.to_value(),
+            "eos-timeout" => self.eos_timeout.nseconds().to_value(),
+            "priority" => self.priority.to_value(),
+            "emit-partial" => self.emit_partial.to_value(),
+            _ => return None,
+        })
+    }
+
+    /// Changes a property; false if it is none of these. GObject has checked the type and range
+    /// against [`PROPERTIES`].
+    pub fn set(&mut self, name: &str, value: &glib::Value) -> bool {
+        const CHECKED: &str = "type checked by GObject";
+        fn text(value: &glib::Value) -> String {
+            value
+                .get::<Option<String>>()
+                .expect(CHECKED)
+                .unwrap_or_default()
+        }
+        match name {
+            "model" => self.model = value.get().expect(CHECKED),
+            "backend" => self.backend = value.get().expect(CHECKED),
+            "precision" => self.precision = value.get().expect(CHECKED),
+            "prompt" => self.prompt = text(value),
+            "system-prompt" => self.system_prompt = text(value),
+            "history" => self.history = value.get().expect(CHECKED),
+            "sample-rate" => self.sample_rate = value.get().expect(CHECKED),
+            "window" => self.window = value.get().expect(CHECKED),
+            "stride" => self.stride = value.get().expect(CHECKED),
+            "max-pixels" => self.max_pixels = value.get().expect(CHECKED),
+            "video-ratio" => self.video_ratio = value.get().expect(CHECKED),
+            "max-tokens" => self.max_tokens = value.get().expect(CHECKED),
+            "temperature" => self.temperature = value.get().expect(CHECKED),
+            "top-p" => self.top_p = value.get().expect(CHECKED),
+            "top-k" => self.top_k = value.get().expect(CHECKED),
+            "repetition-penalty" => self.repetition_penalty = value.get().expect(CHECKED),
+            "seed" => self.seed = value.get().expect(CHECKED),
+            "stop" => {
+                let stop = value.get::<gst::ArrayRef>().expect(CHECKED);
+                self.stop = stop.iter().filter_map(|v| v.get::<String>().ok()).collect();
+            }
+            "drop-policy" => self.drop_policy = value.get().expect(CHECKED),
+            "max-queued" => self.max_queued = value.get().expect(CHECKED),
+            "hold" => self.hold = value.get().expect(CHECKED),
+            "attach" => self.attach = value.get().expect(CHECKED),
+            "text-timing" => self.text_timing = value.get().expect(CHECKED),
+            "eos-timeout" => self.eos_timeout = value.get().expect(CHECKED),
+            "priority" => self.priority = value.get().expect(CHECKED),
+            "emit-partial" => self.emit_partial = value.get().expect(CHECKED),
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// All properties, in the order of the documentation.
+pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+    let d = Settings::default();
+    vec![
+        glib::ParamSpecString::builder("model")
+            .nick("Model")
+            .blurb(
+                "Folder of a Hugging Face checkpoint (Qwen3-VL); empty runs the small built-in \
+                 demo model. With backend=mock: a script of answers",
+            )
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("backend", d.backend)
+            .nick("Backend")
+            .blurb("What runs the model; auto takes the cpu")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("precision", d.precision)
+            .nick("Precision")
+            .blurb("Number type of the large matrices on the cpu")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("prompt")
+            .nick("Prompt")
+            .blurb(
+                "What is asked about each window. {stream} {n} {start} {end} {wallclock} {last} \
+                 are replaced",
+            )
+            .default_value(d.prompt.as_str())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("system-prompt")
+            .nick("System prompt")
+            .blurb("System prompt, same variables; empty leaves it to the model's chat template")
+            .default_value(d.system_prompt.as_str())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("history")
+            .nick("History")
+            .blurb("Earlier captions given to the model as context; forgotten at a flush")
+            .maximum(64)
+            .default_value(d.history)
+            .mutable_playing()
+            .build(),
+        gst::ParamSpecFraction::builder("sample-rate")
+            .nick("Sample rate")
+            .blurb("Frames looked at per second of stream time")
+            .minimum(gst::Fraction::new(1, 3600))
+            .maximum(gst::Fraction::new(240, 1))
+            .default_value(d.sample_rate)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("window")
+            .nick("Window")
+            .blurb("Frames that one caption is about; 1 captions still images")
+            .minimum(1)
+            .maximum(768)
+            .default_value(d.window)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("stride")
+            .nick("Stride")
+            .blurb("Frames from the start of one window to the start of the next; 0 = window")
+            .maximum(86_400)
+            .default_value(d.stride)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("max-pixels")
+            .nick("Max pixels")
+            .blurb(
+                "Upper bound of an image's area in pixels, before video-ratio; the checkpoint's \
+                 own bound holds too; 0 = the checkpoint's alone",
+            )
+            .default_value(d.max_pixels)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecDouble::builder("video-ratio")
+            .nick("Video ratio")
+            .blurb(
+                "Part of the image's area that a video frame gets; 0 = the checkpoint's, which \
+                 is 0.25 unless it says otherwise",
+            )
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(d.video_ratio)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("max-tokens")
+            .nick("Max tokens")
+            .blurb("Upper bound of a caption's length in tokens")
+            .minimum(1)
+            .maximum(8192)
+            .default_value(d.max_tokens)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecFloat::builder("temperature")
+            .nick("Temperature")
+            .blurb("0 always takes the likeliest token; above, tokens are drawn at random")
+            .minimum(0.0)
+            .maximum(10.0)
+            .default_value(d.temperature)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecFloat::builder("top-p")
+            .nick("Top p")
+            .blurb("Draws among the likeliest tokens up to this sum of probabilities; 1 = all")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(d.top_p)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("top-k")
+            .nick("Top k")
+            .blurb("Draws among this many of the likeliest tokens; 0 = all")
+            .default_value(d.top_k)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecFloat::builder("repetition-penalty")
+            .nick("Repetition penalty")
+            .blurb("Above 1 makes repeated tokens unlikelier; 0 = the checkpoint's, 1 = none")
+            .minimum(0.0)
+            .maximum(10.0)
+            .default_value(d.repetition_penalty)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt64::builder("seed")
+            .nick("Seed")
+            .blurb("Start of the random numbers of every caption")
+            .default_value(d.seed)
+            .mutable_playing()
+            .build(),
+        gst::ParamSpecArray::builder("stop")
+            .nick("Stop")
+            .blurb("Texts that end a caption and are not part of it")
+            .element_spec(
+                &glib::ParamSpecString::builder("text")
+                    .nick("Text")
+                    .blurb("A text that ends a caption")
+                    .build(),
+            )
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("drop-policy", d.drop_policy)
+            .nick("Drop policy")
+            .blurb("Which window gives way when the model is busy")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("max-queued")
+            .nick("Max queued")
+            .blurb("Complete windows that may wait for the model")
+            .minimum(1)
+            .maximum(1024)
+            .default_value(d.max_queued)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt64::builder("hold")
+            .nick("Hold")
+            .blurb("How long after its last frame a caption stays on buffers, ns")
+            .default_value(d.hold.nseconds())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("attach", d.attach)
+            .nick("Attach")
+            .blurb("Which buffers carry a GstVlmCaptionMeta")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("text-timing", d.text_timing)
+            .nick("Text timing")
+            .blurb("Timestamps of the buffers on text_src")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt64::builder("eos-timeout")
+            .nick("EOS timeout")
+            .blurb("How long the end of the stream waits for the last captions, ns")
+            .default_value(d.eos_timeout.nseconds())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("priority")
+            .nick("Priority")
+            .blurb("Share of a model's time against other elements that run the same model")
+            .minimum(1)
+            .maximum(1_000_000)
+            .default_value(d.priority)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoolean::builder("emit-partial")
+            .nick("Emit partial")
+            .blurb("Post vlmcaption/partial messages while a caption is being made")
+            .default_value(d.emit_partial)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("caption")
+            .nick("Caption")
+            .blurb("The last caption's text")
+            .read_only()
+            .build(),
+        glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+            .nick("Statistics")
+            .blurb("Numbers since the element went to PAUSED; see the documentation")
+            .read_only()
+            .build(),
+    ]
+});
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_property_can_be_read_and_starts_at_its_default() {
+        gst::init().unwrap();
+        let settings = Settings::default();
+        for spec in PROPERTIES.iter() {
+            let Some(value) = settings.get(spec.name()) else {
+                assert!(
+                    !spec.flags().contains(glib::ParamFlags::WRITABLE),
+                    "{}",
+                    spec.name()
+                );
+                continue;
+            };
+            let (is, default) = (format!("{value:?}"), format!("{:?}", spec.default_value()));
+            let unset = matches!(spec.name(), "stop" | "system-prompt");
+            assert!(is == default || unset, "{}: {is} and not {default}", spec.name());
+            let mut copy = settings.clone();
+            assert!(
+                copy.set(spec.name(), &value),
+                "{} cannot be set",
+                spec.name()
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_prompt_is_refused_with_the_fix() {
+        let settings = Settings {
+            prompt: " ".into(),
+            ..Settings::default()
+        };
+        assert!(settings.plan("s").unwrap_err().contains("set prompt="));
+    }
+
+    #[test]
+    fn no_model_means_the_demo_model() {
+        let plan = Settings::default().plan("s").unwrap();
+        assert!(plan.demo);
+        assert!(matches!(plan.source, Source::Cpu { model: None, .. }));
+        let settings = Settings {
+            model: Some("/m".into()),
+            ..Settings::default()
+        };
+        assert!(!settings.plan("s").unwrap().demo);
+    }
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What the streaming thread knows of the stream: reset by flush and stop.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::caption::sampler::{Rate, Sampler};
+use crate::caption::window::FrameTime;
+
+/// State of the video stream.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    sampler: Option<Sampler>,
+    segment: Option<gst::FormattedSegment<gst::ClockTime>>,
+    caps: Option<gst::Caps>,
+    /// Whether upstream is live, once asked.
+    pub live: Option<bool>,
+    /// A complaint about a stream that cannot be sampled was made.
+    complained: bool,
+}
+
+/// What a buffer means for captions.
+#[derive(Debug, Default)]
+pub(super) struct Arrival {
+    /// Running time, for ages.
+    pub running_time: Option<Duration>,
+    /// Where it begins and ends on the text pad's timeline.
+    pub span: Option<(gst::ClockTime, gst::ClockTime)>,
+    /// Set if the sampler chose it, with the caps to read it by.
+    pub sample: Option<(FrameTime, gst::Caps)>,
+    /// Set once if the stream cannot be sampled, with the reason.
+    pub complaint: Option<&'static str>,
+}
+
+impl Stream {
+    pub fn new(rate: Rate) -> Self {
+        Self {
+            sampler: Some(Sampler::new(rate)),
+            ..Self::default()
+        }
+    }
+
+    /// Forgets positions, not caps.
+    pub fn flush(&mut self) {
+        self.segment = None;
+        if let Some(sampler) = &mut self.sampler {
+            sampler.reset();
+        }
+    }
+
+    pub fn set_caps(&mut self, caps: &gst::CapsRef) {
+        self.caps = Some(caps.to_owned());
+    }
+
+    /// A new segment; whether the stream jumps there, so that windows must not span it.
+    pub fn set_segment(&mut self, segment: &gst::Segment) -> bool {
+        let segment = segment.downcast_ref::<gst::ClockTime>().cloned();
+        let jumps = self.segment.is_some();
+        if jumps && let Some(sampler) = &mut self.sampler {
+            sampler.reset();
+        }
+        self.segment = segment;
+        jumps
+    }
+
+    /// Places a buffer on the clocks and asks the sampler.
+    pub fn arrive(&mut self, buffer: &gst::BufferRef) -> Arrival {
+        let mut arrival = Arrival::default();
+        let Some(segment) = &self.segment else {
+            arrival.complaint =
+                self.complain("the stream is not in time format; captions need timestamps");
+            return arrival;
+        };
+        let Some(pts) = buffer.pts() else {
+            arrival.complaint = self.complain(
+                "buffers have no timestamps; captions need them (put videorate or \
+                 `identity do-timestamp` behind a source that makes none)",
+            );
+            return arrival;
+        };
+        let duration = buffer.duration();
+        arrival.span = Some((pts, pts + duration.unwrap_or(gst::ClockTime::ZERO)));
+        let running = segment.to_running_time(pts);
+        arrival.running_time = running.map(Duration::from);
+        let (Some(running_time), Some(stream_time), Some(caps), Some(sampler)) = (
+            arrival.running_time,
+            segment.to_stream_time(pts),
+            self.caps.as_ref(),
+            self.sampler.as_mut(),
+        ) else {
+            return arrival;
+        };
+        if sampler.take(stream_time.into(), duration.map(Duration::from)) {
+            let wallclock = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            let time = FrameTime {
+                pts: pts.into(),
+                running_time,
+                wallclock,
+            };
+            arrival.sample = Some((time, caps.clone()));
+        }
+        arrival
+    }
+
+    fn complain(&mut self, what: &'static str) -> Option<&'static str> {
+        (!std::mem::replace(&mut self.complained, true)).then_some(what)
+    }
+}

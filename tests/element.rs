@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The element as a pipeline sees it: what passes, what is sampled, what is said about it.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Run, captions, meta, named, pts_list, script, warnings};
+use gst::prelude::*;
+
+const SMALL: &str = "video/x-raw,format=I420,width=64,height=48,framerate=30/1";
+const MOCK: (&str, &str) = ("backend", "mock");
+const SECOND: u64 = 1_000_000_000;
+
+#[test]
+fn every_buffer_passes_with_its_bytes_and_times() {
+    let run = Run::start(&[MOCK], SMALL);
+    run.push_frames(90, 30);
+    run.finish();
+    let buffers = run.buffers.lock().unwrap();
+    assert_eq!(buffers.len(), 90);
+    for (i, buffer) in buffers.iter().enumerate() {
+        assert_eq!(buffer.pts().unwrap().nseconds(), i as u64 * SECOND / 30);
+        assert!(
+            buffer
+                .map_readable()
+                .unwrap()
+                .iter()
+                .all(|byte| *byte == 128)
+        );
+    }
+}
+
+#[test]
+fn a_caption_names_the_frames_it_is_about() {
+    let run = Run::start(&[MOCK, ("window", "2")], SMALL);
+    run.push_frames(121, 30);
+    let captions = captions(&run.finish());
+    let lists: Vec<_> = captions.iter().map(|c| pts_list(c)).collect();
+    assert_eq!(
+        lists,
+        [
+            vec![0, SECOND],
+            vec![2 * SECOND, 3 * SECOND],
+            vec![4 * SECOND]
+        ]
+    );
+    assert_eq!(captions[1].get::<u64>("start").unwrap(), 2 * SECOND);
+    assert_eq!(captions[1].get::<u64>("end").unwrap(), 3 * SECOND);
+    assert_eq!(captions[1].get::<u64>("sequence").unwrap(), 2);
+    assert_eq!(
+        captions[1].get::<String>("text").unwrap(),
+        "Mock caption 2."
+    );
+    assert_eq!(captions[1].get::<String>("finish-reason").unwrap(), "eos");
+    assert_eq!(captions[1].get::<String>("backend").unwrap(), "mock");
+}
+
+#[test]
+fn sampling_goes_by_time_at_any_frame_rate() {
+    let sampled = |caps: &str, times: Vec<u64>| {
+        let run = Run::start(&[MOCK, ("window", "1")], caps);
+        for time in times {
+            run.push(Duration::from_nanos(time), None).unwrap();
+        }
+        captions(&run.finish())
+            .iter()
+            .flat_map(|c| pts_list(c))
+            .collect::<Vec<_>>()
+    };
+    let caps = |fps: &str| format!("video/x-raw,format=GRAY8,width=64,height=64,framerate={fps}");
+    let ntsc = |i: u64| i * 1001 * SECOND / 60_000;
+    assert_eq!(
+        sampled(&caps("60000/1001"), (0..121).map(ntsc).collect()),
+        [0, ntsc(60), ntsc(120)]
+    );
+    assert_eq!(
+        sampled(&caps("5/1"), (0..11).map(|i| i * SECOND / 5).collect()),
+        [0, SECOND, 2 * SECOND]
+    );
+    // Variable rate, with a gap of three seconds; nothing is known of the frame rate.
+    assert_eq!(
+        sampled(
+            &caps("0/1"),
+            vec![
+                SECOND / 4,
+                SECOND / 2,
+                SECOND * 5 / 4,
+                SECOND * 9 / 2,
+                SECOND * 19 / 4,
+                SECOND * 11 / 2
+            ]
+        ),
+        [SECOND / 4, SECOND * 5 / 4, SECOND * 9 / 2, SECOND * 11 / 2]
+    );
+}
+
+#[test]
+fn every_buffer_after_a_caption_carries_it_with_its_age() {
+    let run = Run::start(&[MOCK, ("window", "1"), ("sample-rate", "1/10")], SMALL);
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    for s in [1, 4, 30, 31] {
+        run.push(Duration::from_secs(s), None).unwrap();
+    }
+    run.finish();
+    let buffers = run.buffers.lock().unwrap();
+    let fields: Vec<_> = buffers.iter().map(|b| meta(b).unwrap()).collect();
+    let status = |i: usize| fields[i].get::<String>("status").unwrap();
+    assert_eq!(
+        status(0),
+        "none",
+        "the first frame was pushed before anything was said of it"
+    );
+    assert_eq!(status(1), "fresh");
+    assert_eq!(fields[1].get::<u64>("age").unwrap(), SECOND);
+    assert_eq!(fields[2].get::<String>("text").unwrap(), "Mock caption 1.");
+    assert_eq!(fields[2].get::<u64>("age").unwrap(), 4 * SECOND);
+}
+
+#[test]
+fn a_busy_model_drops_windows_and_never_the_video() {
+    let slow = script(r#"[{"text": "a", "prefill-ms": 400}]"#);
+    let path = slow.path().to_str().unwrap();
+    let policy = ("drop-policy", "latest");
+    let run = Run::start(&[MOCK, ("model", path), ("window", "1"), policy], SMALL);
+    let began = Instant::now();
+    run.push_frames(301, 30);
+    // Ten windows of 0.4 s each would be 4 s of thinking.
+    assert!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
+    let messages = run.finish();
+    assert_eq!(run.buffers.lock().unwrap().len(), 301);
+    let captions = captions(&messages);
+    assert!(captions.len() < 11, "{}", captions.len());
+    assert_eq!(
+        captions.last().unwrap().get::<u64>("end").unwrap(),
+        10 * SECOND,
+        "the newest window is kept"
+    );
+    assert!(messages.iter().any(|m| named(m, "vlmcaption/dropped")));
+    let stats = run.element.property::<gst::Structure>("stats");
+    let dropped =
+        stats.get::<u64>("dropped-windows").unwrap() + stats.get::<u64>("dropped-frames").unwrap();
+    assert_eq!(dropped + captions.len() as u64, 11);
+}
+
+#[test]
+fn a_file_is_captioned_whole_however_slow_the_model() {
+    let slow = script(r#"[{"text": "{n}", "prefill-ms": 100}]"#);
+    let run = Run::start(
+        &[
+            MOCK,
+            ("model", slow.path().to_str().unwrap()),
+            ("window", "1"),
+        ],
+        SMALL,
+    );
+    run.push_frames(301, 30);
+    let texts: Vec<String> = captions(&run.finish())
+        .iter()
+        .map(|c| c.get("text").unwrap())
+        .collect();
+    assert_eq!(texts, (1..=11).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn stopping_wakes_a_stream_that_waits_for_the_model() {
+    let hang = script(r#"[{"text": "a", "prefill-ms": 600000}]"#);
+    let path = hang.path().to_str().unwrap();
+    let run = Run::start(&[MOCK, ("model", path), ("window", "1")], SMALL);
+    for s in 0..6 {
+        run.push(Duration::from_secs(s), None).unwrap();
+    }
+    let began = Instant::now();
+    run.pipeline.set_state(gst::State::Null).unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn the_end_of_a_stream_waits_only_so_long() {
+    let hang = script(r#"[{"text": "a", "prefill-ms": 600000}]"#);
+    let path = hang.path().to_str().unwrap();
+    let timeout = ("eos-timeout", "200000000");
+    let run = Run::start(&[MOCK, ("model", path), ("window", "1"), timeout], SMALL);
+    run.push(Duration::ZERO, None).unwrap();
+    let messages = run.finish();
+    assert!(captions(&messages).is_empty());
+    let warnings = warnings(&messages);
+    assert!(
+        warnings.len() == 1 && warnings[0].contains("eos-timeout"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn an_error_of_the_model_is_told_once_and_ends_with_its_cause() {
+    let json = r#"[{"text": "a"}, {"error": "gone"}, {"error": "gone"}, {"text": "b"}]"#;
+    let failing = script(json);
+    let path = failing.path().to_str().unwrap();
+    let run = Run::start(&[MOCK, ("model", path), ("window", "1")], SMALL);
+    run.push_frames(121, 30);
+    let messages = run.finish();
+    assert_eq!(run.buffers.lock().unwrap().len(), 121);
+    assert_eq!(warnings(&messages), ["gone"]);
+    let texts: Vec<String> = captions(&messages)
+        .iter()
+        .map(|c| c.get("text").unwrap())
+        .collect();
+    assert_eq!(texts, ["a", "b", "a"]);
+}
+
+#[test]
+fn a_flush_drops_what_is_in_flight() {
+    let slow = script(r#"[{"text": "{n}", "prefill-ms": 600000}, {"text": "after"}]"#);
+    let path = slow.path().to_str().unwrap();
+    let run = Run::start(&[MOCK, ("model", path), ("window", "1")], SMALL);
+    run.push(Duration::ZERO, None).unwrap();
+    let pad = run.element.static_pad("sink").unwrap();
+    // The mock counts an answer only when its prefill is done, so it must not hang again.
+    run.element.set_property("max-tokens", 8u32);
+    pad.send_event(gst::event::FlushStart::new());
+    pad.send_event(gst::event::FlushStop::new(true));
+    let stats = run.element.property::<gst::Structure>("stats");
+    assert_eq!(stats.get::<u64>("queued").unwrap(), 0);
+    assert_eq!(stats.get::<u64>("captions").unwrap(), 0);
+}
+
+#[test]
+fn a_prompt_changed_while_playing_reaches_the_next_window() {
+    let run = Run::start(&[MOCK, ("window", "1")], SMALL);
+    run.push(Duration::ZERO, None).unwrap();
+    let before = run.next_caption().get::<String>("prompt-hash").unwrap();
+    run.element.set_property("prompt", "Is anybody there?");
+    run.push(Duration::from_secs(1), None).unwrap();
+    let after = run.next_caption().get::<String>("prompt-hash").unwrap();
+    assert_ne!(before, after);
+    run.element.set_property("prompt", "");
+    let refused = run.messages_until(|m| m.type_() == gst::MessageType::Warning);
+    assert!(warnings(&refused)[0].contains("prompt is empty"));
+    assert_eq!(
+        run.element.property::<String>("prompt"),
+        "Is anybody there?"
+    );
+}
+
+#[test]
+fn a_change_of_size_ends_the_window_and_nothing_else() {
+    let run = Run::start(&[MOCK, ("window", "4")], SMALL);
+    for s in 0..3 {
+        run.push(Duration::from_secs(s), None).unwrap();
+    }
+    let caps = "video/x-raw,format=RGB,width=200,height=96,framerate=0/1";
+    run.src.set_caps(Some(&caps.parse().unwrap()));
+    for s in 3..7 {
+        run.push(Duration::from_secs(s), None).unwrap();
+    }
+    let messages = run.finish();
+    let lists: Vec<usize> = captions(&messages)
+        .iter()
+        .map(|c| pts_list(c).len())
+        .collect();
+    assert_eq!(lists, [3, 4]);
+    assert!(warnings(&messages).is_empty());
+    assert_eq!(run.buffers.lock().unwrap().len(), 7);
+}
+
+#[test]
+fn a_model_that_is_not_there_fails_at_ready_and_says_where_it_was_sought() {
+    common::init();
+    let element = gst::ElementFactory::make("vlmcaption").build().unwrap();
+    element.set_property("model", "/no/such/model");
+    let bus = gst::Bus::new();
+    element.set_bus(Some(&bus));
+    assert!(element.set_state(gst::State::Ready).is_err());
+    let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
+    let gst::MessageView::Error(error) = message.view() else {
+        unreachable!()
+    };
+    assert!(
+        error.error().to_string().contains("/no/such/model"),
+        "{}",
+        error.error()
+    );
+    element.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn the_signal_carries_what_the_bus_carries() {
+    let run = Run::start(&[MOCK, ("window", "1")], SMALL);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    run.element.connect("caption", false, move |values| {
+        sender
+            .send(values[1].get::<gst::Structure>().unwrap())
+            .unwrap();
+        None
+    });
+    run.push(Duration::ZERO, None).unwrap();
+    let posted = run.next_caption();
+    let heard = receiver.recv_timeout(Duration::from_secs(10)).unwrap();
+    assert_eq!(posted.get::<String>("text"), heard.get::<String>("text"));
+    assert_eq!(run.element.property::<String>("caption"), "Mock caption 1.");
+}
+
+#[test]
+fn a_second_text_pad_is_refused() {
+    common::init();
+    let element = gst::ElementFactory::make("vlmcaption").build().unwrap();
+    let pad = element.request_pad_simple("text_src").unwrap();
+    assert!(element.request_pad_simple("text_src").is_none());
+    element.release_request_pad(&pad);
+    assert!(element.request_pad_simple("text_src").is_some());
+}
