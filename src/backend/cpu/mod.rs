@@ -1,14 +1,43 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! The embedded engine: transformer graphs on the host's cores.
+//!
+//! Everything runs in one thread pool of the engine's own. Large products of many rows go to
+//! `rten-gemm`; the rest are plain loops that are compiled once per instruction set and picked at
+//! run time, so one build fits every processor.
 
+mod activation;
+mod attention;
+mod gemv;
+mod kv;
+mod linear;
+mod loader;
+mod norm;
+mod rope;
 mod spec;
+mod text;
+mod vision;
+mod weights;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-pub use spec::{Spec, TextSpec, VisionSpec};
+use rayon::ThreadPool;
 
-use super::{Cancel, Error, Program};
+use kv::Kv;
+use linear::Gemm;
+use loader::Loader;
+pub use spec::{Spec, TextSpec, VisionSpec};
+use text::Text;
+use vision::Vision;
+use weights::Reader;
+
+use super::{
+    Cancel, Error, Limits, Next, Patches, Position, Program, Segment, SequenceId, VisualTokens,
+};
+
+/// Rows that a sequence may have at most, whatever the checkpoint allows.
+const MAX_CONTEXT: usize = 8192;
 
 /// Weight files in the order of the index.
 #[derive(Debug, Clone)]
@@ -41,6 +70,14 @@ pub struct Options {
 }
 
 /// Reads the weights and readies the engine.
+///
+/// `progress` hears 0.0..=1.0, by bytes read. Each tensor is read in pieces and kept in one form
+/// only, so the peak of memory is about the size of the weights in the chosen precision.
+///
+/// # Errors
+/// [`Error::Io`] and [`Error::Damaged`] for a file that cannot be read, [`Error::MissingWeight`],
+/// [`Error::WeightShape`] and [`Error::WeightType`] for a checkpoint that does not fit `spec`,
+/// [`Error::Cancelled`].
 pub fn load(
     spec: &Spec,
     weights: &Weights,
@@ -48,6 +85,115 @@ pub fn load(
     progress: &mut dyn FnMut(f32),
     cancel: &Cancel,
 ) -> Result<Box<dyn Program>, Error> {
-    let _ = (spec, weights, options, progress, cancel);
-    Err(Error::Cancelled)
+    let pool = thread_pool(options.threads)?;
+    let mut loader = Loader::new(Reader::open(weights, progress, cancel)?, options.precision);
+    let vision = Vision::load(&spec.vision, &mut loader)?;
+    let text = Text::load(&spec.text, &mut loader)?;
+    let limits = Limits {
+        context: spec.text.max_position_embeddings.min(MAX_CONTEXT),
+        vocab_size: spec.text.vocab_size,
+        fixed_grid: None,
+        weight_bytes: (vision.size_bytes() + text.size_bytes()) as u64,
+    };
+    drop(loader);
+    progress(1.0);
+    Ok(Box::new(Engine {
+        pool,
+        logits: vec![0.0; limits.vocab_size],
+        limits,
+        vision,
+        text,
+        sequences: HashMap::new(),
+        next_id: 0,
+    }))
+}
+
+/// The engine's threads; all work happens in them.
+fn thread_pool(threads: Option<usize>) -> Result<ThreadPool, Error> {
+    let threads = threads.unwrap_or_else(|| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        cores - 1
+    });
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads.max(1))
+        .thread_name(|i| format!("vlm-cpu-{i}"))
+        .build()
+        .map_err(|e| Error::Io {
+            file: "thread pool".to_owned(),
+            source: std::io::Error::other(e),
+        })
+}
+
+/// A loaded model and its sequences.
+struct Engine {
+    pool: ThreadPool,
+    vision: Vision,
+    text: Text,
+    limits: Limits,
+    sequences: HashMap<SequenceId, Kv>,
+    next_id: u32,
+    logits: Vec<f32>,
+}
+
+impl Program for Engine {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn encode(&mut self, patches: &Patches, cancel: &Cancel) -> Result<VisualTokens, Error> {
+        let vision = &self.vision;
+        self.pool
+            .install(|| vision.encode(&Gemm::default(), patches, cancel))
+    }
+
+    fn open(&mut self) -> Result<SequenceId, Error> {
+        let id = SequenceId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        self.sequences.insert(id, self.text.open());
+        Ok(id)
+    }
+
+    fn extend(
+        &mut self,
+        sequence: SequenceId,
+        segments: &[Segment<'_>],
+        positions: &[Position],
+        cancel: &Cancel,
+    ) -> Result<Next<'_>, Error> {
+        let Some(kv) = self.sequences.get_mut(&sequence) else {
+            return Err(Error::Shape {
+                what: "sequence",
+                want: "one that is open".to_owned(),
+                got: format!("{}", sequence.0),
+            });
+        };
+        let needed = kv.n_rows() + positions.len();
+        if needed > self.limits.context {
+            return Err(Error::Context {
+                needed,
+                context: self.limits.context,
+            });
+        }
+        let (text, logits) = (&self.text, &mut self.logits);
+        let n_rows = kv.n_rows();
+        let result = self.pool.install(|| {
+            let kv = &mut *kv;
+            text.extend(&Gemm::default(), kv, segments, positions, logits, cancel)
+        });
+        if let Err(error) = result {
+            kv.truncate(n_rows);
+            return Err(error);
+        }
+        Ok(Next::Logits(&self.logits))
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
+        if let Some(kv) = self.sequences.get_mut(&sequence) {
+            kv.truncate(n_rows);
+        }
+    }
+
+    fn close(&mut self, sequence: SequenceId) {
+        self.sequences.remove(&sequence);
+    }
 }

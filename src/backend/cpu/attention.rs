@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Attention: every patch to every patch of its frame pair, and causal with shared key-value heads.
+//!
+//! Scores are held for a block of queries at a time, so memory grows with the number of keys and
+//! not with its square.
+
+use rayon::prelude::*;
+
+use super::activation::softmax_unscaled;
+use super::gemv;
+use super::kv::Head;
+use super::linear::Gemm;
+use super::rope::Rotation;
+use super::{Cancel, Error};
+
+/// Queries whose scores are held at a time.
+const BLOCK: usize = 128;
+
+/// Attention of all rows to all rows: `Qwen3VLVisionAttention` without its projections.
+///
+/// `qkv` is `[rows, 3, heads, head_dim]`, `out` `[rows, heads, head_dim]`.
+pub(super) fn full(
+    gemm: &Gemm,
+    qkv: &[f32],
+    n_heads: usize,
+    rotation: &Rotation,
+    cancel: &Cancel,
+    out: &mut [f32],
+) -> Result<(), Error> {
+    let head_dim = 2 * rotation.half;
+    let width = n_heads * head_dim;
+    let rows = qkv.len() / (3 * width);
+    let scale = (head_dim as f32).powf(-0.5);
+    let mut by_head = vec![0.0; rows * width];
+    by_head
+        .par_chunks_mut(rows * head_dim)
+        .enumerate()
+        .try_for_each(|(head, out)| {
+            let mut q = vec![0.0; rows * head_dim];
+            let mut k = vec![0.0; rows * head_dim];
+            let mut v = vec![0.0; rows * head_dim];
+            for (row, qkv) in qkv.chunks_exact(3 * width).enumerate() {
+                let part = |i: usize| &qkv[i * width + head * head_dim..][..head_dim];
+                let here = row * head_dim..(row + 1) * head_dim;
+                rotation.apply(row, part(0), scale, &mut q[here.clone()]);
+                rotation.apply(row, part(1), 1.0, &mut k[here.clone()]);
+                v[here].copy_from_slice(part(2));
+            }
+            let mut scores = vec![0.0; BLOCK.min(rows) * rows];
+            let step = BLOCK * head_dim;
+            for (q, out) in q.chunks(step).zip(out.chunks_mut(step)) {
+                cancel.check()?;
+                let scores = &mut scores[..q.len() / head_dim * rows];
+                gemm.times_transposed(q, &k, head_dim, None, scores);
+                let scales: Vec<f32> = scores
+                    .chunks_exact_mut(rows)
+                    .map(softmax_unscaled)
+                    .collect();
+                gemm.times(scores, &v, head_dim, out);
+                scale_rows(out, &scales);
+            }
+            Ok(())
+        })?;
+    for (row, out) in out.chunks_exact_mut(width).enumerate() {
+        for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
+            out.copy_from_slice(&by_head[(head * rows + row) * head_dim..][..head_dim]);
+        }
+    }
+    Ok(())
+}
+
+/// Causal attention of `rows` new rows to themselves and all before.
+///
+/// `q` is `[key-value heads, rows, group, head_dim]`, rotated and scaled; `out` likewise. `heads`
+/// hold the keys and values of all rows, the new ones last.
+pub(super) fn causal(
+    gemm: &Gemm,
+    q: &[f32],
+    rows: usize,
+    heads: &[Head],
+    head_dim: usize,
+    cancel: &Cancel,
+    out: &mut [f32],
+) -> Result<(), Error> {
+    let per_head = q.len() / heads.len();
+    let group = per_head / (rows * head_dim);
+    out.par_chunks_mut(per_head)
+        .zip(q.par_chunks(per_head))
+        .zip(heads)
+        .try_for_each(|((out, q), head)| {
+            let past = head.k.len() / head_dim - rows;
+            let block_rows = (BLOCK / group).max(1);
+            let step = block_rows * group * head_dim;
+            let mut scores = vec![0.0; block_rows.min(rows) * group * (past + rows)];
+            for (block, (q, out)) in q.chunks(step).zip(out.chunks_mut(step)).enumerate() {
+                cancel.check()?;
+                let n_queries = q.len() / head_dim;
+                let first = past + block * block_rows;
+                // The last query of the block sees itself and all before.
+                let n_keys = first + n_queries / group;
+                let k = &head.k[..n_keys * head_dim];
+                let v = &head.v[..n_keys * head_dim];
+                let scores = &mut scores[..n_queries * n_keys];
+                let few = n_queries <= gemv::MAX_ROWS;
+                if few {
+                    for (q, scores) in q.chunks(head_dim).zip(scores.chunks_mut(n_keys)) {
+                        gemv::f32_rows(q, k, head_dim, scores);
+                    }
+                } else {
+                    gemm.times_transposed(q, k, head_dim, None, scores);
+                }
+                let mut scales = Vec::with_capacity(n_queries);
+                for (i, scores) in scores.chunks_exact_mut(n_keys).enumerate() {
+                    let (seen, hidden) = scores.split_at_mut(first + i / group + 1);
+                    scales.push(softmax_unscaled(seen));
+                    hidden.fill(0.0);
+                }
+                if few {
+                    out.fill(0.0);
+                    for (scores, out) in scores.chunks(n_keys).zip(out.chunks_mut(head_dim)) {
+                        gemv::add_weighted(scores, v, out);
+                    }
+                } else {
+                    gemm.times(scores, v, head_dim, out);
+                }
+                scale_rows(out, &scales);
+            }
+            Ok(())
+        })
+}
+
+/// Multiplies each row of `x` by its scale.
+fn scale_rows(x: &mut [f32], scales: &[f32]) {
+    let width = x.len() / scales.len();
+    for (row, scale) in x.chunks_exact_mut(width).zip(scales) {
+        row.iter_mut().for_each(|x| *x *= scale);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::backend::GridThw;
+
+    fn wave(n: usize, step: f32) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * step).sin()).collect()
+    }
+
+    /// Softmax attention of one query, in f64.
+    fn plain(q: &[f32], k: &[f32], v: &[f32], n_keys: usize) -> Vec<f64> {
+        let dim = q.len();
+        let score = |j: usize| -> f64 {
+            (0..dim)
+                .map(|i| f64::from(q[i]) * f64::from(k[j * dim + i]))
+                .sum()
+        };
+        let p: Vec<f64> = (0..n_keys).map(|j| score(j).exp()).collect();
+        let total: f64 = p.iter().sum();
+        (0..dim)
+            .map(|i| {
+                (0..n_keys)
+                    .map(|j| p[j] / total * f64::from(v[j * dim + i]))
+                    .sum()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn causal_rows_see_themselves_and_all_before() {
+        let gemm = Gemm::default();
+        let dim = 8;
+        for (rows, past, group) in [(1, 0, 2), (1, 70, 4), (5, 3, 2), (300, 20, 3)] {
+            let total = past + rows;
+            let heads: Vec<Head> = (0..2)
+                .map(|h| Head {
+                    k: wave(total * dim, 0.31 + h as f32),
+                    v: wave(total * dim, 0.77 + h as f32),
+                })
+                .collect();
+            let q = wave(2 * rows * group * dim, 0.53);
+            let mut out = vec![f32::NAN; q.len()];
+            causal(&gemm, &q, rows, &heads, dim, &Cancel::default(), &mut out).expect("no cancel");
+            for (i, (q, out)) in q.chunks(dim).zip(out.chunks(dim)).enumerate() {
+                let (head, row) = (i / (rows * group), i % (rows * group) / group);
+                let want = plain(q, &heads[head].k, &heads[head].v, past + row + 1);
+                for (got, want) in out.iter().zip(want) {
+                    assert!(
+                        (f64::from(*got) - want).abs() < 1e-5,
+                        "{rows} rows, query {i}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn full_attention_agrees_with_the_plain_sum_over_several_blocks() {
+        let gemm = Gemm::default();
+        let grid = GridThw { t: 1, h: 10, w: 14 };
+        let (rows, heads, dim) = (140, 2, 8);
+        let rotation = Rotation::vision(grid, 2, dim);
+        let qkv = wave(rows * 3 * heads * dim, 0.41);
+        let mut out = vec![f32::NAN; rows * heads * dim];
+        full(&gemm, &qkv, heads, &rotation, &Cancel::default(), &mut out).expect("no cancel");
+        let part = |i: usize, head: usize| -> Vec<f32> {
+            let at = |row: usize| &qkv[((row * 3 + i) * heads + head) * dim..][..dim];
+            let mut all = vec![0.0; rows * dim];
+            for (row, to) in all.chunks_mut(dim).enumerate() {
+                match i {
+                    2 => to.copy_from_slice(at(row)),
+                    0 => rotation.apply(row, at(row), (dim as f32).powf(-0.5), to),
+                    _ => rotation.apply(row, at(row), 1.0, to),
+                }
+            }
+            all
+        };
+        for head in 0..heads {
+            let (q, k, v) = (part(0, head), part(1, head), part(2, head));
+            for row in [0, 1, 127, 128, 139] {
+                let want = plain(&q[row * dim..][..dim], &k, &v, rows);
+                let got = &out[(row * heads + head) * dim..][..dim];
+                for (got, want) in got.iter().zip(want) {
+                    assert!((f64::from(*got) - want).abs() < 1e-5);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_cancelled_attention_stops() {
+        let cancel = Cancel::default();
+        cancel.cancel();
+        let heads = [Head {
+            k: vec![0.0; 8],
+            v: vec![0.0; 8],
+        }];
+        let mut out = [0.0; 8];
+        let result = causal(&Gemm::default(), &[0.0; 8], 1, &heads, 8, &cancel, &mut out);
+        assert!(matches!(result, Err(Error::Cancelled)));
+    }
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Products of a large matrix with few rows, which are bound by reading the matrix once.
+//!
+//! Every function takes some rows of the matrix, `[n, in_features]`, and writes `[n, rows]`: one
+//! line of results per row of the matrix, so that tasks can share the work by its rows.
+
+use half::bf16;
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+/// More rows than this go to the blocked product of `rten-gemm`.
+pub(super) const MAX_ROWS: usize = 8;
+
+/// Bytes of a matrix that one task reads.
+const TASK_BYTES: usize = 256 << 10;
+
+/// Shares `y` `[rows, n]` = `x` `[rows, k]` times the transposed matrix `[n, k]` among the threads.
+///
+/// `part(first, y)` computes the lines of `y` (`[lines, rows]`) from matrix row `first` on.
+pub(super) fn share(
+    rows: usize,
+    n: usize,
+    row_bytes: usize,
+    y: &mut [f32],
+    part: impl Fn(usize, &mut [f32]) + Sync,
+) {
+    let lines = (TASK_BYTES / row_bytes.max(1)).clamp(1, n.max(1));
+    let run = |y: &mut [f32]| {
+        y.par_chunks_mut(lines * rows)
+            .enumerate()
+            .for_each(|(task, y)| part(task * lines, y));
+    };
+    if rows == 1 {
+        run(y);
+        return;
+    }
+    let mut turned = vec![0.0; y.len()];
+    run(&mut turned);
+    for (row, y) in y.chunks_exact_mut(n).enumerate() {
+        for (y, line) in y.iter_mut().zip(turned.chunks_exact(rows)) {
+            *y = line[row];
+        }
+    }
+}
+
+/// Sum of products, in lanes that vector registers can hold.
+#[inline(always)]
+fn dot_by<T: Copy>(x: &[f32], w: &[T], widen: impl Fn(T) -> f32) -> f32 {
+    const LANES: usize = 64;
+    let mut sums = [0.0f32; LANES];
+    let ((x_chunks, x_rest), (w_chunks, w_rest)) = (x.as_chunks::<LANES>(), w.as_chunks::<LANES>());
+    for (x, w) in x_chunks.iter().zip(w_chunks) {
+        for lane in 0..LANES {
+            sums[lane] += x[lane] * widen(w[lane]);
+        }
+    }
+    let rest: f32 = x_rest.iter().zip(w_rest).map(|(&x, &w)| x * widen(w)).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+/// `y[i, r] = w[i] . x[r]` for an f32 matrix.
+#[multiversion(targets(
+    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
+    "x86_64+avx2+fma"
+))]
+pub(super) fn f32_rows(x: &[f32], w: &[f32], in_features: usize, y: &mut [f32]) {
+    let rows = x.len() / in_features;
+    for (w, y) in w.chunks_exact(in_features).zip(y.chunks_exact_mut(rows)) {
+        for (x, y) in x.chunks_exact(in_features).zip(y) {
+            *y = dot_by(x, w, |w| w);
+        }
+    }
+}
+
+/// `y[i, r] = w[i] . x[r]` for a bf16 matrix.
+#[multiversion(targets(
+    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
+    "x86_64+avx2+fma"
+))]
+pub(super) fn bf16_rows(x: &[f32], w: &[bf16], in_features: usize, y: &mut [f32]) {
+    let rows = x.len() / in_features;
+    for (w, y) in w.chunks_exact(in_features).zip(y.chunks_exact_mut(rows)) {
+        for (x, y) in x.chunks_exact(in_features).zip(y) {
+            *y = dot_by(x, w, |w| f32::from_bits(u32::from(w.to_bits()) << 16));
+        }
+    }
+}
+
+/// `y += sum_i p[i] * rows[i]` for `rows` `[p.len(), y.len()]`: the weighted sum of attention.
+#[multiversion(targets(
+    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
+    "x86_64+avx2+fma"
+))]
+pub(super) fn add_weighted(p: &[f32], rows: &[f32], y: &mut [f32]) {
+    let width = y.len();
+    for (&p, row) in p.iter().zip(rows.chunks_exact(width)) {
+        for (y, &v) in y.iter_mut().zip(row) {
+            *y += p * v;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave(n: usize, step: f32) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * step).sin()).collect()
+    }
+
+    #[test]
+    fn few_rows_agree_with_the_plain_sum() {
+        for (rows, n, k) in [(1, 5, 64), (3, 7, 100), (8, 300, 33)] {
+            let (x, w) = (wave(rows * k, 0.37), wave(n * k, 0.11));
+            let narrow: Vec<bf16> = w.iter().map(|&w| bf16::from_f32(w)).collect();
+            let (mut a, mut b) = (vec![0.0; rows * n], vec![0.0; rows * n]);
+            share(rows, n, 4 * k, &mut a, |first, y| {
+                f32_rows(&x, &w[first * k..], k, y);
+            });
+            share(rows, n, 4 * k, &mut b, |first, y| {
+                bf16_rows(&x, &narrow[first * k..], k, y);
+            });
+            for r in 0..rows {
+                for i in 0..n {
+                    let want: f32 = (0..k).map(|j| x[r * k + j] * w[i * k + j]).sum();
+                    assert!((a[r * n + i] - want).abs() < 1e-4);
+                    assert!((b[r * n + i] - want).abs() < 0.01 * k as f32);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_weighted_sum_adds_to_what_is_there() {
+        let mut y = [1.0, 2.0];
+        add_weighted(&[0.5, 2.0], &[2.0, 4.0, 1.0, 1.0], &mut y);
+        assert_eq!(y, [4.0, 6.0]);
+    }
+}

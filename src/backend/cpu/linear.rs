@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Linear layers and the embedding table: one copy of each matrix, for one row and for many.
+
+use half::bf16;
+use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
+use rten_tensor::NdTensorView;
+
+use super::gemv;
+
+/// The blocked products, with kernels chosen for this processor.
+///
+/// Nothing but two tables of functions, and not `Send`: each call of the program makes its own.
+#[derive(Default)]
+pub(super) struct Gemm {
+    pub(super) f32: GemmExecutor<f32, f32, f32>,
+}
+
+impl Gemm {
+    /// `y` `[rows, n]` = `x` `[rows, k]` times the transposed `w` `[n, k]`, plus `bias` `[n]`.
+    pub(super) fn times_transposed(
+        &self,
+        x: &[f32],
+        w: &[f32],
+        k: usize,
+        bias: Option<&[f32]>,
+        y: &mut [f32],
+    ) {
+        let (rows, n) = (x.len() / k, w.len() / k);
+        let x = NdTensorView::from_data([rows, k], x);
+        let w = NdTensorView::from_data([n, k], w);
+        let options = GemmOptions {
+            bias: bias.map(BiasVector::Row),
+            ..GemmOptions::default()
+        };
+        self.run(x, w.transposed(), options, y);
+    }
+
+    /// `y` `[rows, n]` = `x` `[rows, k]` times `w` `[k, n]`.
+    pub(super) fn times(&self, x: &[f32], w: &[f32], n: usize, y: &mut [f32]) {
+        let k = w.len() / n;
+        let x = NdTensorView::from_data([x.len() / k, k], x);
+        let w = NdTensorView::from_data([k, n], w);
+        self.run(x, w, GemmOptions::default(), y);
+    }
+
+    fn run(
+        &self,
+        x: NdTensorView<'_, f32, 2>,
+        w: NdTensorView<'_, f32, 2>,
+        options: GemmOptions<'_, f32, f32, f32>,
+        y: &mut [f32],
+    ) {
+        let (x, w) = (GemmInputA::Unpacked(x), GemmInputB::Unpacked(w));
+        // The only errors are sizes that do not fit, and the views were made to fit.
+        self.f32.gemm(y, x, w, options).expect("sizes that fit");
+    }
+}
+
+/// `torch.nn.Linear`, or several with the same input in one matrix.
+pub(super) struct Linear {
+    in_features: usize,
+    /// `[out_features, in_features]`
+    matrix: Vec<f32>,
+    /// `[out_features]`
+    bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// Takes a matrix `[out_features, in_features]`.
+    pub(super) fn new(in_features: usize, matrix: Vec<f32>, bias: Option<Vec<f32>>) -> Self {
+        Self {
+            in_features,
+            matrix,
+            bias,
+        }
+    }
+
+    /// Width of a result row.
+    pub(super) fn out_features(&self) -> usize {
+        self.matrix.len() / self.in_features
+    }
+
+    /// Bytes of the weights.
+    pub(super) fn size_bytes(&self) -> usize {
+        4 * (self.matrix.len() + self.bias.as_ref().map_or(0, Vec::len))
+    }
+
+    /// `y` `[rows, out_features]` for `x` `[rows, in_features]`.
+    pub(super) fn forward(&self, gemm: &Gemm, x: &[f32], y: &mut [f32]) {
+        let k = self.in_features;
+        let rows = x.len() / k;
+        if rows > gemv::MAX_ROWS {
+            gemm.times_transposed(x, &self.matrix, k, self.bias.as_deref(), y);
+            return;
+        }
+        let n = self.out_features();
+        gemv::share(rows, n, 4 * k, y, |first, y| {
+            gemv::f32_rows(x, &self.matrix[first * k..], k, y);
+        });
+        if let Some(bias) = &self.bias {
+            for y in y.chunks_exact_mut(n) {
+                super::activation::add_assign(y, bias);
+            }
+        }
+    }
+}
+
+/// `[vocab_size, hidden_size]`: rows to look up, and a head to multiply with.
+pub(super) struct Table {
+    width: usize,
+    rows: TableRows,
+}
+
+/// The numbers of a [`Table`].
+pub(super) enum TableRows {
+    /// As the reference.
+    F32(Vec<f32>),
+    /// As published: half the memory, and the head reads all of it for every token.
+    Bf16(Vec<bf16>),
+}
+
+impl Table {
+    /// Takes `[vocab_size, width]`.
+    pub(super) fn new(width: usize, rows: TableRows) -> Self {
+        Self { width, rows }
+    }
+
+    /// Bytes of the weights.
+    pub(super) fn size_bytes(&self) -> usize {
+        match &self.rows {
+            TableRows::F32(rows) => 4 * rows.len(),
+            TableRows::Bf16(rows) => 2 * rows.len(),
+        }
+    }
+
+    /// Row `id`; it must be below `vocab_size`.
+    pub(super) fn look_up(&self, id: usize, row: &mut [f32]) {
+        let range = id * self.width..(id + 1) * self.width;
+        match &self.rows {
+            TableRows::F32(rows) => row.copy_from_slice(&rows[range]),
+            TableRows::Bf16(rows) => {
+                for (x, w) in row.iter_mut().zip(&rows[range]) {
+                    *x = w.to_f32();
+                }
+            }
+        }
+    }
+
+    /// `y` `[vocab_size]` for one row `x` `[width]`.
+    pub(super) fn head(&self, x: &[f32], y: &mut [f32]) {
+        let k = self.width;
+        match &self.rows {
+            TableRows::F32(rows) => gemv::share(1, y.len(), 4 * k, y, |first, y| {
+                gemv::f32_rows(x, &rows[first * k..], k, y);
+            }),
+            TableRows::Bf16(rows) => gemv::share(1, y.len(), 2 * k, y, |first, y| {
+                gemv::bf16_rows(x, &rows[first * k..], k, y);
+            }),
+        }
+    }
+}

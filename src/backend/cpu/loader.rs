@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Tensors of a checkpoint to layers of the engine.
+
+use half::bf16;
+
+use super::linear::{Linear, Table, TableRows};
+use super::norm::{LayerNorm, RmsNorm};
+use super::weights::Reader;
+use super::{Error, Precision};
+
+/// A model with fewer numbers than this stays in f32 unless asked otherwise.
+const INT8_FROM: u64 = 100_000_000;
+
+/// The form that the large matrices are kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    F32,
+    Int8,
+}
+
+/// Builds layers from named tensors, each read once and kept in one form only.
+pub(super) struct Loader<'a> {
+    reader: Reader<'a>,
+    stored: Stored,
+    visual: &'static str,
+    text: &'static str,
+}
+
+impl<'a> Loader<'a> {
+    /// Readies a reader's tensors for `precision`.
+    pub(super) fn new(reader: Reader<'a>, precision: Precision) -> Self {
+        let layout = reader.layout();
+        let stored = match precision {
+            Precision::Auto if reader.n_parameters() >= INT8_FROM => Stored::Int8,
+            Precision::Int8 => Stored::Int8,
+            Precision::Auto | Precision::F32 => Stored::F32,
+        };
+        Self {
+            stored,
+            reader,
+            visual: layout.visual,
+            text: layout.text,
+        }
+    }
+
+    /// Full name of a tensor of the vision tower.
+    pub(super) fn visual(&self, name: &str) -> String {
+        format!("{}{name}", self.visual)
+    }
+
+    /// Full name of a tensor of the decoder.
+    pub(super) fn text(&self, name: &str) -> String {
+        format!("{}{name}", self.text)
+    }
+
+    /// `name.weight` `[out, in]` and `name.bias` `[out]`.
+    pub(super) fn linear(&mut self, name: &str, shape: [usize; 2]) -> Result<Linear, Error> {
+        let matrix = self.matrix(&[(format!("{name}.weight"), shape.to_vec())])?;
+        let bias = self.reader.vector(&format!("{name}.bias"), shape[0])?;
+        Ok(Linear::new(shape[1], matrix, Some(bias)))
+    }
+
+    /// Several `name.weight` `[out, in]` without bias as one matrix, in their order.
+    pub(super) fn joined(
+        &mut self,
+        parts: &[(String, usize)],
+        in_features: usize,
+    ) -> Result<Linear, Error> {
+        let parts: Vec<_> = parts
+            .iter()
+            .map(|(name, out)| (format!("{name}.weight"), vec![*out, in_features]))
+            .collect();
+        Ok(Linear::new(in_features, self.matrix(&parts)?, None))
+    }
+
+    /// A `Conv3d` whose stride is its kernel, as a matrix; always f32.
+    pub(super) fn convolution(&mut self, name: &str, shape: [usize; 5]) -> Result<Linear, Error> {
+        let matrix = self.matrix(&[(format!("{name}.weight"), shape.to_vec())])?;
+        let bias = self.reader.vector(&format!("{name}.bias"), shape[0])?;
+        Ok(Linear::new(shape[1..].iter().product(), matrix, Some(bias)))
+    }
+
+    /// `name` `[rows, width]` as it is.
+    pub(super) fn rows(&mut self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>, Error> {
+        self.matrix(&[(name.to_owned(), shape.to_vec())])
+    }
+
+    /// `name` `[vocab_size, width]`.
+    pub(super) fn table(&mut self, name: &str, shape: [usize; 2]) -> Result<Table, Error> {
+        if self.stored == Stored::F32 {
+            let rows = self.matrix(&[(name.to_owned(), shape.to_vec())])?;
+            return Ok(Table::new(shape[1], TableRows::F32(rows)));
+        }
+        let mut rows = Vec::with_capacity(shape[0] * shape[1]);
+        let mut take = |piece: &[f32]| rows.extend(piece.iter().map(|&w| bf16::from_f32(w)));
+        self.reader.rows(name, &shape, &mut take)?;
+        Ok(Table::new(shape[1], TableRows::Bf16(rows)))
+    }
+
+    /// `name.weight` and `name.bias` `[width]`.
+    pub(super) fn layer_norm(&mut self, name: &str, width: usize) -> Result<LayerNorm, Error> {
+        Ok(LayerNorm {
+            weight: self.reader.vector(&format!("{name}.weight"), width)?,
+            bias: self.reader.vector(&format!("{name}.bias"), width)?,
+        })
+    }
+
+    /// `name.weight` `[width]`.
+    pub(super) fn rms_norm(
+        &mut self,
+        name: &str,
+        width: usize,
+        eps: f32,
+    ) -> Result<RmsNorm, Error> {
+        Ok(RmsNorm {
+            weight: self.reader.vector(&format!("{name}.weight"), width)?,
+            eps,
+        })
+    }
+
+    /// The rows of some tensors one after the other.
+    fn matrix(&mut self, parts: &[(String, Vec<usize>)]) -> Result<Vec<f32>, Error> {
+        let len = parts
+            .iter()
+            .map(|(_, shape)| shape.iter().product::<usize>());
+        let mut matrix = Vec::with_capacity(len.sum());
+        for (name, shape) in parts {
+            let mut take = |piece: &[f32]| matrix.extend_from_slice(piece);
+            self.reader.rows(name, shape, &mut take)?;
+        }
+        Ok(matrix)
+    }
+}

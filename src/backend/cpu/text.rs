@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The decoder of Qwen3-VL: `Qwen3VLTextModel` and its head.
+
+use rayon::prelude::*;
+
+use super::activation::{add_assign, swiglu};
+use super::kv::{Head, Kv};
+use super::linear::{Gemm, Linear, Table};
+use super::loader::Loader;
+use super::norm::RmsNorm;
+use super::rope::Rotation;
+use super::spec::TextSpec;
+use super::{Cancel, Error, attention};
+use crate::backend::{Position, Segment};
+
+/// Rows that pass the layers together; longer prompts go in several passes, so that the memory
+/// for activations does not grow with them.
+const PASS_ROWS: usize = 1024;
+
+/// `Qwen3VLTextDecoderLayer`.
+struct Layer {
+    input_norm: RmsNorm,
+    /// Query, key and value projections in one matrix.
+    qkv: Linear,
+    q_norm: RmsNorm,
+    k_norm: RmsNorm,
+    o_proj: Linear,
+    post_norm: RmsNorm,
+    /// Gate and up projections in one matrix.
+    gate_up: Linear,
+    down: Linear,
+}
+
+/// The decoder with its embedding table and head.
+pub(super) struct Text {
+    spec: TextSpec,
+    embed: Table,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    /// `None` if the embedding table is the head.
+    head: Option<Table>,
+}
+
+impl Text {
+    /// Reads the decoder's weights.
+    pub(super) fn load(spec: &TextSpec, loader: &mut Loader<'_>) -> Result<Self, Error> {
+        let (hidden, inner, eps) = (spec.hidden_size, spec.intermediate_size, spec.rms_norm_eps);
+        let queries = spec.num_attention_heads * spec.head_dim;
+        let keys = spec.num_key_value_heads * spec.head_dim;
+        let table_shape = [spec.vocab_size, hidden];
+        let name = loader.text("embed_tokens.weight");
+        let embed = loader.table(&name, table_shape)?;
+        let mut layers = Vec::with_capacity(spec.num_hidden_layers);
+        for i in 0..spec.num_hidden_layers {
+            let layer = loader.text(&format!("layers.{i}"));
+            let name = |part: &str| format!("{layer}.{part}");
+            let qkv = [
+                (name("self_attn.q_proj"), queries),
+                (name("self_attn.k_proj"), keys),
+                (name("self_attn.v_proj"), keys),
+            ];
+            let gate_up = [(name("mlp.gate_proj"), inner), (name("mlp.up_proj"), inner)];
+            layers.push(Layer {
+                input_norm: loader.rms_norm(&name("input_layernorm"), hidden, eps)?,
+                qkv: loader.joined(&qkv, hidden)?,
+                q_norm: loader.rms_norm(&name("self_attn.q_norm"), spec.head_dim, eps)?,
+                k_norm: loader.rms_norm(&name("self_attn.k_norm"), spec.head_dim, eps)?,
+                o_proj: loader.joined(&[(name("self_attn.o_proj"), hidden)], queries)?,
+                post_norm: loader.rms_norm(&name("post_attention_layernorm"), hidden, eps)?,
+                gate_up: loader.joined(&gate_up, hidden)?,
+                down: loader.joined(&[(name("mlp.down_proj"), hidden)], inner)?,
+            });
+        }
+        let name = loader.text("norm");
+        let norm = loader.rms_norm(&name, hidden, eps)?;
+        let head = if spec.tie_word_embeddings {
+            None
+        } else {
+            Some(loader.table("lm_head.weight", table_shape)?)
+        };
+        Ok(Self {
+            spec: spec.clone(),
+            embed,
+            layers,
+            norm,
+            head,
+        })
+    }
+
+    /// Bytes of the weights.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.embed.size_bytes()
+            + self.layers.iter().map(Layer::size_bytes).sum::<usize>()
+            + self.norm.size_bytes()
+            + self.head.as_ref().map_or(0, Table::size_bytes)
+    }
+
+    /// An empty sequence.
+    pub(super) fn open(&self) -> Kv {
+        let spec = &self.spec;
+        Kv::new(
+            spec.num_hidden_layers,
+            spec.num_key_value_heads,
+            spec.head_dim,
+        )
+    }
+
+    /// Appends rows to `kv` and writes what follows the last one to `logits` `[vocab_size]`.
+    ///
+    /// After an error `kv` holds some of the new rows; the caller forgets them.
+    pub(super) fn extend(
+        &self,
+        gemm: &Gemm,
+        kv: &mut Kv,
+        segments: &[Segment<'_>],
+        positions: &[Position],
+        logits: &mut [f32],
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        self.check(segments, positions)?;
+        let hidden = self.spec.hidden_size;
+        let mut last = vec![0.0; hidden];
+        for first in (0..positions.len()).step_by(PASS_ROWS) {
+            let pass = first..(first + PASS_ROWS).min(positions.len());
+            let mut x = vec![0.0; pass.len() * hidden];
+            self.embed(segments, pass.start, &mut x);
+            let rotation = Rotation::text(&positions[pass.clone()], &self.spec);
+            let mut scratch = Scratch::new(pass.len(), &self.spec);
+            for (i, layer) in self.layers.iter().enumerate() {
+                cancel.check()?;
+                let heads = kv.layer_mut(i, pass.len());
+                layer.forward(
+                    gemm,
+                    &self.spec,
+                    heads,
+                    &rotation,
+                    &mut x,
+                    &mut scratch,
+                    cancel,
+                )?;
+                add_deepstack(segments, i, pass.start, hidden, &mut x);
+            }
+            kv.commit(pass.len());
+            last.copy_from_slice(&x[x.len() - hidden..]);
+        }
+        cancel.check()?;
+        self.norm.row(&mut last);
+        self.head
+            .as_ref()
+            .unwrap_or(&self.embed)
+            .head(&last, logits);
+        Ok(())
+    }
+
+    fn check(&self, segments: &[Segment<'_>], positions: &[Position]) -> Result<(), Error> {
+        let wrong = |what, want: String, got: usize| {
+            let got = got.to_string();
+            Err(Error::Shape { what, want, got })
+        };
+        let rows: usize = segments.iter().map(Segment::n_rows).sum();
+        if rows == 0 || rows != positions.len() {
+            let want = format!("one for each of {rows} rows, and at least one");
+            return wrong("positions", want, positions.len());
+        }
+        for segment in segments {
+            match segment {
+                Segment::Tokens(ids) => {
+                    let vocab_size = self.spec.vocab_size;
+                    if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
+                        return wrong("token id", format!("below {vocab_size}"), id as usize);
+                    }
+                }
+                Segment::Visual(tokens) => {
+                    let want = tokens.n_tokens * self.spec.hidden_size;
+                    for level in tokens.deepstack.iter().chain([&tokens.embeds]) {
+                        if level.len() != want {
+                            return wrong("visual tokens", want.to_string(), level.len());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the embeddings of the rows from `first` on to `x`.
+    fn embed(&self, segments: &[Segment<'_>], first: usize, x: &mut [f32]) {
+        let hidden = self.spec.hidden_size;
+        for_each_row(
+            segments,
+            first,
+            x,
+            hidden,
+            |segment, row, x| match segment {
+                Segment::Tokens(ids) => self.embed.look_up(ids[row] as usize, x),
+                Segment::Visual(tokens) => {
+                    x.copy_from_slice(&tokens.embeds[row * hidden..][..hidden]);
+                }
+            },
+        );
+    }
+}
+
+/// `_deepstack_process`: adds a level's features to the visual rows after decoder layer `layer`.
+fn add_deepstack(
+    segments: &[Segment<'_>],
+    layer: usize,
+    first: usize,
+    hidden: usize,
+    x: &mut [f32],
+) {
+    for_each_row(segments, first, x, hidden, |segment, row, x| {
+        if let Segment::Visual(tokens) = segment
+            && let Some(level) = tokens.deepstack.get(layer)
+        {
+            add_assign(x, &level[row * hidden..][..hidden]);
+        }
+    });
+}
+
+/// Calls `f(segment, row of the segment, row of x)` for the rows `x` `[rows, hidden]`, which are
+/// those of all segments from `first` on.
+fn for_each_row(
+    segments: &[Segment<'_>],
+    first: usize,
+    x: &mut [f32],
+    hidden: usize,
+    mut f: impl FnMut(&Segment<'_>, usize, &mut [f32]),
+) {
+    let rows = segments
+        .iter()
+        .flat_map(|segment| (0..segment.n_rows()).map(move |row| (segment, row)));
+    for ((segment, row), x) in rows.skip(first).zip(x.chunks_exact_mut(hidden)) {
+        f(segment, row, x);
+    }
+}
+
+/// Buffers that the layers of a pass share.
+struct Scratch {
+    /// `[rows, hidden]`
+    normed: Vec<f32>,
+    /// `[rows, query, key and value heads, head_dim]`
+    qkv: Vec<f32>,
+    /// `[key-value heads, rows, group, head_dim]`
+    q: Vec<f32>,
+    /// Like `q`.
+    mixed: Vec<f32>,
+    /// `[rows, query heads, head_dim]`
+    joined: Vec<f32>,
+    /// `[rows, 2 * intermediate]`
+    gate_up: Vec<f32>,
+    /// `[rows, intermediate]`
+    inner: Vec<f32>,
+}
+
+impl Scratch {
+    fn new(rows: usize, spec: &TextSpec) -> Self {
+        let queries = rows * spec.num_attention_heads * spec.head_dim;
+        let keys = rows * spec.num_key_value_heads * spec.head_dim;
+        Self {
+            normed: vec![0.0; rows * spec.hidden_size],
+            qkv: vec![0.0; queries + 2 * keys],
+            q: vec![0.0; queries],
+            mixed: vec![0.0; queries],
+            joined: vec![0.0; queries],
+            gate_up: vec![0.0; rows * 2 * spec.intermediate_size],
+            inner: vec![0.0; rows * spec.intermediate_size],
+        }
+    }
+}
+
+impl Layer {
+    fn size_bytes(&self) -> usize {
+        let linears = [&self.qkv, &self.o_proj, &self.gate_up, &self.down];
+        let norms = [
+            &self.input_norm,
+            &self.q_norm,
+            &self.k_norm,
+            &self.post_norm,
+        ];
+        linears.map(Linear::size_bytes).iter().sum::<usize>()
+            + norms.map(RmsNorm::size_bytes).iter().sum::<usize>()
+    }
+
+    /// Passes `x` `[rows, hidden]` through the layer and appends its keys and values to `heads`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one caller, each of another owner"
+    )]
+    fn forward(
+        &self,
+        gemm: &Gemm,
+        spec: &TextSpec,
+        heads: &mut [Head],
+        rotation: &Rotation,
+        x: &mut [f32],
+        scratch: &mut Scratch,
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        let Scratch {
+            normed,
+            qkv,
+            q,
+            mixed,
+            joined,
+            gate_up,
+            inner,
+        } = scratch;
+        let rows = x.len() / spec.hidden_size;
+        self.input_norm.forward(x, normed);
+        self.qkv.forward(gemm, normed, qkv);
+        self.split(spec, qkv, heads, rotation, q);
+        attention::causal(gemm, q, rows, heads, spec.head_dim, cancel, mixed)?;
+        join_heads(mixed, heads.len(), rows, joined);
+        self.o_proj.forward(gemm, joined, normed);
+        add_assign(x, normed);
+        self.post_norm.forward(x, normed);
+        cancel.check()?;
+        self.gate_up.forward(gemm, normed, gate_up);
+        let width = spec.intermediate_size;
+        inner
+            .par_chunks_mut(width)
+            .zip(gate_up.par_chunks(2 * width))
+            .for_each(|(inner, gate_up)| swiglu(gate_up, inner));
+        cancel.check()?;
+        self.down.forward(gemm, inner, normed);
+        add_assign(x, normed);
+        Ok(())
+    }
+
+    /// Normalises and turns queries and keys; queries go to `q`, keys and values to `heads`.
+    fn split(
+        &self,
+        spec: &TextSpec,
+        qkv: &mut [f32],
+        heads: &mut [Head],
+        rotation: &Rotation,
+        q: &mut [f32],
+    ) {
+        let dim = spec.head_dim;
+        let group = spec.num_attention_heads / heads.len();
+        let width = (spec.num_attention_heads + 2 * heads.len()) * dim;
+        let rows = qkv.len() / width;
+        let scale = (dim as f32).powf(-0.5);
+        let n_normed = spec.num_attention_heads + heads.len();
+        qkv.par_chunks_mut(width).for_each(|row| {
+            for (i, head) in row.chunks_exact_mut(dim).take(n_normed).enumerate() {
+                if i < spec.num_attention_heads {
+                    self.q_norm.row(head);
+                } else {
+                    self.k_norm.row(head);
+                }
+            }
+        });
+        let n_heads = heads.len();
+        let qkv = &*qkv;
+        q.par_chunks_mut(rows * group * dim)
+            .zip(heads)
+            .enumerate()
+            .for_each(|(i, (q, head))| {
+                let old = head.k.len();
+                head.k.resize(old + rows * dim, 0.0);
+                for (row, line) in qkv.chunks_exact(width).enumerate() {
+                    let part = |head: usize| &line[head * dim..][..dim];
+                    for g in 0..group {
+                        let to = &mut q[(row * group + g) * dim..][..dim];
+                        rotation.apply(row, part(i * group + g), scale, to);
+                    }
+                    let to = &mut head.k[old + row * dim..][..dim];
+                    rotation.apply(row, part(n_heads * group + i), 1.0, to);
+                    head.v.extend_from_slice(part(n_heads * (group + 1) + i));
+                }
+            });
+    }
+}
+
+/// `[key-value heads, rows, group * head_dim]` to `[rows, key-value heads, group * head_dim]`.
+fn join_heads(mixed: &[f32], n_heads: usize, rows: usize, joined: &mut [f32]) {
+    let width = joined.len() / (rows * n_heads);
+    for (row, joined) in joined.chunks_exact_mut(n_heads * width).enumerate() {
+        for (head, joined) in joined.chunks_exact_mut(width).enumerate() {
+            joined.copy_from_slice(&mixed[(head * rows + row) * width..][..width]);
+        }
+    }
+}

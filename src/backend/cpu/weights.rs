@@ -1,0 +1,454 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Reads tensors out of safetensors files, one at a time and in pieces.
+//!
+//! The files are read by position into one small buffer, not mapped: no page of them stays in this
+//! process, and a file that shrinks while it is read is an error instead of a signal.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use half::{bf16, f16};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+
+use super::{Cancel, Error, Weights};
+
+/// Bytes of a file that are read at a time; a longer row is read whole.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// A header longer than this is not one: the format's own limit.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
+
+/// Names of the parts of a model, by the class that saved it.
+const LAYOUTS: [Layout; 3] = [
+    // Qwen3VLForConditionalGeneration
+    Layout {
+        visual: "model.visual.",
+        text: "model.language_model.",
+    },
+    // checkpoints with the names of Qwen2-VL
+    Layout {
+        visual: "visual.",
+        text: "model.",
+    },
+    // Qwen3VLModel
+    Layout {
+        visual: "visual.",
+        text: "language_model.",
+    },
+];
+
+/// What the names of the two halves of a model begin with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layout {
+    /// The vision tower.
+    pub(super) visual: &'static str,
+    /// The decoder without its head.
+    pub(super) text: &'static str,
+}
+
+/// Appends the numbers in some bytes of a file.
+type Decode = fn(&[u8], &mut Vec<f32>);
+
+/// Where the bytes are.
+enum Source {
+    File { file: File, name: String },
+    Bytes(&'static [u8]),
+}
+
+/// A tensor in a file.
+struct Entry {
+    source: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// Of the first byte in the file.
+    offset: u64,
+}
+
+/// The tensors of a checkpoint, and how far reading them has come.
+pub(super) struct Reader<'a> {
+    sources: Vec<Source>,
+    entries: HashMap<String, Entry>,
+    n_parameters: u64,
+    read_bytes: u64,
+    total_bytes: u64,
+    progress: &'a mut dyn FnMut(f32),
+    cancel: &'a Cancel,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads the headers and holds the lengths of the files against them.
+    pub(super) fn open(
+        weights: &Weights,
+        progress: &'a mut dyn FnMut(f32),
+        cancel: &'a Cancel,
+    ) -> Result<Self, Error> {
+        let mut reader = Self {
+            sources: Vec::new(),
+            entries: HashMap::new(),
+            n_parameters: 0,
+            read_bytes: 0,
+            total_bytes: 0,
+            progress,
+            cancel,
+        };
+        match weights {
+            Weights::Files(files) => {
+                for file in files {
+                    reader.add(open_file(file)?)?;
+                }
+            }
+            Weights::Bytes(bytes) => reader.add(Source::Bytes(bytes))?,
+        }
+        Ok(reader)
+    }
+
+    /// Numbers in all tensors together.
+    pub(super) fn n_parameters(&self) -> u64 {
+        self.n_parameters
+    }
+
+    /// The naming that the files follow.
+    pub(super) fn layout(&self) -> Layout {
+        let fits = |layout: &&Layout| {
+            self.entries
+                .contains_key(&format!("{}embed_tokens.weight", layout.text))
+                && self
+                    .entries
+                    .contains_key(&format!("{}patch_embed.proj.weight", layout.visual))
+        };
+        *LAYOUTS.iter().find(fits).unwrap_or(&LAYOUTS[0])
+    }
+
+    /// Reads a tensor of one dimension.
+    pub(super) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
+        let mut vector = Vec::with_capacity(len);
+        self.rows(name, &[len], &mut |piece| vector.extend_from_slice(piece))?;
+        Ok(vector)
+    }
+
+    /// Reads a tensor and hands it on in pieces of whole rows, as f32; a row is all but the first
+    /// dimension.
+    pub(super) fn rows(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        take: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), Error> {
+        let entry = self.entries.get(name).ok_or_else(|| Error::MissingWeight {
+            name: name.to_owned(),
+            file: self.place(),
+        })?;
+        if entry.shape != shape {
+            return Err(Error::WeightShape {
+                name: name.to_owned(),
+                want: shape.to_vec(),
+                got: entry.shape.clone(),
+            });
+        }
+        let (decode, width): (Decode, usize) = match entry.dtype {
+            Dtype::F32 => (decode_f32, 4),
+            Dtype::F16 => (decode_f16, 2),
+            Dtype::BF16 => (decode_bf16, 2),
+            other => {
+                return Err(Error::WeightType {
+                    name: name.to_owned(),
+                    dtype: format!("{other:?}"),
+                });
+            }
+        };
+        let row_bytes = width * shape[1..].iter().product::<usize>();
+        let total = row_bytes * shape[0];
+        let piece_bytes = row_bytes * (PIECE_BYTES / row_bytes.max(1)).max(1);
+        let mut bytes = Vec::new();
+        let mut floats = Vec::new();
+        let mut done = 0;
+        while done < total {
+            self.cancel.check()?;
+            let n = piece_bytes.min(total - done);
+            let source = &mut self.sources[entry.source];
+            let piece = source.read(entry.offset + done as u64, n, &mut bytes)?;
+            floats.clear();
+            decode(&piece, &mut floats);
+            take(&floats);
+            done += n;
+            self.read_bytes += n as u64;
+            (self.progress)(self.read_bytes as f32 / self.total_bytes as f32);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, mut source: Source) -> Result<(), Error> {
+        let len = source.len()?;
+        let mut buffer = Vec::new();
+        let header_len = match len {
+            0..8 => return Err(source.damaged("it ends before the header".into())),
+            _ => {
+                let prefix = source.read(0, 8, &mut buffer)?;
+                let prefix: [u8; 8] = prefix[..]
+                    .try_into()
+                    .map_err(|_| source.damaged("it ends before the header".into()))?;
+                u64::from_le_bytes(prefix)
+            }
+        };
+        if header_len > MAX_HEADER_BYTES || header_len > len - 8 {
+            return Err(source.damaged(format!(
+                "a header of {header_len} bytes in a file of {len} bytes"
+            )));
+        }
+        let header = source.read(8, header_len as usize, &mut buffer)?;
+        let metadata: Metadata =
+            serde_json::from_slice(&header).map_err(|e| source.damaged(e.to_string()))?;
+        let want = 8 + header_len + metadata.data_len() as u64;
+        if want != len {
+            return Err(source.damaged(format!("its header speaks of {want} bytes, it has {len}")));
+        }
+        drop(header);
+        let index = self.sources.len();
+        for (name, info) in metadata.tensors() {
+            self.n_parameters += info.shape.iter().product::<usize>() as u64;
+            let entry = Entry {
+                source: index,
+                dtype: info.dtype,
+                shape: info.shape.clone(),
+                offset: 8 + header_len + info.data_offsets.0 as u64,
+            };
+            self.entries.insert(name, entry);
+        }
+        self.total_bytes += metadata.data_len() as u64;
+        self.sources.push(source);
+        Ok(())
+    }
+
+    /// What messages call the files.
+    fn place(&self) -> String {
+        let names: Vec<&str> = self.sources.iter().map(Source::name).collect();
+        names.join(", ")
+    }
+}
+
+impl Source {
+    fn name(&self) -> &str {
+        match self {
+            Source::File { name, .. } => name,
+            Source::Bytes(_) => "the built-in weights",
+        }
+    }
+
+    fn damaged(&self, reason: String) -> Error {
+        Error::Damaged {
+            file: self.name().to_owned(),
+            reason,
+        }
+    }
+
+    fn len(&self) -> Result<u64, Error> {
+        match self {
+            Source::File { file, name } => match file.metadata() {
+                Ok(metadata) => Ok(metadata.len()),
+                Err(source) => Err(Error::Io {
+                    file: name.clone(),
+                    source,
+                }),
+            },
+            Source::Bytes(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+
+    /// `len` bytes from `offset` on; `buffer` is where a file's go.
+    fn read<'b>(
+        &mut self,
+        offset: u64,
+        len: usize,
+        buffer: &'b mut Vec<u8>,
+    ) -> Result<Cow<'b, [u8]>, Error> {
+        match self {
+            Source::File { file, name } => {
+                buffer.resize(len, 0);
+                let read = file
+                    .seek(SeekFrom::Start(offset))
+                    .and_then(|_| file.read_exact(buffer));
+                match read {
+                    Ok(()) => Ok(Cow::Borrowed(buffer)),
+                    Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => {
+                        Err(Error::Damaged {
+                            file: name.clone(),
+                            reason: format!("it ends before byte {}", offset + len as u64),
+                        })
+                    }
+                    Err(source) => Err(Error::Io {
+                        file: name.clone(),
+                        source,
+                    }),
+                }
+            }
+            Source::Bytes(bytes) => {
+                let piece = usize::try_from(offset)
+                    .ok()
+                    .and_then(|start| bytes.get(start..start.checked_add(len)?));
+                match piece {
+                    Some(piece) => Ok(Cow::Borrowed(piece)),
+                    None => Err(self.damaged(format!("it ends before byte {offset} + {len}"))),
+                }
+            }
+        }
+    }
+}
+
+fn open_file(path: &Path) -> Result<Source, Error> {
+    let name = path.display().to_string();
+    match File::open(path) {
+        Ok(file) => Ok(Source::File { file, name }),
+        Err(source) => Err(Error::Io { file: name, source }),
+    }
+}
+
+fn decode_f32(bytes: &[u8], out: &mut Vec<f32>) {
+    let (items, _) = bytes.as_chunks::<4>();
+    out.extend(items.iter().map(|&b| f32::from_le_bytes(b)));
+}
+
+fn decode_f16(bytes: &[u8], out: &mut Vec<f32>) {
+    let (items, _) = bytes.as_chunks::<2>();
+    out.extend(items.iter().map(|&b| f16::from_le_bytes(b).to_f32()));
+}
+
+fn decode_bf16(bytes: &[u8], out: &mut Vec<f32>) {
+    let (items, _) = bytes.as_chunks::<2>();
+    out.extend(items.iter().map(|&b| bf16::from_le_bytes(b).to_f32()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use std::path::PathBuf;
+
+    use safetensors::tensor::{TensorView, serialize};
+
+    fn file_of(tensors: &[(&str, Dtype, &[usize], &[u8])]) -> Vec<u8> {
+        let views = tensors.iter().map(|&(name, dtype, shape, data)| {
+            let view = TensorView::new(dtype, shape.to_vec(), data).expect("a good tensor");
+            (name.to_owned(), view)
+        });
+        serialize(views, None).expect("a good file")
+    }
+
+    fn written(folder: &tempfile::TempDir, bytes: &[u8]) -> PathBuf {
+        let path = folder.path().join("model.safetensors");
+        std::fs::write(&path, bytes).expect("a writable folder");
+        path
+    }
+
+    fn open_error(bytes: &[u8]) -> Error {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let weights = Weights::Files(vec![written(&folder, bytes)]);
+        let error = Reader::open(&weights, &mut |_| (), &Cancel::default()).err();
+        error.expect("a damaged file")
+    }
+
+    #[test]
+    fn three_number_types_are_read_alike() {
+        let values = [1.0f32, -0.5, 3.0, 0.25];
+        let f32s: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let f16s: Vec<u8> = values
+            .iter()
+            .flat_map(|&v| f16::from_f32(v).to_le_bytes())
+            .collect();
+        let bf16s: Vec<u8> = values
+            .iter()
+            .flat_map(|&v| bf16::from_f32(v).to_le_bytes())
+            .collect();
+        let bytes = file_of(&[
+            ("a", Dtype::F32, &[2, 2], &f32s),
+            ("b", Dtype::F16, &[2, 2], &f16s),
+            ("c", Dtype::BF16, &[4], &bf16s),
+        ]);
+        let weights = Weights::Bytes(bytes.leak());
+        let cancel = Cancel::default();
+        let mut heard = Vec::new();
+        let mut hear = |part| heard.push(part);
+        let mut reader = Reader::open(&weights, &mut hear, &cancel).expect("a good file");
+        assert_eq!(reader.n_parameters(), 12);
+        for name in ["a", "b"] {
+            let mut got = Vec::new();
+            reader
+                .rows(name, &[2, 2], &mut |piece| got.extend_from_slice(piece))
+                .expect("a readable tensor");
+            assert_eq!(got, values);
+        }
+        assert_eq!(reader.vector("c", 4).expect("a vector"), values);
+        assert_eq!(heard.last(), Some(&1.0));
+    }
+
+    #[test]
+    fn a_missing_a_misshapen_and_an_unread_tensor_are_named() {
+        let bytes = file_of(&[("ids", Dtype::I64, &[1], &[0; 8])]);
+        let weights = Weights::Bytes(bytes.leak());
+        let (cancel, mut ignore) = (Cancel::default(), |_| ());
+        let mut reader = Reader::open(&weights, &mut ignore, &cancel).expect("a good file");
+        assert!(matches!(
+            reader.vector("gone", 1),
+            Err(Error::MissingWeight { name, .. }) if name == "gone"
+        ));
+        assert!(matches!(
+            reader.vector("ids", 2),
+            Err(Error::WeightShape { want, got, .. }) if want == [2] && got == [1]
+        ));
+        assert!(matches!(
+            reader.vector("ids", 1),
+            Err(Error::WeightType { dtype, .. }) if dtype == "I64"
+        ));
+    }
+
+    #[test]
+    fn a_file_cut_anywhere_is_damaged() {
+        let whole = file_of(&[("a", Dtype::F32, &[8], &[0; 32])]);
+        for len in [0, 3, 8, 9, 40, whole.len() - 1] {
+            let error = open_error(&whole[..len]);
+            assert!(
+                matches!(error, Error::Damaged { .. }),
+                "{len} bytes: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_header_of_nonsense_is_damaged() {
+        let mut bytes = file_of(&[("a", Dtype::F32, &[8], &[0; 32])]);
+        bytes[8] = b'}';
+        assert!(matches!(open_error(&bytes), Error::Damaged { .. }));
+        assert!(matches!(open_error(&[0xff; 64]), Error::Damaged { .. }));
+    }
+
+    #[test]
+    fn a_file_that_shrinks_while_it_is_read_is_damaged() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let whole = file_of(&[("a", Dtype::F32, &[8], &[0; 32])]);
+        let path = written(&folder, &whole);
+        let weights = Weights::Files(vec![path.clone()]);
+        let (cancel, mut ignore) = (Cancel::default(), |_| ());
+        let mut reader = Reader::open(&weights, &mut ignore, &cancel).expect("a good file");
+        let file = File::options()
+            .write(true)
+            .open(path)
+            .expect("a writable file");
+        file.set_len(whole.len() as u64 - 4)
+            .expect("a shorter file");
+        assert!(matches!(reader.vector("a", 8), Err(Error::Damaged { .. })));
+    }
+
+    #[test]
+    fn reading_stops_when_cancelled() {
+        let bytes = file_of(&[("a", Dtype::F32, &[8], &[0; 32])]);
+        let weights = Weights::Bytes(bytes.leak());
+        let (cancel, mut ignore) = (Cancel::default(), |_| ());
+        let mut reader = Reader::open(&weights, &mut ignore, &cancel).expect("a good file");
+        cancel.cancel();
+        assert!(matches!(reader.vector("a", 8), Err(Error::Cancelled)));
+    }
+}
