@@ -61,6 +61,31 @@ fn fresh_checkpoints_answer_as_the_reference_in_f32() {
 }
 
 #[test]
+fn demo_model_in_int8_stays_close_to_itself_in_f32() {
+    let [kl, agreement] = compare_int8(&demo(), &cases(&data().join("logits"), &demo()));
+    assert!(kl < 0.02, "mean KL divergence {kl}");
+    assert!(
+        agreement > 0.95,
+        "the same first choice in {agreement} of the steps"
+    );
+}
+
+#[test]
+fn random_checkpoints_in_int8_stay_close_to_themselves_in_f32() {
+    for folder in golden_folders(&data().join("logits")) {
+        let cases = cases(&data().join("logits"), &folder);
+        let [kl, agreement] = compare_int8(&folder, &cases);
+        // Random weights have no margin between tokens, so this is a bound against nonsense only.
+        assert!(kl < 0.2, "{}: mean KL divergence {kl}", folder.display());
+        assert!(
+            agreement > 0.7,
+            "{}: agreement {agreement}",
+            folder.display()
+        );
+    }
+}
+
+#[test]
 fn rows_given_in_pieces_say_the_same_as_rows_given_at_once() {
     let folder = demo();
     let mut program = load(&folder, Precision::F32);
@@ -188,6 +213,43 @@ fn compare_f32(folder: &Path, cases: &[Case]) {
         }
     }
     eprintln!("{}: largest difference {worst:.1e}", folder.display());
+}
+
+/// Mean KL divergence of int8 from f32 in nats, and the part of the steps with the same first
+/// choice, over the reference's answers.
+fn compare_int8(folder: &Path, cases: &[Case]) -> [f64; 2] {
+    let mut f32 = load(folder, Precision::F32);
+    let mut int8 = load(folder, Precision::Int8);
+    let (mut divergence, mut same, mut steps) = (0.0, 0, 0);
+    for case in cases {
+        let (want, got) = (answer(&mut *f32, case), answer(&mut *int8, case));
+        for (want, got) in want.iter().zip(&got) {
+            let (p, q) = (log_softmax(want), log_softmax(got));
+            divergence += p
+                .iter()
+                .zip(&q)
+                .map(|(p, q)| p.exp() * (p - q))
+                .sum::<f64>();
+            same += usize::from(argmax(want) == argmax(got));
+            steps += 1;
+        }
+    }
+    let result = [divergence / steps as f64, same as f64 / steps as f64];
+    let [kl, agreement] = result;
+    eprintln!(
+        "{}: int8 KL {kl:.5}, agreement {agreement:.4}",
+        folder.display()
+    );
+    result
+}
+
+fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let max = logits.iter().fold(f32::MIN, |a, &b| a.max(b));
+    let sum: f64 = logits.iter().map(|l| f64::from(l - max).exp()).sum();
+    logits
+        .iter()
+        .map(|l| f64::from(l - max) - sum.ln())
+        .collect()
 }
 
 /// Logits of each step, with the reference's tokens as the answer.

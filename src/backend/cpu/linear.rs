@@ -3,17 +3,21 @@
 //! Linear layers and the embedding table: one copy of each matrix, for one row and for many.
 
 use half::bf16;
+use rayon::prelude::*;
 use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensorView;
 
+use super::activation::add_assign;
 use super::gemv;
+use super::int8::Int8Matrix;
 
 /// The blocked products, with kernels chosen for this processor.
 ///
 /// Nothing but two tables of functions, and not `Send`: each call of the program makes its own.
 #[derive(Default)]
 pub(super) struct Gemm {
-    pub(super) f32: GemmExecutor<f32, f32, f32>,
+    f32: GemmExecutor<f32, f32, f32>,
+    pub(super) int8: GemmExecutor<u8, i8, i32>,
 }
 
 impl Gemm {
@@ -57,18 +61,25 @@ impl Gemm {
     }
 }
 
+/// The matrix of a [`Linear`], `[out_features, in_features]`.
+pub(super) enum Matrix {
+    /// The reference.
+    F32(Vec<f32>),
+    /// Large models.
+    Int8(Int8Matrix),
+}
+
 /// `torch.nn.Linear`, or several with the same input in one matrix.
 pub(super) struct Linear {
     in_features: usize,
-    /// `[out_features, in_features]`
-    matrix: Vec<f32>,
+    matrix: Matrix,
     /// `[out_features]`
     bias: Option<Vec<f32>>,
 }
 
 impl Linear {
     /// Takes a matrix `[out_features, in_features]`.
-    pub(super) fn new(in_features: usize, matrix: Vec<f32>, bias: Option<Vec<f32>>) -> Self {
+    pub(super) fn new(in_features: usize, matrix: Matrix, bias: Option<Vec<f32>>) -> Self {
         Self {
             in_features,
             matrix,
@@ -78,30 +89,36 @@ impl Linear {
 
     /// Width of a result row.
     pub(super) fn out_features(&self) -> usize {
-        self.matrix.len() / self.in_features
+        match &self.matrix {
+            Matrix::F32(matrix) => matrix.len() / self.in_features,
+            Matrix::Int8(matrix) => matrix.out_features(),
+        }
     }
 
     /// Bytes of the weights.
     pub(super) fn size_bytes(&self) -> usize {
-        4 * (self.matrix.len() + self.bias.as_ref().map_or(0, Vec::len))
+        let matrix = match &self.matrix {
+            Matrix::F32(matrix) => 4 * matrix.len(),
+            Matrix::Int8(matrix) => matrix.size_bytes(),
+        };
+        matrix + 4 * self.bias.as_ref().map_or(0, Vec::len)
     }
 
     /// `y` `[rows, out_features]` for `x` `[rows, in_features]`.
     pub(super) fn forward(&self, gemm: &Gemm, x: &[f32], y: &mut [f32]) {
-        let k = self.in_features;
-        let rows = x.len() / k;
-        if rows > gemv::MAX_ROWS {
-            gemm.times_transposed(x, &self.matrix, k, self.bias.as_deref(), y);
-            return;
-        }
-        let n = self.out_features();
-        gemv::share(rows, n, 4 * k, y, |first, y| {
-            gemv::f32_rows(x, &self.matrix[first * k..], k, y);
-        });
-        if let Some(bias) = &self.bias {
-            for y in y.chunks_exact_mut(n) {
-                super::activation::add_assign(y, bias);
+        let (k, n) = (self.in_features, self.out_features());
+        match &self.matrix {
+            Matrix::F32(matrix) if x.len() / k > gemv::MAX_ROWS => {
+                gemm.times_transposed(x, matrix, k, self.bias.as_deref(), y);
+                return;
             }
+            Matrix::F32(matrix) => gemv::share(x.len() / k, n, 4 * k, y, |first, y| {
+                gemv::f32_rows(x, &matrix[first * k..], k, y);
+            }),
+            Matrix::Int8(matrix) => matrix.forward(gemm, x, y),
+        }
+        if let Some(bias) = &self.bias {
+            y.par_chunks_exact_mut(n).for_each(|y| add_assign(y, bias));
         }
     }
 }

@@ -4,7 +4,8 @@
 
 use half::bf16;
 
-use super::linear::{Linear, Table, TableRows};
+use super::int8::Int8Builder;
+use super::linear::{Linear, Matrix, Table, TableRows};
 use super::norm::{LayerNorm, RmsNorm};
 use super::weights::Reader;
 use super::{Error, Precision};
@@ -56,7 +57,7 @@ impl<'a> Loader<'a> {
 
     /// `name.weight` `[out, in]` and `name.bias` `[out]`.
     pub(super) fn linear(&mut self, name: &str, shape: [usize; 2]) -> Result<Linear, Error> {
-        let matrix = self.matrix(&[(format!("{name}.weight"), shape.to_vec())])?;
+        let matrix = self.matrix(&[(format!("{name}.weight"), shape.to_vec())], shape[1])?;
         let bias = self.reader.vector(&format!("{name}.bias"), shape[0])?;
         Ok(Linear::new(shape[1], matrix, Some(bias)))
     }
@@ -71,25 +72,27 @@ impl<'a> Loader<'a> {
             .iter()
             .map(|(name, out)| (format!("{name}.weight"), vec![*out, in_features]))
             .collect();
-        Ok(Linear::new(in_features, self.matrix(&parts)?, None))
+        let matrix = self.matrix(&parts, in_features)?;
+        Ok(Linear::new(in_features, matrix, None))
     }
 
     /// A `Conv3d` whose stride is its kernel, as a matrix; always f32.
     pub(super) fn convolution(&mut self, name: &str, shape: [usize; 5]) -> Result<Linear, Error> {
-        let matrix = self.matrix(&[(format!("{name}.weight"), shape.to_vec())])?;
+        let matrix = self.floats(&[(format!("{name}.weight"), shape.to_vec())])?;
         let bias = self.reader.vector(&format!("{name}.bias"), shape[0])?;
-        Ok(Linear::new(shape[1..].iter().product(), matrix, Some(bias)))
+        let in_features = shape[1..].iter().product();
+        Ok(Linear::new(in_features, Matrix::F32(matrix), Some(bias)))
     }
 
     /// `name` `[rows, width]` as it is.
     pub(super) fn rows(&mut self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>, Error> {
-        self.matrix(&[(name.to_owned(), shape.to_vec())])
+        self.floats(&[(name.to_owned(), shape.to_vec())])
     }
 
     /// `name` `[vocab_size, width]`.
     pub(super) fn table(&mut self, name: &str, shape: [usize; 2]) -> Result<Table, Error> {
         if self.stored == Stored::F32 {
-            let rows = self.matrix(&[(name.to_owned(), shape.to_vec())])?;
+            let rows = self.floats(&[(name.to_owned(), shape.to_vec())])?;
             return Ok(Table::new(shape[1], TableRows::F32(rows)));
         }
         let mut rows = Vec::with_capacity(shape[0] * shape[1]);
@@ -119,8 +122,26 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// The rows of some tensors one after the other.
-    fn matrix(&mut self, parts: &[(String, Vec<usize>)]) -> Result<Vec<f32>, Error> {
+    /// The rows of some tensors one after the other, in the form of the large matrices.
+    fn matrix(
+        &mut self,
+        parts: &[(String, Vec<usize>)],
+        in_features: usize,
+    ) -> Result<Matrix, Error> {
+        if self.stored == Stored::F32 {
+            return Ok(Matrix::F32(self.floats(parts)?));
+        }
+        let out_features = parts.iter().map(|(_, shape)| shape[0]).sum();
+        let mut builder = Int8Builder::new(out_features, in_features);
+        for (name, shape) in parts {
+            self.reader
+                .rows(name, shape, &mut |piece| builder.push(piece))?;
+        }
+        Ok(Matrix::Int8(builder.finish()))
+    }
+
+    /// The rows of some tensors one after the other, in f32.
+    fn floats(&mut self, parts: &[(String, Vec<usize>)]) -> Result<Vec<f32>, Error> {
         let len = parts
             .iter()
             .map(|(_, shape)| shape.iter().product::<usize>());

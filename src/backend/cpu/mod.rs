@@ -9,10 +9,12 @@
 mod activation;
 mod attention;
 mod gemv;
+mod int8;
 mod kv;
 mod linear;
 mod loader;
 mod norm;
+mod quantize;
 mod rope;
 mod spec;
 mod text;
@@ -49,7 +51,7 @@ pub enum Weights {
 }
 
 /// Number type that the large matrices are multiplied in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
     /// f32 below 100 M parameters, int8 above.
     #[default]
@@ -61,7 +63,7 @@ pub enum Precision {
 }
 
 /// What a user may choose.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Options {
     /// Number type of the large matrices.
     pub precision: Precision,

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Matrices of 8-bit weights: W8A8 for many rows, 16-bit activations for few.
+//!
+//! Weights have a scale per row of the matrix and K-slice, activations one per row and K-slice;
+//! the products of a slice are summed exactly and the slices in f32. Columns with outliers stay
+//! out of the 8-bit product and are added in f32, after LLM.int8 (arXiv 2208.07339).
+
+use multiversion::multiversion;
+use rayon::prelude::*;
+use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedAMatrix};
+use rten_tensor::NdTensorView;
+
+use super::gemv;
+use super::linear::Gemm;
+use super::quantize::{ByteRows, Slices, to_bytes, to_words, weights_to_i8};
+
+/// Rows of the matrix (columns of the result) that one task multiplies: its 32-bit sums for some
+/// hundred rows fit a core's cache.
+const CHUNK: usize = 128;
+
+/// A column is an outlier if a value in it exceeds this many times the root mean square of all.
+const OUTLIER_FACTOR: f32 = 8.0;
+
+/// Most columns that are taken out of a product; each costs as much as four of the others.
+const MAX_OUTLIERS: usize = 16;
+
+/// Appends rows to an [`Int8Matrix`].
+pub(super) struct Int8Builder {
+    matrix: Int8Matrix,
+    filled: usize,
+}
+
+/// `[out_features, in_features]` in 8 bits.
+pub(super) struct Int8Matrix {
+    slices: Slices,
+    out_features: usize,
+    /// `[out_features, in_features]`
+    q: Vec<i8>,
+    /// `[slices, out_features]`
+    scales: Vec<f32>,
+    /// Sums of the weights of a slice, `[slices, out_features]`.
+    sums: Vec<i32>,
+}
+
+impl Int8Builder {
+    /// Makes room for the whole matrix.
+    pub(super) fn new(out_features: usize, in_features: usize) -> Self {
+        let slices = Slices::new(in_features);
+        let per_slice = slices.count() * out_features;
+        Self {
+            matrix: Int8Matrix {
+                slices,
+                out_features,
+                q: vec![0; out_features * in_features],
+                scales: vec![0.0; per_slice],
+                sums: vec![0; per_slice],
+            },
+            filled: 0,
+        }
+    }
+
+    /// Rounds and appends some rows.
+    pub(super) fn push(&mut self, rows: &[f32]) {
+        let matrix = &mut self.matrix;
+        let k = matrix.slices.in_features();
+        for row in rows.chunks_exact(k) {
+            let q = &mut matrix.q[self.filled * k..][..k];
+            for i in 0..matrix.slices.count() {
+                let range = matrix.slices.range(i);
+                let (scale, sum) = weights_to_i8(&row[range.clone()], &mut q[range]);
+                matrix.scales[i * matrix.out_features + self.filled] = scale;
+                matrix.sums[i * matrix.out_features + self.filled] = sum;
+            }
+            self.filled += 1;
+        }
+    }
+
+    /// The matrix, once all rows are there.
+    pub(super) fn finish(self) -> Int8Matrix {
+        debug_assert_eq!(self.filled, self.matrix.out_features);
+        self.matrix
+    }
+}
+
+impl Int8Matrix {
+    /// Rows of the matrix.
+    pub(super) fn out_features(&self) -> usize {
+        self.out_features
+    }
+
+    /// Bytes of the weights.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.q.len() + 4 * (self.scales.len() + self.sums.len())
+    }
+
+    /// `y` `[rows, out_features]` for `x` `[rows, in_features]`.
+    pub(super) fn forward(&self, gemm: &Gemm, x: &[f32], y: &mut [f32]) {
+        if x.len() / self.slices.in_features() <= gemv::MAX_ROWS {
+            self.forward_few(x, y);
+        } else {
+            self.forward_many(&gemm.int8, x, y);
+        }
+    }
+
+    fn forward_few(&self, x: &[f32], y: &mut [f32]) {
+        let k = self.slices.in_features();
+        let words = to_words(x, self.slices);
+        gemv::share(x.len() / k, self.out_features, k, y, |first, y| {
+            let part = RowsOf {
+                matrix: self,
+                first,
+            };
+            words_rows(&words.q, &words.scales, part, y);
+        });
+    }
+
+    fn forward_many(&self, executor: &GemmExecutor<u8, i8, i32>, x: &[f32], y: &mut [f32]) {
+        let (k, n) = (self.slices.in_features(), self.out_features);
+        let rows = x.len() / k;
+        let zero = if executor.may_saturate() { 64 } else { 128 };
+        let outliers = outlier_columns(x, k);
+        let bytes = if outliers.is_empty() {
+            to_bytes(x, self.slices, zero)
+        } else {
+            to_bytes(&without(x, k, &outliers), self.slices, zero)
+        };
+        let q = NdTensorView::from_data([rows, k], &bytes.q[..]);
+        let packed: Vec<PackedAMatrix<u8>> = (0..self.slices.count())
+            .into_par_iter()
+            .map(|i| {
+                Gemm::default()
+                    .int8
+                    .prepack_a(q.slice((.., self.slices.range(i))))
+            })
+            .collect();
+        // The columns of the result that each task writes, row by row.
+        let mut tasks: Vec<Vec<&mut [f32]>> = Vec::new();
+        tasks.resize_with(n.div_ceil(CHUNK), || Vec::with_capacity(rows));
+        for row in y.chunks_exact_mut(n) {
+            for (task, part) in tasks.iter_mut().zip(row.chunks_mut(CHUNK)) {
+                task.push(part);
+            }
+        }
+        tasks.into_par_iter().enumerate().for_each(|(task, mut y)| {
+            let first = task * CHUNK;
+            self.multiply(executor, &bytes, &packed, first, &mut y);
+            self.add_outliers(x, &outliers, first, &mut y);
+        });
+    }
+
+    /// Columns `first..` of the 8-bit product; `y` holds the part of each row.
+    fn multiply(
+        &self,
+        executor: &GemmExecutor<u8, i8, i32>,
+        bytes: &ByteRows,
+        packed: &[PackedAMatrix<u8>],
+        first: usize,
+        y: &mut [&mut [f32]],
+    ) {
+        let (k, rows, width) = (self.slices.in_features(), y.len(), y[0].len());
+        let weights = NdTensorView::from_data([width, k], &self.q[first * k..][..width * k]);
+        let mut sums = vec![0i32; rows * width];
+        let mut offsets = vec![0i32; width];
+        for (i, packed) in packed.iter().enumerate() {
+            let slice = weights.slice((.., self.slices.range(i)));
+            let b = GemmInputB::Unpacked(slice.transposed());
+            // The only errors are sizes that do not fit, and the views were made to fit.
+            executor
+                .gemm(
+                    &mut sums,
+                    GemmInputA::Packed(packed),
+                    b,
+                    GemmOptions::default(),
+                )
+                .expect("sizes that fit");
+            let at = i * self.out_features + first;
+            for (offset, sum) in offsets.iter_mut().zip(&self.sums[at..]) {
+                *offset = bytes.zero * sum;
+            }
+            let scales = &self.scales[at..][..width];
+            let row_scales = &bytes.scales[i * rows..][..rows];
+            for ((y, sums), &scale) in y.iter_mut().zip(sums.chunks_exact(width)).zip(row_scales) {
+                if i == 0 {
+                    scale_sums(sums, &offsets, scales, scale, y);
+                } else {
+                    add_scaled_sums(sums, &offsets, scales, scale, y);
+                }
+            }
+        }
+    }
+
+    /// Adds the products of the columns that were left out.
+    fn add_outliers(&self, x: &[f32], outliers: &[usize], first: usize, y: &mut [&mut [f32]]) {
+        let (k, width) = (self.slices.in_features(), y[0].len());
+        let mut column_weights = vec![0.0; width];
+        for &column in outliers {
+            let slice = (0..self.slices.count()).find(|&i| self.slices.range(i).contains(&column));
+            let at = slice.unwrap_or(0) * self.out_features + first;
+            for (j, weight) in column_weights.iter_mut().enumerate() {
+                *weight = f32::from(self.q[(first + j) * k + column]) * self.scales[at + j];
+            }
+            for (y, x) in y.iter_mut().zip(x.chunks_exact(k)) {
+                gemv::add_weighted(&[x[column]], &column_weights, y);
+            }
+        }
+    }
+}
+
+/// The matrix from row `first` on.
+#[derive(Clone, Copy)]
+struct RowsOf<'a> {
+    matrix: &'a Int8Matrix,
+    first: usize,
+}
+
+/// `y[i, r] = w[first + i] . x[r]` for 16-bit activations `[rows, in_features]` with `scales`
+/// `[rows, slices]`.
+#[multiversion(targets(
+    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
+    "x86_64+avx2+fma"
+))]
+fn words_rows(x: &[i16], scales: &[f32], part: RowsOf<'_>, y: &mut [f32]) {
+    let RowsOf { matrix, first } = part;
+    let slices = matrix.slices;
+    let (k, n_slices) = (slices.in_features(), slices.count());
+    let rows = x.len() / k;
+    let weights = matrix.q[first * k..].chunks_exact(k);
+    for (i, (w, y)) in weights.zip(y.chunks_exact_mut(rows)).enumerate() {
+        for ((x, scales), y) in x.chunks_exact(k).zip(scales.chunks_exact(n_slices)).zip(y) {
+            let mut sum = 0.0;
+            let parts = slices.of(x).zip(slices.of(w)).zip(scales);
+            for (s, ((x, w), scale)) in parts.enumerate() {
+                // 512 products below 2^22 stay below 2^31.
+                let exact: i32 = x
+                    .iter()
+                    .zip(w)
+                    .map(|(&x, &w)| i32::from(x) * i32::from(w))
+                    .sum();
+                sum += exact as f32 * scale * matrix.scales[s * matrix.out_features + first + i];
+            }
+            *y = sum;
+        }
+    }
+}
+
+/// `y = (sums - offsets) * scales * scale`.
+#[multiversion(targets(
+    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
+    "x86_64+avx2+fma"
+))]
+fn scale_sums(sums: &[i32], offsets: &[i32], scales: &[f32], scale: f32, y: &mut [f32]) {
+    for ((y, scales), (sum, offset)) in y.iter_mut().zip(scales).zip(sums.iter().zip(offsets)) {
+        *y = (sum - offset) as f32 * (scales * scale);
+    }
+}
+
+/// `y += (sums - offsets) * scales * scale`.
+#[multiversion(targets(
+    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
+    "x86_64+avx2+fma"
+))]
+fn add_scaled_sums(sums: &[i32], offsets: &[i32], scales: &[f32], scale: f32, y: &mut [f32]) {
+    for ((y, scales), (sum, offset)) in y.iter_mut().zip(scales).zip(sums.iter().zip(offsets)) {
+        *y += (sum - offset) as f32 * (scales * scale);
+    }
+}
+
+/// Columns of `x` `[rows, k]` with a value beyond [`OUTLIER_FACTOR`], the largest first, at most
+/// [`MAX_OUTLIERS`].
+fn outlier_columns(x: &[f32], k: usize) -> Vec<usize> {
+    let mut max = vec![0.0f32; k];
+    let squares = note_magnitudes(x, &mut max);
+    let limit = OUTLIER_FACTOR * (squares / x.len() as f64).sqrt() as f32;
+    let mut columns: Vec<usize> = (0..k).filter(|&c| max[c] > limit).collect();
+    columns.sort_by(|&a, &b| max[b].total_cmp(&max[a]));
+    columns.truncate(MAX_OUTLIERS);
+    columns
+}
+
+/// Raises `max` to the largest magnitudes of the columns of `x`; returns the sum of all squares.
+#[multiversion(targets(
+    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
+    "x86_64+avx2+fma"
+))]
+fn note_magnitudes(x: &[f32], max: &mut [f32]) -> f64 {
+    const LANES: usize = 32;
+    let mut total = 0.0;
+    for row in x.chunks_exact(max.len()) {
+        let mut squares = [0.0f32; LANES];
+        for (x, max) in row.chunks(LANES).zip(max.chunks_mut(LANES)) {
+            for ((x, max), square) in x.iter().zip(max).zip(&mut squares) {
+                let v = x.abs();
+                *max = if v > *max { v } else { *max };
+                *square += x * x;
+            }
+        }
+        total += f64::from(squares.iter().sum::<f32>());
+    }
+    total
+}
+
+/// A copy of `x` `[rows, k]` with zeros in `columns`.
+fn without(x: &[f32], k: usize, columns: &[usize]) -> Vec<f32> {
+    let mut x = x.to_vec();
+    for row in x.chunks_exact_mut(k) {
+        for &column in columns {
+            row[column] = 0.0;
+        }
+    }
+    x
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noise(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = move || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / 8_388_608.0 - 1.0
+        };
+        (0..n).map(|_| next() + next() + next()).collect()
+    }
+
+    fn matrix_of(w: &[f32], out_features: usize) -> Int8Matrix {
+        let mut builder = Int8Builder::new(out_features, w.len() / out_features);
+        for row in w.chunks(w.len() / out_features) {
+            builder.push(row);
+        }
+        builder.finish()
+    }
+
+    /// Error of the product as a part of the exact product's size.
+    fn error(x: &[f32], w: &[f32], rows: usize, n: usize) -> f64 {
+        let k = x.len() / rows;
+        let mut y = vec![f32::NAN; rows * n];
+        matrix_of(w, n).forward(&Gemm::default(), x, &mut y);
+        let (mut off, mut size) = (0.0, 0.0);
+        for r in 0..rows {
+            for o in 0..n {
+                let terms = x[r * k..][..k].iter().zip(&w[o * k..][..k]);
+                let want: f64 = terms.map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
+                off += (f64::from(y[r * n + o]) - want).powi(2);
+                size += want * want;
+            }
+        }
+        (off / size).sqrt()
+    }
+
+    #[test]
+    fn many_rows_are_exact_to_eight_bits() {
+        for (rows, k, n) in [(9, 64, 5), (40, 1100, 300), (17, 520, 128)] {
+            let error = error(&noise(rows * k, 1), &noise(n * k, 2), rows, n);
+            assert!(error < 0.012, "{rows}x{k}x{n}: {error}");
+        }
+    }
+
+    #[test]
+    fn few_rows_round_the_weights_only() {
+        for (rows, k, n) in [(1, 64, 5), (1, 1100, 700), (8, 520, 33)] {
+            let error = error(&noise(rows * k, 3), &noise(n * k, 4), rows, n);
+            assert!(error < 0.008, "{rows}x{k}x{n}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_outlier_column_does_not_spoil_the_others() {
+        let (rows, k, n) = (40, 256, 64);
+        let mut x = noise(rows * k, 5);
+        let mut w = noise(n * k, 6);
+        for row in x.chunks_mut(k) {
+            row[17] *= 300.0;
+        }
+        // The matrix ignores the column, so what it spoils is all there is to see.
+        for row in w.chunks_mut(k) {
+            row[17] = 0.0;
+        }
+        assert_eq!(outlier_columns(&x, k), [17]);
+        let error = error(&x, &w, rows, n);
+        assert!(error < 0.012, "{error}");
+    }
+}
