@@ -1,0 +1,39 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MPL-2.0
+"""A camera made of a test source: H.264 over RTSP, on loopback only.
+
+You see:  its address on the first line, then nothing; it serves until it is stopped.
+You need: python3-gi, gir1.2-gst-rtsp-server-1.0, x264enc (gstreamer1.0-plugins-ugly).
+
+    pipelines/rtsp-server.py [--port 8554] [--pattern smpte]
+"""
+
+import argparse
+import sys
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+
+parser = argparse.ArgumentParser(description="An RTSP camera on loopback.")
+parser.add_argument("--port", default="8554")
+parser.add_argument("--pattern", default="smpte", help="of videotestsrc")
+options = parser.parse_args()
+
+Gst.init(None)
+factory = GstRtspServer.RTSPMediaFactory()
+factory.set_launch(
+    f"( videotestsrc is-live=true pattern={options.pattern} ! "
+    "video/x-raw,width=640,height=360,framerate=25/1 ! "
+    "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! h264parse ! "
+    "rtph264pay name=pay0 pt=96 config-interval=1 )"
+)
+factory.set_shared(True)
+server = GstRtspServer.RTSPServer(address="127.0.0.1", service=options.port)
+server.get_mount_points().add_factory("/camera", factory)
+if server.attach(None) == 0:
+    sys.exit(f"port {options.port} is taken; give another one with --port")
+print(f"rtsp://127.0.0.1:{server.get_bound_port()}/camera", flush=True)
+GLib.MainLoop().run()

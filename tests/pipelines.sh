@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MPL-2.0
+#
+# Runs every script of pipelines/ as it stands, without a display, and looks at what it gives.
+#
+#   VLMCAPTION_PLUGIN_PATH  the folder with libgstvlmcaption.so (the debug build)
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+unset DISPLAY WAYLAND_DISPLAY
+
+built=${CARGO_TARGET_DIR:-target}/debug
+VLMCAPTION_PLUGIN_PATH=$(cd "${VLMCAPTION_PLUGIN_PATH:-$built}" && pwd)
+export VLMCAPTION_PLUGIN_PATH GST_PLUGIN_PATH=$VLMCAPTION_PLUGIN_PATH
+work=$(mktemp -d)
+trap 'rm -r "$work"' EXIT
+passed=0
+failed=0
+
+# check NAME WANT COMMAND...: runs the command for two minutes at most and looks for WANT, an
+# extended regular expression, in what it prints.
+check() {
+    local name=$1 want=$2 log=$work/log status=0
+    shift 2
+    timeout --kill-after=10 120 "$@" >"$log" 2>&1 </dev/null || status=$?
+    if [ "$status" = 0 ] && grep -Eq "$want" "$log"; then
+        printf 'ok      %-24s %s\n' "$name" "$(grep -E "$want" "$log" | tail -n 1)"
+        passed=$((passed + 1))
+    else
+        printf 'FAILED  %s: exit status %s, looking for "%s" in\n' "$name" "$status" "$want"
+        sed 's/^/        /' "$log"
+        failed=$((failed + 1))
+    fi
+}
+
+# Prints `bright` if a black video has white in it.
+brightness() {
+    gst-launch-1.0 --quiet filesrc location="$1" ! decodebin ! videoconvert \
+        ! video/x-raw,format=GRAY8 ! filesink location="$1.gray"
+    python3 -c "import sys; print('bright' if max(open(sys.argv[1], 'rb').read()) > 200 else 'dark')" \
+        "$1.gray"
+}
+export -f brightness
+
+check caption-test-source "SMPTE color bars" env DURATION=9 pipelines/caption-test-source.sh
+check caption-file "pinwheel" pipelines/caption-file.sh
+check caption-rtsp "SMPTE color bars" env DURATION=9 pipelines/caption-rtsp.sh
+check overlay "black screen" env PATTERN=black DURATION=8 OUT="$work/overlay.mp4" pipelines/overlay.sh
+check overlay-is-drawn "bright" bash -c 'brightness "$1"' - "$work/overlay.mp4"
+check subtitles "captions.srt" env OUT="$work/captions" pipelines/subtitles.sh
+check webvtt "00:00:12.000 --> 00:00:1[56]" cat "$work/captions.vtt"
+check srt "^A black and white pinwheel" cat "$work/captions.srt"
+check read-bus.py "SMPTE color bars" pipelines/read-bus.py
+check read-meta.py "fresh.*SMPTE color bars" pipelines/read-meta.py
+
+# No script may be forgotten here.
+for script in pipelines/*.sh pipelines/*.py; do
+    name=$(basename "$script" .sh)
+    case $name in
+    common | sample | rtsp-server.py) ;; # used by the others
+    *)
+        if ! grep -q "^check $name " "${BASH_SOURCE[0]}"; then
+            echo "FAILED  $script is not run by this test"
+            failed=$((failed + 1))
+        fi
+        ;;
+    esac
+done
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
