@@ -2,7 +2,8 @@
 
 //! Pixels to patch rows: target sizes, antialiased resize, merge-block order.
 
-use fast_image_resize as fir;
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::Error;
 use super::grid::Geometry;
@@ -57,8 +58,11 @@ impl RgbImage {
         })
     }
 
-    /// Resizes to `width` x `height` as Pillow and torchvision do (bicubic with a = -0.5, widened
-    /// when it shrinks, so that nothing aliases); equal to them within 1 of 255.
+    /// Resizes to `width` x `height` as torchvision's bicubic does for bytes (a = -0.5, widened when
+    /// it shrinks, so that nothing aliases; the reference processors resize so).
+    ///
+    /// Columns first, then rows: between the two passes values are cut to 0..=255, so the order
+    /// shows at hard edges. Pillow before 13 has the same order; 13 swaps it for some shapes.
     ///
     /// # Errors
     /// [`Error::Grid`] if either picture is empty, too large, or `pixels` is not `[height, width,
@@ -79,18 +83,18 @@ impl RgbImage {
                 .filter(|&n| n > 0)
                 .ok_or_else(|| refuse(&"sides must be 1..=4294967295 pixels"))
         };
-        let source = fir::images::ImageRef::new(
-            side(self.width)?,
-            side(self.height)?,
-            &self.pixels,
-            fir::PixelType::U8x3,
-        )
-        .map_err(|e| refuse(&e))?;
-        let mut target = fir::images::Image::new(side(width)?, side(height)?, fir::PixelType::U8x3);
-        let options = fir::ResizeOptions::new()
-            .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom));
-        fir::Resizer::new()
-            .resize(&source, &mut target, &options)
+        let (from_width, from_height) = (side(self.width)?, side(self.height)?);
+        let (to_width, to_height) = (side(width)?, side(height)?);
+        let source = ImageRef::new(from_width, from_height, &self.pixels, PixelType::U8x3)
+            .map_err(|e| refuse(&e))?;
+        let mut columns = Image::new(to_width, from_height, PixelType::U8x3);
+        let mut target = Image::new(to_width, to_height, PixelType::U8x3);
+        let options =
+            ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+        let mut resizer = Resizer::new();
+        resizer
+            .resize(&source, &mut columns, &options)
+            .and_then(|()| resizer.resize(&columns, &mut target, &options))
             .map_err(|e| refuse(&e))?;
         Ok(RgbImage {
             width,
