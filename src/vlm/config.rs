@@ -274,8 +274,8 @@ fn vision_spec(vision: &Section<'_>, text: &TextSpec) -> Result<VisionSpec, Erro
 }
 
 impl Preprocessor {
-    /// Reads `preprocessor_config.json`, or the same object as transformers 5 nests it in
-    /// `processor_config.json`, and holds `video_preprocessor_config.json` against it.
+    /// Reads the object that transformers 5 nests in `processor_config.json`, else
+    /// `preprocessor_config.json`, and holds that of videos against it.
     ///
     /// # Errors
     /// [`Error::MissingFile`], or [`Error::Config`] if a value is wrong or differs from the
@@ -290,9 +290,9 @@ impl Preprocessor {
             None => Ok(None),
         };
         let image = Document::read(files, IMAGE)?;
-        let image = match (&image, nested("image_processor")?) {
-            (Some(document), _) => document.root(),
-            (None, Some(section)) => section,
+        let image = match (nested("image_processor")?, &image) {
+            (Some(section), _) => section,
+            (None, Some(document)) => document.root(),
             (None, None) => {
                 return Err(Error::MissingFile {
                     folder: files.place(),
@@ -302,9 +302,9 @@ impl Preprocessor {
         };
         let preprocessor = Self::check(&image, vision)?;
         let video = Document::read(files, VIDEO)?;
-        let video = match &video {
-            Some(document) => Some(document.root()),
-            None => nested("video_processor")?,
+        let video = match nested("video_processor")? {
+            Some(section) => Some(section),
+            None => video.as_ref().map(Document::root),
         };
         if let Some(video) = video {
             check_geometry(&video, vision)?;
