@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # changed if GStreamer knows the element already.
 if [ -n "${VLMCAPTION_PLUGIN_PATH:-}" ]; then
     export GST_PLUGIN_PATH=$VLMCAPTION_PLUGIN_PATH
-elif ! gst-inspect-1.0 --exists vlmcaption; then
+elif ! gst-inspect-1.0 vlmcaption >/dev/null 2>&1; then
     for build in release debug; do
         folder=${CARGO_TARGET_DIR:-$here/../target}/$build
         if [ -f "$folder/libgstvlmcaption.so" ]; then
@@ -18,7 +18,7 @@ elif ! gst-inspect-1.0 --exists vlmcaption; then
         fi
     done
 fi
-if ! gst-inspect-1.0 --exists vlmcaption; then
+if ! gst-inspect-1.0 vlmcaption >/dev/null 2>&1; then
     echo "GStreamer does not find vlmcaption. Build it with 'cargo build --release', or say where" \
         "it is: VLMCAPTION_PLUGIN_PATH=/folder/with/libgstvlmcaption.so" >&2
     exit 1

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Commands that need the reference implementation: each makes its own Python environment below
-//! cargo's output folder and leaves the system's alone.
+//! Commands that need the reference implementation: they make a Python environment below cargo's
+//! output folder and leave the system's alone.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ pub fn demo_model(mut args: Args) -> Outcome {
         return Ok(());
     }
     let tools = shell::root().join("tools/demo-model");
-    let python = environment("demo-model", &tools.join("requirements.txt"))?;
+    let python = environment()?;
     shell::run(
         shell::program(python)
             .arg(tools.join("make.py"))
@@ -52,55 +52,48 @@ pub fn golden(mut args: Args) -> Outcome {
     let seed = args.value::<u64>("--seed")?.unwrap_or(now);
     args.finish()?;
     let tools = shell::root().join("tools/golden");
-    let python = environment("golden", &tools.join("requirements.txt"))?;
+    let python = environment()?;
     let out = shell::target().join("golden");
+    let checkpoints = out.join("checkpoints");
     println!("Seed {seed}");
-    for script in scripts(&tools)? {
-        shell::run(
-            shell::program(&python)
-                .arg(script)
-                .arg("--seed")
-                .arg(seed.to_string())
-                .arg("--out")
-                .arg(&out),
-        )?;
-    }
+    let run = |script: &str, arguments: &[&Path]| {
+        let mut command = shell::program(&python);
+        command.arg(tools.join(script)).args(arguments);
+        shell::run(command.args(["--seed", &seed.to_string()]))
+    };
+    run("checkpoints.py", &[&checkpoints])?;
+    let made = folders(&checkpoints)?;
+    let mut arguments = vec![checkpoints.as_path()];
+    arguments.extend(made.iter().map(PathBuf::as_path));
+    run("logits.py", &arguments)?;
     shell::run(
         shell::cargo()
-            .args(["test", "--locked", "--test", "golden"])
-            .env("VLMCAPTION_GOLDEN", &out),
+            .args(["test", "--locked", "--test", "golden*"])
+            .env("VLMCAPTION_GOLDEN", &checkpoints),
     )
 }
 
-/// The scripts of a folder that are meant to be run, in order.
-fn scripts(dir: &Path) -> Result<Vec<PathBuf>, String> {
+/// The folders in a folder, in order.
+fn folders(dir: &Path) -> Result<Vec<PathBuf>, String> {
     let entries = std::fs::read_dir(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-    let mut scripts: Vec<PathBuf> = entries
+    let mut folders: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.extension().is_some_and(|extension| extension == "py")
-                && std::fs::read_to_string(path).is_ok_and(|text| text.contains("__main__"))
-        })
+        .filter(|path| path.is_dir())
         .collect();
-    scripts.sort();
-    if scripts.is_empty() {
-        return Err(format!("{} has no scripts", dir.display()));
-    }
-    Ok(scripts)
+    folders.sort();
+    Ok(folders)
 }
 
-/// A Python environment with these requirements; made once, brought up to date by pip.
-fn environment(name: &str, requirements: &Path) -> Result<PathBuf, String> {
-    if !requirements.is_file() {
-        return Err(format!("{} is missing", requirements.display()));
-    }
-    let dir = shell::target().join("python").join(name);
+/// A Python environment with the reference implementation; made once, brought up to date by pip.
+fn environment() -> Result<PathBuf, String> {
+    let requirements = shell::root().join("tools/demo-model/requirements.txt");
+    let dir = shell::target().join("python");
     let python = dir.join("bin/python");
     if !python.is_file() {
         println!("Making a Python environment in {}", dir.display());
         shell::run(shell::program("python3").args(["-m", "venv"]).arg(&dir)).map_err(|reason| {
             format!(
-                "{reason}\nPython 3.10 or newer with its venv module is needed (Debian: apt-get \
+                "{reason}\nPython 3.11 or newer with its venv module is needed (Debian: apt-get \
                  install python3-venv)"
             )
         })?;
