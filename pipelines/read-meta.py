@@ -21,8 +21,10 @@ def on_buffer(_pad, info):
     meta = buffer.get_custom_meta("GstVlmCaptionMeta")
     if meta and buffer.pts % Gst.SECOND < Gst.SECOND // 30:
         caption = meta.get_structure()
-        status, age = caption.get_value("status"), caption.get_value("age") / Gst.SECOND
-        print(f"{buffer.pts / Gst.SECOND:4.1f} s: {status}, {age:.2f} s old: {caption.get_value('text')}")
+        line = f"{buffer.pts / Gst.SECOND:4.1f} s: {caption.get_value('status')}"
+        if caption.has_field("text"):
+            line += f", {caption.get_value('age') / Gst.SECOND:.2f} s old: {caption.get_value('text')}"
+        print(line)
     return Gst.PadProbeReturn.OK
 
 

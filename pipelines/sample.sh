@@ -11,11 +11,15 @@
 set -euo pipefail
 out=${1:?name of the file to write}
 
-source() { echo "videotestsrc pattern=$1 num-buffers=120 ! video/x-raw,width=640,height=360,framerate=30/1 ! join."; }
+# One branch: a pattern for four seconds from second $2 on.
+part() {
+    echo "videotestsrc pattern=$1 num-buffers=120 timestamp-offset=$2000000000" \
+        "! video/x-raw,width=640,height=360,framerate=30/1 ! join."
+}
 
 # shellcheck disable=SC2046 # the words are meant to split
 gst-launch-1.0 --quiet \
-    concat name=join ! x264enc bitrate=4000 key-int-max=30 speed-preset=veryfast ! h264parse \
-    ! mp4mux ! filesink location="$out" \
-    $(source smpte) $(source snow) $(source checkers-8) $(source pinwheel)
+    concat name=join adjust-base=false ! x264enc bitrate=4000 key-int-max=30 speed-preset=veryfast \
+    ! h264parse ! mp4mux ! filesink location="$out" \
+    $(part smpte 0) $(part snow 4) $(part checkers-8 8) $(part pinwheel 12)
 echo "$out"

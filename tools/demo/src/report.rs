@@ -64,7 +64,7 @@ impl<'a> Report<'a> {
             (true, false) => "not quite, ",
         };
         println!("{times}  street  {truth}");
-        println!("{:16}  model   {}  ({verdict}{delay})\n", "", caption.text);
+        println!("{:17}  model   {}  ({verdict}{delay})\n", "", caption.text);
     }
 
     /// Prints the sum.

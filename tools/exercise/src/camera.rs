@@ -7,6 +7,8 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use gst::prelude::*;
+
 use crate::stage::Stage;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,8 +23,12 @@ pub fn run(script: &str) -> Result<(), String> {
     let uri = server.uri.clone();
     println!("server at {uri}");
     let mut stage = Stage::new(&format!(
-        "rtspsrc location={uri} latency=100 ! decodebin ! vlmcaption window=2 ! fakesink sync=true"
+        "rtspsrc name=camera location={uri} latency=100 decodebin name=decoder \
+         vlmcaption name=captioner window=2 ! fakesink sync=true"
     ))?;
+    // `a ! b` links once; a camera that comes back has new pads.
+    link_whenever(&stage, "camera", "decoder")?;
+    link_whenever(&stage, "decoder", "captioner")?;
     for round in 1..=2 {
         stage
             .go(gst::State::Playing)
@@ -46,6 +52,19 @@ pub fn run(script: &str) -> Result<(), String> {
     stage.go(gst::State::Null)?;
     println!("captions again after the second restart");
     server.kill()
+}
+
+/// Links each pad that `from` gets to the sink pad of `to`.
+fn link_whenever(stage: &Stage, from: &str, to: &str) -> Result<(), String> {
+    let sink = stage.element(to)?;
+    let sink = sink.static_pad("sink").ok_or("no sink pad")?;
+    stage.element(from)?.connect_pad_added(move |_, pad| {
+        // Another stream than the first, sound for example, has no place to go.
+        if !sink.is_linked() && pad.link(&sink).is_err() {
+            eprintln!("{} does not link", pad.name());
+        }
+    });
+    Ok(())
 }
 
 /// A port of loopback that nobody listens on.

@@ -14,35 +14,48 @@ mod transitions;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-vlmcaption-exercise transitions [--loops N]
+vlmcaption-exercise transitions [--loops N] [--only NAME]
 vlmcaption-exercise camera SERVER-SCRIPT
 
-  transitions   play, pause, seek, flush, caps changes, end, restart, N READY-PLAYING loops (100)
+  transitions   play, pause, seek, flush, caps changes, end, restart, text-pad,
+                N READY-PLAYING loops (100)
   camera        an RTSP server on loopback, killed and restarted under a running pipeline";
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let outcome = gst::init()
         .map_err(|error| error.to_string())
-        .and_then(|()| match words[..] {
-            ["transitions"] => transitions::run(100),
-            ["transitions", "--loops", count] => match count.parse() {
-                Ok(count) => transitions::run(count),
-                Err(_) => Err(format!("--loops cannot be `{count}`")),
-            },
-            ["camera", script] => camera::run(script),
-            ["--help" | "-h"] => {
-                println!("{HELP}");
-                Ok(())
-            }
-            _ => Err(HELP.to_owned()),
-        });
+        .and_then(|()| run(&std::env::args().skip(1).collect::<Vec<_>>()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("{reason}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(words: &[String]) -> Result<(), String> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        ["transitions", ref options @ ..] => {
+            let (mut loops, mut only) = (100, None);
+            for option in options.chunks(2) {
+                match *option {
+                    ["--loops", count] => {
+                        let parsed = count.parse();
+                        loops = parsed.map_err(|_| format!("--loops cannot be `{count}`"))?;
+                    }
+                    ["--only", name] => only = Some(name),
+                    _ => return Err(HELP.to_owned()),
+                }
+            }
+            transitions::run(loops, only)
+        }
+        ["camera", script] => camera::run(script),
+        ["--help" | "-h"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => Err(HELP.to_owned()),
     }
 }

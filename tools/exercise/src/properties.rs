@@ -45,7 +45,9 @@ fn page() -> Result<String, glib::BoolError> {
 
 fn pads(factory: &gst::ElementFactory) -> String {
     let mut text = "## Pads\n\n| pad | direction | there | caps |\n|---|---|---|---|\n".to_owned();
-    for pad in factory.static_pad_templates() {
+    let mut pads: Vec<_> = factory.static_pad_templates().into_iter().collect();
+    pads.sort_by_key(|pad| pad.name_template().to_string());
+    for pad in pads {
         let direction = match pad.direction() {
             gst::PadDirection::Sink => "sink",
             _ => "source",
@@ -133,6 +135,7 @@ fn kind(spec: &glib::ParamSpec) -> String {
         glib::Type::STRING => "text".to_owned(),
         glib::Type::BOOL => "yes or no".to_owned(),
         of if of == gst::Fraction::static_type() => "fraction".to_owned(),
+        of if of == gst::Array::static_type() => "list of texts".to_owned(),
         of if of == gst::Structure::static_type() => "structure".to_owned(),
         of if of.is_a(glib::Type::ENUM) => "choice".to_owned(),
         of => format!("`{of}`"),
@@ -152,6 +155,12 @@ fn default(spec: &glib::ParamSpec) -> String {
             None | Some("") => "empty".to_owned(),
             Some(text) => format!("`{}`", text.replace('\n', "\\n")),
         };
+    }
+    if value
+        .get::<gst::ArrayRef>()
+        .is_ok_and(|list| list.is_empty())
+    {
+        return "empty".to_owned();
     }
     if let Ok(number) = value.get::<f32>() {
         return format!("`{number}`");
@@ -186,7 +195,10 @@ fn choices(specs: &[glib::ParamSpec]) -> String {
         };
         let _ = writeln!(text, "\n`{}` is one of\n", spec.name());
         for choice in class.values() {
-            let _ = writeln!(text, "- `{}`: {}", choice.nick(), choice.name());
+            // Names are `Word: what it is` for gst-inspect-1.0, which shows no nick.
+            let name = choice.name();
+            let what = name.split_once(": ").map_or(name, |(_, what)| what);
+            let _ = writeln!(text, "- `{}`: {what}", choice.nick());
         }
     }
     text

@@ -22,11 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a scenario says about itself when it went well.
 type Outcome = Result<String, String>;
 
-/// Runs every scenario and looks for leaks after each.
+/// Runs every scenario, or only the one with this name, and looks for leaks after each.
 ///
 /// # Errors
 /// How many scenarios failed.
-pub fn run(loops: usize) -> Result<(), String> {
+pub fn run(loops: usize, only: Option<&str>) -> Result<(), String> {
     let leaks = Leaks::new();
     if !leaks.are_traced() {
         println!(
@@ -41,11 +41,17 @@ pub fn run(loops: usize) -> Result<(), String> {
         ("caps", &caps),
         ("end", &end),
         ("restart", &restart),
-        ("text pad", &text_pad),
+        ("text-pad", &text_pad),
         ("loops", &|| ready_playing_loops(loops)),
     ];
+    if let Some(unknown) = only.filter(|only| scenarios.iter().all(|(name, _)| name != only)) {
+        return Err(format!("there is no scenario `{unknown}`"));
+    }
     let mut failed = 0;
     for (name, scenario) in scenarios {
+        if only.is_some_and(|only| only != name) {
+            continue;
+        }
         let before = leaks.alive();
         let begin = Instant::now();
         let outcome = scenario().and_then(|said| match left_over(&leaks, &before) {
@@ -146,7 +152,7 @@ fn flush() -> Outcome {
     for round in 0..20 {
         stage
             .pipeline()
-            .seek_simple(gst::SeekFlags::FLUSH, gst::ClockTime::from_seconds(round))
+            .seek_simple(gst::SeekFlags::FLUSH, gst::ClockTime::from_mseconds(round))
             .map_err(|error| error.to_string())?;
         // Not a wait for anything: it spreads the flushes over the time that a caption takes.
         thread::sleep(Duration::from_millis(13 * (round % 7)));
