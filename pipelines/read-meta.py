@@ -22,7 +22,7 @@ def on_buffer(_pad, info):
     if meta and buffer.pts % Gst.SECOND < Gst.SECOND // 30:
         caption = meta.get_structure()
         line = f"{buffer.pts / Gst.SECOND:4.1f} s: {caption.get_value('status')}"
-        if caption.has_field("text"):
+        if caption.has_field("age"):
             line += f", {caption.get_value('age') / Gst.SECOND:.2f} s old: {caption.get_value('text')}"
         print(line)
     return Gst.PadProbeReturn.OK
