@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Model directory to checked configuration; keys keep their published names.
+//! `config.json` and `generation_config.json`, checked; keys keep their published names.
 //!
 //! Reads what transformers 4.57 and 5.x write. Whatever the arithmetic relies on is checked here,
 //! so nothing downstream checks again.
@@ -8,13 +8,8 @@
 use super::Error;
 use super::files::ModelFiles;
 use super::generate::GenerationDefaults;
-use super::grid::Geometry;
 use super::json::{Document, Section};
 use crate::backend::cpu::{Spec, TextSpec, VisionSpec};
-
-/// Part of the image budget that a video frame gets unless `preprocessor_config.json` has the key
-/// `video_ratio`: the vendors' demos spend a quarter.
-const DEFAULT_VIDEO_RATIO: f64 = 0.25;
 
 /// `config.json` of a Qwen3-VL, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,23 +26,6 @@ pub struct Qwen3VlConfig {
     pub vision_end_token_id: u32,
     /// `eos_token_id`, for checkpoints without `generation_config.json`.
     pub eos: Vec<u32>,
-}
-
-/// `preprocessor_config.json`, checked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Preprocessor {
-    /// Patch, temporal patch, merge.
-    pub geometry: Geometry,
-    /// Mean of each channel, in units of 0..=1.
-    pub image_mean: [f32; 3],
-    /// Standard deviation of each channel, in units of 0..=1.
-    pub image_std: [f32; 3],
-    /// Least area of an image (`size.shortest_edge`, an area for these processors).
-    pub min_pixels: usize,
-    /// Largest area of an image (`size.longest_edge`).
-    pub max_pixels: usize,
-    /// Part of the area that a video frame gets.
-    pub video_ratio: f64,
 }
 
 /// The family that `config.json` names.
@@ -273,131 +251,6 @@ fn vision_spec(vision: &Section<'_>, text: &TextSpec) -> Result<VisionSpec, Erro
     })
 }
 
-impl Preprocessor {
-    /// Reads the object that transformers 5 nests in `processor_config.json`, else
-    /// `preprocessor_config.json`, and holds that of videos against it.
-    ///
-    /// # Errors
-    /// [`Error::MissingFile`], or [`Error::Config`] if a value is wrong or differs from the
-    /// tower's (`vision_config` of `config.json`) or between images and videos.
-    pub(crate) fn read(files: &ModelFiles, vision: &VisionSpec) -> Result<Self, Error> {
-        const IMAGE: &str = "preprocessor_config.json";
-        const VIDEO: &str = "video_preprocessor_config.json";
-        const BOTH: &str = "processor_config.json";
-        let both = Document::read(files, BOTH)?;
-        let nested = |key| match &both {
-            Some(document) => document.root().section(key),
-            None => Ok(None),
-        };
-        let image = Document::read(files, IMAGE)?;
-        let image = match (nested("image_processor")?, &image) {
-            (Some(section), _) => section,
-            (None, Some(document)) => document.root(),
-            (None, None) => {
-                return Err(Error::MissingFile {
-                    folder: files.place(),
-                    file: format!("{IMAGE} (nor an image_processor in {BOTH})"),
-                });
-            }
-        };
-        let preprocessor = Self::check(&image, vision)?;
-        let video = Document::read(files, VIDEO)?;
-        let video = match nested("video_processor")? {
-            Some(section) => Some(section),
-            None => video.as_ref().map(Document::root),
-        };
-        if let Some(video) = video {
-            check_geometry(&video, vision)?;
-            for (key, want) in [
-                ("image_mean", preprocessor.image_mean),
-                ("image_std", preprocessor.image_std),
-            ] {
-                if video.value(key).is_some() && video.channels(key)? != want {
-                    return Err(video.complain(
-                        key,
-                        format!("differs from that of images, {want:?}; they must be equal"),
-                    ));
-                }
-            }
-        }
-        Ok(preprocessor)
-    }
-
-    fn check(image: &Section<'_>, vision: &VisionSpec) -> Result<Self, Error> {
-        let geometry = check_geometry(image, vision)?;
-        let image_std = image.channels("image_std")?;
-        if image_std.iter().any(|&std| std <= 0.0) {
-            return Err(image.complain("image_std", "must be above 0"));
-        }
-        for step in ["do_rescale", "do_normalize"] {
-            if !image.flag_or(step, true)? {
-                return Err(image.complain(step, "is false; only true is implemented"));
-            }
-        }
-        let rescale = image.positive_or("rescale_factor", 1.0 / 255.0)?;
-        if (rescale * 255.0 - 1.0).abs() > 1e-4 {
-            return Err(image.complain("rescale_factor", format!("is {rescale}; want 1/255")));
-        }
-        let (min_pixels, max_pixels) = pixel_range(image)?;
-        let video_ratio = image.positive_or("video_ratio", DEFAULT_VIDEO_RATIO)?;
-        if video_ratio > 1.0 {
-            return Err(image.complain("video_ratio", format!("is {video_ratio}; want 0..=1")));
-        }
-        Ok(Self {
-            geometry,
-            image_mean: image.channels("image_mean")?,
-            image_std,
-            min_pixels,
-            max_pixels,
-            video_ratio,
-        })
-    }
-}
-
-/// Areas between which an image is kept: `min_pixels` and `max_pixels` go before
-/// `size.shortest_edge` and `size.longest_edge`, as in the reference class.
-fn pixel_range(image: &Section<'_>) -> Result<(usize, usize), Error> {
-    let size = image.section("size")?;
-    let area = |old: &str, new: &str| match (&size, image.value(old)) {
-        (_, Some(_)) => image.size(old),
-        (Some(size), None) if size.value(old).is_some() => size.size(old),
-        (Some(size), None) => size.size(new),
-        (None, None) => Err(image.complain("size", "is missing (and there is no max_pixels)")),
-    };
-    let min = area("min_pixels", "shortest_edge")?;
-    let max = area("max_pixels", "longest_edge")?;
-    if min > max {
-        return Err(image.complain(
-            "size",
-            format!("has a least area of {min} pixels above the largest, {max}"),
-        ));
-    }
-    Ok((min, max))
-}
-
-fn check_geometry(section: &Section<'_>, vision: &VisionSpec) -> Result<Geometry, Error> {
-    let same = |key: &str, tower_key: &str, tower: usize| match section.size(key)? {
-        value if value == tower => Ok(value),
-        value => Err(section.complain(
-            key,
-            format!("is {value}, but vision_config.{tower_key} of config.json is {tower}"),
-        )),
-    };
-    Ok(Geometry {
-        patch_size: same("patch_size", "patch_size", vision.patch_size)?,
-        temporal_patch_size: same(
-            "temporal_patch_size",
-            "temporal_patch_size",
-            vision.temporal_patch_size,
-        )?,
-        merge_size: same(
-            "merge_size",
-            "spatial_merge_size",
-            vision.spatial_merge_size,
-        )?,
-    })
-}
-
 /// Reads `generation_config.json`; without one, or without its `eos_token_id`, `fallback` ends
 /// answers.
 ///
@@ -434,4 +287,266 @@ pub(crate) fn generation_defaults(
         eos,
         repetition_penalty,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn demo() -> Value {
+        let files = ModelFiles::demo();
+        serde_json::from_slice(&files.require("config.json").unwrap()).unwrap()
+    }
+
+    fn read(config: &Value) -> Result<Qwen3VlConfig, Error> {
+        let bytes = config.to_string();
+        Qwen3VlConfig::read(&Document::parse(
+            "config.json".to_owned(),
+            bytes.as_bytes(),
+        )?)
+    }
+
+    /// The complaint about the demo's configuration with one value changed; null removes it.
+    fn complaint(pointer: &str, value: Value) -> String {
+        let mut config = demo();
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        config.pointer_mut(parent).unwrap()[key] = value;
+        read(&config).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_demo_is_read() {
+        let config = read(&demo()).unwrap();
+        assert_eq!(config.spec.text.mrope_section, [6, 5, 5]);
+        assert_eq!(config.spec.text.rope_theta, 10_000.0);
+        assert!(config.spec.text.tie_word_embeddings);
+        assert_eq!(config.spec.vision.deepstack_visual_indexes, [1, 2]);
+        assert_eq!(config.video_token_id, 511);
+        assert_eq!(config.eos, [506]);
+    }
+
+    #[test]
+    fn both_layouts_of_transformers_say_the_same() {
+        let new = demo();
+        let mut old = new.clone();
+        let text = old["text_config"].as_object_mut().unwrap();
+        let mut rope = text.remove("rope_parameters").unwrap();
+        let theta = rope.as_object_mut().unwrap().remove("rope_theta").unwrap();
+        text.insert("rope_scaling".to_owned(), rope);
+        text.insert("rope_theta".to_owned(), theta);
+        text.insert("torch_dtype".to_owned(), json!("bfloat16"));
+        // 4.57 wrote the key in either place.
+        let tied = old["tie_word_embeddings"].take();
+        old["text_config"]["tie_word_embeddings"] = tied;
+        assert_eq!(read(&old).unwrap(), read(&new).unwrap());
+    }
+
+    #[test]
+    fn a_published_size_is_read() {
+        // The 8B: a vision head of 72, untied head, mrope 24 + 20 + 20.
+        let config = json!({
+            "model_type": "qwen3_vl",
+            "image_token_id": 151655, "video_token_id": 151656,
+            "vision_start_token_id": 151652, "vision_end_token_id": 151653,
+            "tie_word_embeddings": false,
+            "text_config": {
+                "attention_bias": false, "bos_token_id": 151643, "eos_token_id": 151645,
+                "head_dim": 128, "hidden_act": "silu", "hidden_size": 4096,
+                "intermediate_size": 12288, "max_position_embeddings": 262144,
+                "num_attention_heads": 32, "num_hidden_layers": 36, "num_key_value_heads": 8,
+                "rms_norm_eps": 1e-6, "rope_theta": 5000000, "vocab_size": 151936,
+                "rope_scaling": {
+                    "mrope_interleaved": true, "mrope_section": [24, 20, 20],
+                    "rope_type": "default"
+                }
+            },
+            "vision_config": {
+                "deepstack_visual_indexes": [8, 16, 24], "depth": 27,
+                "hidden_act": "gelu_pytorch_tanh", "hidden_size": 1152, "in_channels": 3,
+                "intermediate_size": 4304, "num_heads": 16, "num_position_embeddings": 2304,
+                "out_hidden_size": 4096, "patch_size": 16, "spatial_merge_size": 2,
+                "temporal_patch_size": 2
+            }
+        });
+        let spec = read(&config).unwrap().spec;
+        assert!(!spec.text.tie_word_embeddings);
+        assert_eq!(spec.text.rope_theta, 5_000_000.0);
+        assert_eq!(spec.vision.depth, 27);
+    }
+
+    #[test]
+    fn values_that_do_not_fit_are_told_with_key_and_remedy() {
+        let text = "/text_config";
+        let vision = "/vision_config";
+        for (pointer, value, want) in [
+            (text, json!(3), "text_config must be an object"),
+            (vision, json!(null), "vision_config is missing"),
+            (
+                "/text_config/hidden_size",
+                json!("192"),
+                "text_config.hidden_size is \"192\"; want",
+            ),
+            (
+                "/text_config/num_key_value_heads",
+                json!(3),
+                "want a divisor of num_attention_heads, 4",
+            ),
+            (
+                "/text_config/head_dim",
+                json!(33),
+                "text_config.head_dim is 33; want an even number",
+            ),
+            (
+                "/text_config/hidden_act",
+                json!("gelu"),
+                "computes \"silu\" only",
+            ),
+            (
+                "/text_config/attention_bias",
+                json!(true),
+                "text_config.attention_bias is true",
+            ),
+            (
+                "/text_config/rms_norm_eps",
+                json!(0),
+                "text_config.rms_norm_eps is 0; want",
+            ),
+            (
+                "/text_config/rope_parameters",
+                json!(null),
+                "text_config.rope_scaling is missing",
+            ),
+            (
+                "/text_config/rope_parameters/rope_type",
+                json!("yarn"),
+                "rope_type is \"yarn\"",
+            ),
+            (
+                "/text_config/rope_parameters/rope_theta",
+                json!(-1),
+                "rope_theta is -1; want",
+            ),
+            (
+                "/text_config/rope_parameters/mrope_interleaved",
+                json!(false),
+                "are interleaved",
+            ),
+            (
+                "/text_config/rope_parameters/mrope_section",
+                json!([6, 5]),
+                "sum to head_dim / 2 = 16",
+            ),
+            (
+                "/text_config/rope_parameters/mrope_section",
+                json!([6, 6, 5]),
+                "is [6, 6, 5]; want",
+            ),
+            (
+                "/text_config/rope_parameters/mrope_section",
+                json!([2, 7, 7]),
+                "at most a third",
+            ),
+            (
+                "/vision_config/hidden_act",
+                json!("gelu"),
+                "computes \"gelu_pytorch_tanh\" only",
+            ),
+            (
+                "/vision_config/num_heads",
+                json!(3),
+                "want a divisor of hidden_size, 128",
+            ),
+            (
+                "/vision_config/out_hidden_size",
+                json!(64),
+                "text_config.hidden_size is 192",
+            ),
+            (
+                "/vision_config/in_channels",
+                json!(1),
+                "vision_config.in_channels is 1; want 3",
+            ),
+            (
+                "/vision_config/num_position_embeddings",
+                json!(63),
+                "is 63; want a square number",
+            ),
+            (
+                "/vision_config/deepstack_visual_indexes",
+                json!([1, 4]),
+                "below depth, 4",
+            ),
+            (
+                "/vision_config/deepstack_visual_indexes",
+                json!([2, 1]),
+                "want growing numbers",
+            ),
+            (
+                "/vision_config/patch_size",
+                json!([16, 16]),
+                "vision_config.patch_size is [16,16]; want",
+            ),
+            (
+                "/image_token_id",
+                json!(512),
+                "image_token_id has 512, but text_config.vocab_size is 512",
+            ),
+            ("/video_token_id", json!(null), "video_token_id is missing"),
+            ("/video_token_id", json!(510), "is also image_token_id"),
+            (
+                "/quantization_config",
+                json!({"quant_method": "fp8"}),
+                "says fp8: quantised checkpoints",
+            ),
+        ] {
+            let got = complaint(pointer, value);
+            assert!(
+                got.starts_with("config.json: ") && got.contains(want),
+                "{got}"
+            );
+        }
+    }
+
+    #[test]
+    fn more_deepstack_levels_than_layers_are_refused() {
+        let mut config = demo();
+        config["text_config"]["num_hidden_layers"] = json!(1);
+        let got = read(&config).unwrap_err().to_string();
+        assert!(got.contains("num_hidden_layers is 1"), "{got}");
+    }
+
+    #[test]
+    fn eos_is_a_number_a_list_or_the_model_s_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = ModelFiles::Folder(folder.path().to_owned());
+        let written = |text: &str| {
+            fs::write(folder.path().join("generation_config.json"), text).unwrap();
+            generation_defaults(&files, &[5], 10)
+        };
+        let defaults = written(r#"{"eos_token_id": [7, 8], "repetition_penalty": 1.5}"#).unwrap();
+        assert_eq!(
+            (defaults.eos, defaults.repetition_penalty),
+            (vec![7, 8], 1.5)
+        );
+        let defaults = written(r#"{"eos_token_id": 7}"#).unwrap();
+        assert_eq!((defaults.eos, defaults.repetition_penalty), (vec![7], 1.0));
+        assert_eq!(written("{}").unwrap().eos, [5]);
+        let got = written(r#"{"eos_token_id": 10}"#).unwrap_err().to_string();
+        assert!(got.contains("eos_token_id has 10"), "{got}");
+        let got = written(r#"{"repetition_penalty": 0}"#)
+            .unwrap_err()
+            .to_string();
+        assert!(got.contains("repetition_penalty is 0; want"), "{got}");
+
+        fs::remove_file(folder.path().join("generation_config.json")).unwrap();
+        assert_eq!(generation_defaults(&files, &[5], 10).unwrap().eos, [5]);
+        let got = generation_defaults(&files, &[], 10)
+            .unwrap_err()
+            .to_string();
+        assert!(got.contains("nothing would end an answer"), "{got}");
+    }
 }

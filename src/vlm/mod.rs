@@ -15,6 +15,7 @@ pub mod image;
 mod json;
 pub mod models;
 pub mod mrope;
+pub mod preprocessor;
 pub mod sampling;
 pub mod tokenizer;
 

@@ -54,6 +54,11 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// Whether a token is one of `added_tokens`, which are cut out of a text before all others.
+    pub fn is_added(&self, id: u32) -> bool {
+        self.inner.get_added_tokens_decoder().contains_key(&id)
+    }
+
     /// The largest id, plus one.
     pub fn n_ids(&self) -> usize {
         self.inner
@@ -116,5 +121,101 @@ impl TextStream<'_> {
         self.n_told = self.ids.len();
         self.told = self.tokenizer.decode(&self.ids)?;
         Ok(piece)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::vlm::files::ModelFiles;
+
+    fn demo() -> &'static Tokenizer {
+        static DEMO: LazyLock<Tokenizer> = LazyLock::new(|| {
+            let bytes = ModelFiles::demo().require("tokenizer.json").unwrap();
+            Tokenizer::from_bytes(&bytes).unwrap()
+        });
+        &DEMO
+    }
+
+    fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
+        let mut stream = tokenizer.stream();
+        let mut pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
+        pieces.push(stream.finish().unwrap());
+        pieces
+    }
+
+    #[test]
+    fn a_character_of_several_tokens_comes_with_the_last_one() {
+        let tokenizer = demo();
+        let ids = tokenizer.encode("a🙂b").unwrap();
+        assert_eq!(ids.len(), 6);
+        assert_eq!(pieces(tokenizer, &ids), ["a", "", "", "", "🙂", "b", ""]);
+    }
+
+    #[test]
+    fn an_unfinished_character_is_told_at_the_end_or_by_what_follows() {
+        let tokenizer = demo();
+        let ids = tokenizer.encode("🙂b").unwrap();
+        assert_eq!(pieces(tokenizer, &ids[..3]), ["", "", "", "\u{fffd}"]);
+        assert_eq!(pieces(tokenizer, &[ids[0], ids[4]]), ["", "\u{fffd}b", ""]);
+    }
+
+    #[test]
+    fn special_tokens_are_one_id_and_no_text() {
+        let tokenizer = demo();
+        let ids = tokenizer.encode("<|im_start|>a<|im_end|>").unwrap();
+        assert_eq!((ids[0], ids[2], ids.len()), (505, 506, 3));
+        assert_eq!(pieces(tokenizer, &ids).concat(), "a");
+        assert_eq!(tokenizer.token_to_id("<|im_end|>"), Some(506));
+        assert_eq!(tokenizer.n_ids(), 512);
+    }
+
+    #[test]
+    fn a_file_s_truncation_and_padding_are_not_heeded() {
+        let bytes = ModelFiles::demo().require("tokenizer.json").unwrap();
+        let mut json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        json["truncation"] = serde_json::json!({
+            "direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0
+        });
+        let tokenizer = Tokenizer::from_bytes(json.to_string().as_bytes()).unwrap();
+        assert_eq!(
+            tokenizer.encode("xyzxyz").unwrap(),
+            demo().encode("xyzxyz").unwrap()
+        );
+    }
+
+    #[test]
+    fn a_broken_file_is_told() {
+        let error = Tokenizer::from_bytes(b"{\"version\": \"1.0\"")
+            .err()
+            .unwrap();
+        assert!(
+            error
+                .to_string()
+                .starts_with("tokenizer: tokenizer.json cannot be read")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn streamed_text_is_whole_characters_and_complete(text in "\\PC{0,24}") {
+            prop_assume!(!text.contains(char::REPLACEMENT_CHARACTER));
+            let tokenizer = demo();
+            let ids = tokenizer.encode(&text).unwrap();
+            let pieces = pieces(tokenizer, &ids);
+            let broken = |piece: &String| piece.contains(char::REPLACEMENT_CHARACTER);
+            prop_assert!(!pieces.iter().any(broken), "{:?}", pieces);
+            prop_assert_eq!(pieces.concat(), tokenizer.decode(&ids).unwrap());
+        }
+
+        #[test]
+        fn any_tokens_stream_to_what_they_decode_to(ids in prop::collection::vec(0u32..512, 0..40)) {
+            let tokenizer = demo();
+            prop_assert_eq!(pieces(tokenizer, &ids).concat(), tokenizer.decode(&ids).unwrap());
+        }
     }
 }

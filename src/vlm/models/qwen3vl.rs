@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use crate::backend::{GridThw, Patches};
 use crate::vlm::chat::{ChatTemplate, Message, Part};
-use crate::vlm::config::{Preprocessor, Qwen3VlConfig, generation_defaults};
+use crate::vlm::config::{Qwen3VlConfig, generation_defaults};
 use crate::vlm::files::ModelFiles;
 use crate::vlm::image::{RgbImage, patch_rows, smart_resize};
 use crate::vlm::json::Document;
 use crate::vlm::mrope::{Rows, positions};
+use crate::vlm::preprocessor::Preprocessor;
 use crate::vlm::tokenizer::Tokenizer;
 use crate::vlm::{
     Checkpoint, Error, PixelBudget, Prompt, PromptRequest, PromptRun, VisualInput, VisualKind, Vlm,
@@ -79,13 +80,13 @@ impl SpecialTokens {
                      two files belong together?"
                 ))
             })?;
-            match tokenizer.encode(&text)?.as_slice() {
-                [one] if *one == id => Ok(SpecialToken { id, text }),
-                other => Err(Error::Tokenizer(format!(
-                    "{text} ({key}) becomes the tokens {other:?}, not {id}; it must be in \
-                     added_tokens of tokenizer.json"
-                ))),
+            if !tokenizer.is_added(id) {
+                return Err(Error::Tokenizer(format!(
+                    "token {id} of tokenizer.json is {text:?}, not one of its added_tokens, but \
+                     config.json names it as {key}; do the two files belong together?"
+                )));
             }
+            Ok(SpecialToken { id, text })
         };
         Ok(Self {
             image: find("image_token_id", config.image_token_id)?,
