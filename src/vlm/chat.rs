@@ -238,3 +238,86 @@ fn tojson(value: &Value, indent: Option<Value>, kwargs: Kwargs) -> Result<Value,
     text.push_str(rest);
     Ok(Value::from(text))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn render(source: &str) -> Result<String, Error> {
+        let messages = [Message {
+            role: "user",
+            parts: vec![Part::Text("hi")],
+        }];
+        ChatTemplate::compile(source.to_owned(), BTreeMap::new())?.render(&messages)
+    }
+
+    /// What the template of a folder with these files says.
+    fn opened(contents: &[(&str, &str)]) -> Result<String, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in contents {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        ChatTemplate::open(&ModelFiles::Folder(folder.path().to_owned()))?.render(&[])
+    }
+
+    #[test]
+    fn the_jinja_file_goes_before_the_older_places() {
+        let jinja = ("chat_template.jinja", "jinja");
+        let json = ("chat_template.json", r#"{"chat_template": "json"}"#);
+        let config = (
+            "tokenizer_config.json",
+            r#"{"chat_template": "config {{ eos_token }}",
+            "eos_token": {"content": "<end>", "special": true}}"#,
+        );
+        assert_eq!(opened(&[jinja, json, config]).unwrap(), "jinja");
+        assert_eq!(opened(&[json, config]).unwrap(), "json");
+        assert_eq!(opened(&[config]).unwrap(), "config <end>");
+    }
+
+    #[test]
+    fn of_named_templates_the_default_one_is_taken() {
+        let named = r#"{"chat_template": [{"name": "rag", "template": "no"},
+            {"name": "default", "template": "yes"}]}"#;
+        assert_eq!(opened(&[("tokenizer_config.json", named)]).unwrap(), "yes");
+        let none = r#"{"chat_template": []}"#;
+        let got = opened(&[("tokenizer_config.json", none)]).unwrap_err();
+        assert!(
+            got.to_string().contains("no template named default"),
+            "{got}"
+        );
+    }
+
+    #[test]
+    fn a_checkpoint_without_template_is_told() {
+        for contents in [&[][..], &[("tokenizer_config.json", "{}")]] {
+            let got = opened(contents).unwrap_err().to_string();
+            assert!(got.contains("has no chat_template.jinja"), "{got}");
+        }
+    }
+
+    #[test]
+    fn what_a_template_raises_is_told() {
+        let got = render("{{ raise_exception('roles must alternate') }}").unwrap_err();
+        assert!(got.to_string().contains("roles must alternate"), "{got}");
+        let got = render("{% if %}").unwrap_err().to_string();
+        assert!(got.starts_with("chat template: syntax error"), "{got}");
+    }
+
+    #[test]
+    fn strftime_now_gives_today() {
+        let today = render("{{ strftime_now('%Y') }}").unwrap();
+        assert!(
+            today.len() == 4 && today.parse::<u32>().unwrap() > 2000,
+            "{today}"
+        );
+        assert!(render("{{ strftime_now('%!') }}").is_err());
+    }
+
+    #[test]
+    fn tojson_escapes_what_json_does_and_no_more() {
+        let json = render(r#"{{ "<a href='&'>\\u003c \"é\"" | tojson }}"#).unwrap();
+        assert_eq!(json, r#""<a href='&'>\\u003c \"é\"""#);
+    }
+}

@@ -261,3 +261,136 @@ fn check_safetensors(path: &Path) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A whole safetensors file with one tensor of two f32.
+    fn safetensors() -> Vec<u8> {
+        let header = br#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend_from_slice(header);
+        bytes.extend_from_slice(&[0; 8]);
+        bytes
+    }
+
+    fn complaint(contents: &[(&str, &[u8])]) -> Option<String> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in contents {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let files = ModelFiles::Folder(folder.path().to_owned());
+        files.check_weights().err().map(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_demo_is_whole() {
+        let files = ModelFiles::demo();
+        assert_eq!(
+            (files.name(), files.place()),
+            ("demo".into(), "built-in model demo".into())
+        );
+        files.check_place().unwrap();
+        files.check_weights().unwrap();
+        let Weights::Bytes(bytes) = files.weights().unwrap() else {
+            panic!("the demo is embedded");
+        };
+        safetensors::SafeTensors::deserialize(bytes).unwrap();
+        assert!(files.read("pytorch_model.bin").unwrap().is_none());
+    }
+
+    #[test]
+    fn whole_weights_pass_in_one_file_or_in_shards() {
+        let whole = safetensors();
+        assert_eq!(complaint(&[(SINGLE, &whole)]), None);
+        let index =
+            br#"{"metadata": {}, "weight_map": {"a": "1.safetensors", "b": "2.safetensors"}}"#;
+        let shards: [(&str, &[u8]); 3] = [
+            (INDEX, index),
+            ("1.safetensors", &whole),
+            ("2.safetensors", &whole),
+        ];
+        assert_eq!(complaint(&shards), None);
+        let got = complaint(&shards[..2]).unwrap();
+        assert!(got.contains("has no 2.safetensors"), "{got}");
+        let cut: (&str, &[u8]) = ("2.safetensors", &whole[..30]);
+        let got = complaint(&[shards[0], shards[1], cut]).unwrap();
+        assert!(
+            got.contains("2.safetensors is not a whole safetensors file"),
+            "{got}"
+        );
+    }
+
+    #[test]
+    fn damaged_weights_are_told() {
+        let whole = safetensors();
+        let mut garbled = whole.clone();
+        garbled[9] = b'!';
+        let n = whole.len();
+        let mut longer = whole.clone();
+        longer.push(0);
+        for (bytes, want) in [
+            (
+                &whole[..n - 1],
+                format!("should have {n} bytes and has {}", n - 1),
+            ),
+            (
+                &longer[..],
+                format!("should have {n} bytes and has {}", n + 1),
+            ),
+            (&whole[..20], "the whole file has 20".to_owned()),
+            (&whole[..5], "it has 5 bytes".to_owned()),
+            (&garbled[..], "header: ".to_owned()),
+            (
+                &b"<html><body>404 not found</body></html>"[..],
+                "its header should have".to_owned(),
+            ),
+        ] {
+            let got = complaint(&[(SINGLE, bytes)]).unwrap();
+            assert!(got.contains("is not a whole safetensors file"), "{got}");
+            assert!(
+                got.contains(&want) && got.ends_with("fetch it again"),
+                "{got}"
+            );
+        }
+    }
+
+    #[test]
+    fn missing_weights_and_a_bad_index_are_told() {
+        let got = complaint(&[]).unwrap();
+        assert!(
+            got.contains("has no model.safetensors (nor model.safetensors.index.json)"),
+            "{got}"
+        );
+        let got = complaint(&[(INDEX, b"{}")]).unwrap();
+        assert!(got.contains("not an index of weights"), "{got}");
+    }
+
+    #[test]
+    fn git_lfs_pointers_are_told_with_the_remedy() {
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 6214088\n";
+        let got = complaint(&[(SINGLE, pointer)]).unwrap();
+        assert!(got.contains("git lfs pull"), "{got}");
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("tokenizer.json"), pointer).unwrap();
+        let got = ModelFiles::Folder(folder.path().to_owned()).require("tokenizer.json");
+        assert!(matches!(got, Err(Error::LfsPointer { .. })));
+    }
+
+    #[test]
+    fn a_place_that_is_no_folder_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let complaint = |path: PathBuf| {
+            let error = ModelFiles::Folder(path).check_place().unwrap_err();
+            error.to_string()
+        };
+        let got = complaint(folder.path().join("none"));
+        assert!(got.ends_with("none does not exist; give the folder of a Hugging Face checkpoint"));
+        let file = folder.path().join("model.gguf");
+        fs::write(&file, b"GGUF").unwrap();
+        assert!(complaint(file).contains("model.gguf is a file; give the folder"));
+    }
+}
