@@ -24,40 +24,6 @@ pub struct RgbImage {
 }
 
 impl RgbImage {
-    /// Copies a picture out of rows that start `stride` bytes apart, 3 bytes a pixel.
-    ///
-    /// # Errors
-    /// [`Error::Grid`] if `data` is too short for the rows or a row longer than the stride.
-    pub fn from_rows(
-        width: usize,
-        height: usize,
-        stride: usize,
-        data: &[u8],
-    ) -> Result<Self, Error> {
-        let row = width * 3;
-        let needed = match height {
-            0 => 0,
-            _ => stride * (height - 1) + row,
-        };
-        if row > stride || data.len() < needed {
-            return Err(Error::Grid(format!(
-                "{} bytes with a stride of {stride} do not hold {width}x{height} RGB pixels",
-                data.len()
-            )));
-        }
-        let mut pixels = Vec::with_capacity(row * height);
-        if row > 0 {
-            for line in data.chunks(stride).take(height) {
-                pixels.extend_from_slice(&line[..row]);
-            }
-        }
-        Ok(Self {
-            width,
-            height,
-            pixels,
-        })
-    }
-
     /// Resizes to `width` x `height` as torchvision's bicubic does for bytes (a = -0.5, widened when
     /// it shrinks, so that nothing aliases; the reference processors resize so).
     ///
@@ -275,15 +241,6 @@ mod tests {
             prop_assert!(w * h >= min || w * h >= max / 4, "{w}x{h}");
             prop_assert_eq!(smart_resize(height, width, factor, min, max).unwrap(), (h, w));
         }
-    }
-
-    #[test]
-    fn rows_leave_out_the_padding_of_a_stride() {
-        let data = [1, 2, 3, 4, 5, 6, 99, 99, 7, 8, 9, 10, 11, 12];
-        let image = RgbImage::from_rows(2, 2, 8, &data).unwrap();
-        assert_eq!(image.pixels, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-        assert!(RgbImage::from_rows(2, 3, 8, &data).is_err());
-        assert!(RgbImage::from_rows(3, 1, 8, &data).is_err());
     }
 
     #[test]
