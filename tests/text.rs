@@ -34,7 +34,9 @@ fn listen(run: &Run) -> Arc<Mutex<Heard>> {
     let sinkpad = sink.static_pad("sink").unwrap();
     pad.link(&sinkpad).unwrap();
     let collected = heard.clone();
-    let kinds = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER;
+    let kinds = gst::PadProbeType::EVENT_DOWNSTREAM
+        | gst::PadProbeType::EVENT_FLUSH
+        | gst::PadProbeType::BUFFER;
     sinkpad.add_probe(kinds, move |_, info| {
         let mut heard = collected.lock().unwrap();
         match &info.data {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Job, Listener, Session, SessionOptions};
-use super::mailbox::{DropPolicy, Mailbox, Sent};
+use super::mailbox::{DropPolicy, Mailbox, Sent, Waited};
 use super::prompt::Ask;
 use super::sampler::Rate;
 use super::window::{Frame, FrameTime, Progress, Shape, Windower};
@@ -154,12 +154,14 @@ impl Captioner {
         self.inner.mailbox.send_control(Command::Close(epoch));
     }
 
-    /// Ends the windows being filled and waits until all is captioned; false if `timeout` or a
-    /// flush came first.
-    pub fn drain(&self, timeout: Duration) -> bool {
+    /// Ends the windows being filled and waits, at most `timeout`, until all is captioned.
+    pub fn drain(&self, timeout: Duration) -> Waited {
         let deadline = Instant::now() + timeout;
         self.close_window();
-        self.inner.mailbox.wait_idle(deadline) && self.inner.session.wait_idle(deadline)
+        match self.inner.mailbox.wait_idle(deadline) {
+            Waited::Idle => self.inner.session.wait_idle(deadline),
+            other => other,
+        }
     }
 
     /// Drops everything in flight and wakes whoever waits, until [`stop_flush`](Self::stop_flush).

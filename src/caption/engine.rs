@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::mailbox::{DropPolicy, Queue, Sent};
+use super::mailbox::{DropPolicy, Queue, Sent, Waited};
 use super::prompt::Ask;
 use super::window::{Pair, Visual, Window};
 use super::{Report, worker};
@@ -331,24 +331,23 @@ impl Session {
         self.with(|session| session.flushing = false);
     }
 
-    /// Waits until every queued window has been reported; false at a flush, a model that failed
-    /// to load, or `deadline`.
-    pub fn wait_idle(&self, deadline: Instant) -> bool {
+    /// Waits until every queued window has been reported, at most until `deadline`.
+    pub fn wait_idle(&self, deadline: Instant) -> Waited {
         let mut state = self.engine.shared.state.lock().unwrap();
         loop {
             let failed = matches!(state.load, Load::Failed(_));
             let Some(session) = state.sessions.get(&self.id) else {
-                return false;
+                return Waited::Interrupted;
             };
             if session.flushing || failed {
-                return false;
+                return Waited::Interrupted;
             }
             if session.windows.is_empty() && session.running.is_none() {
-                return true;
+                return Waited::Idle;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
-                return false;
+                return Waited::TimedOut;
             }
             state = self
                 .engine

@@ -30,6 +30,17 @@ pub enum Sent<T> {
     Flushing(T),
 }
 
+/// How a wait for the end of all work ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// Nothing is left to do.
+    Idle,
+    /// A flush, the end, or a model that cannot be used: what is left will not be done.
+    Interrupted,
+    /// Time ran out first.
+    TimedOut,
+}
+
 /// A bounded queue with a drop policy; the part of a mailbox that needs no thread.
 #[derive(Debug)]
 pub struct Queue<T> {
@@ -169,19 +180,19 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Waits until nothing waits and the receiver is done; false at a flush, the end or `deadline`.
-    pub fn wait_idle(&self, deadline: Instant) -> bool {
+    /// Waits until nothing waits and the receiver is done, at most until `deadline`.
+    pub fn wait_idle(&self, deadline: Instant) -> Waited {
         let mut state = self.state.lock().unwrap();
         loop {
             if state.flushing || state.closed {
-                return false;
+                return Waited::Interrupted;
             }
             if state.items.is_empty() && !state.busy {
-                return true;
+                return Waited::Idle;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
-                return false;
+                return Waited::TimedOut;
             }
             state = self.changed.wait_timeout(state, left).unwrap().0;
         }
@@ -269,14 +280,19 @@ mod tests {
     fn idle_means_that_the_receiver_is_done_too() {
         let mailbox = Mailbox::new(1);
         let soon = || Instant::now() + Duration::from_millis(1);
-        assert!(mailbox.wait_idle(soon()));
+        assert_eq!(mailbox.wait_idle(soon()), Waited::Idle);
         mailbox.send_control(1);
-        assert!(!mailbox.wait_idle(soon()));
+        assert_eq!(mailbox.wait_idle(soon()), Waited::TimedOut);
         mailbox.receive();
-        assert!(!mailbox.wait_idle(soon()), "the receiver still works on it");
+        assert_eq!(
+            mailbox.wait_idle(soon()),
+            Waited::TimedOut,
+            "the receiver still works on it"
+        );
         mailbox.send_control(2);
         mailbox.receive();
         mailbox.close();
+        assert_eq!(mailbox.wait_idle(soon()), Waited::Interrupted);
         assert_eq!(mailbox.receive(), None);
     }
 }

@@ -2,8 +2,9 @@
 
 //! What is asked: prompt templates and everything else that may change while captions are made.
 
-use std::fmt::Write;
 use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat};
 
 /// How the next window is to be captioned; may change between windows.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,35 +117,14 @@ fn clock(time: Duration) -> String {
     )
 }
 
-/// `2026-11-21T07:46:00.250Z`; the calendar arithmetic follows Howard Hinnant's
-/// `civil_from_days`.
+/// `2026-11-21T07:46:00.250Z`; empty for a time beyond the calendar.
 pub fn iso8601(since_epoch: Duration) -> String {
-    let s = since_epoch.as_secs();
-    let days = s / 86_400 + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let mut text = format!("{year:04}-{month:02}-{day:02}T");
-    // Writing to a string cannot fail.
-    let _ = write!(
-        text,
-        "{:02}:{:02}:{:02}.{:03}Z",
-        s / 3600 % 24,
-        s / 60 % 60,
-        s % 60,
-        since_epoch.subsec_millis()
-    );
-    text
+    i64::try_from(since_epoch.as_secs())
+        .ok()
+        .and_then(|seconds| DateTime::from_timestamp(seconds, since_epoch.subsec_nanos()))
+        .map_or_else(String::new, |time| {
+            time.to_rfc3339_opts(SecondsFormat::Millis, true)
+        })
 }
 
 #[cfg(test)]

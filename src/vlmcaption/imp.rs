@@ -22,6 +22,7 @@ use super::stream::Stream;
 use super::text::{Text, TextOutput, text_caps};
 use crate::caption::captioner::{Captioner, Sample};
 use crate::caption::engine::{Engine, Listener, Source};
+use crate::caption::mailbox::Waited;
 use crate::caption::{Caption, DropReason, Report};
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -172,7 +173,7 @@ impl ObjectImpl for VlmCaption {
                 gst::element_imp_warning!(
                     self,
                     gst::LibraryError::Settings,
-                    ["{reason}; the one before stays"]
+                    ("{reason}; the one before stays")
                 );
             }
             (None, _) => {}
@@ -327,11 +328,9 @@ impl VlmCaption {
             gst::element_imp_info!(
                 self,
                 gst::LibraryError::Settings,
-                [
-                    "no model is named: the built-in demo model runs. It knows coloured shapes \
+                ("no model is named: the built-in demo model runs. It knows coloured shapes \
                      that move and the patterns of videotestsrc; set model=/path/to/a/Qwen3-VL \
-                     checkpoint for anything else"
-                ]
+                     checkpoint for anything else")
             );
         }
         Ok(())
@@ -349,7 +348,7 @@ impl VlmCaption {
             gst::element_imp_error!(
                 self,
                 gst::ResourceError::Failed,
-                ["cannot start a thread: {error}"]
+                ("cannot start a thread: {error}")
             );
             gst::StateChangeError
         })?;
@@ -371,7 +370,7 @@ impl VlmCaption {
         let stream = self.origin.lock().unwrap().stream_id.clone();
         let plan = self.settings.lock().unwrap().plan(&stream);
         plan.map_err(|reason| {
-            gst::element_imp_error!(self, gst::LibraryError::Settings, ["{reason}"]);
+            gst::element_imp_error!(self, gst::LibraryError::Settings, ("{reason}"));
             gst::StateChangeError
         })
     }
@@ -384,7 +383,7 @@ impl VlmCaption {
             return Ok(model.engine.clone());
         }
         let engine = Engine::acquire(&plan.source).map_err(|error| {
-            gst::element_imp_error!(self, gst::ResourceError::NotFound, ["{error}"]);
+            gst::element_imp_error!(self, gst::ResourceError::NotFound, ("{error}"));
             gst::StateChangeError
         })?;
         {
@@ -426,7 +425,7 @@ impl VlmCaption {
         self.learn_liveness();
         let arrival = self.stream.lock().unwrap().arrive(&buffer);
         if let Some(complaint) = arrival.complaint {
-            gst::element_imp_warning!(self, gst::StreamError::Format, ["{complaint}"]);
+            gst::element_imp_warning!(self, gst::StreamError::Format, ("{complaint}"));
         }
         if let Some((time, caps)) = arrival.sample
             && let Some(captioner) = self.captioner()
@@ -566,15 +565,15 @@ impl VlmCaption {
             return;
         };
         let timeout: Duration = self.settings.lock().unwrap().eos_timeout.into();
-        if !captioner.drain(timeout) && captioner.queued() > 0 {
+        if captioner.drain(timeout) == Waited::TimedOut {
             gst::element_imp_warning!(
                 self,
                 gst::StreamError::Failed,
-                [
+                (
                     "the stream ended before its last captions were ready; raise eos-timeout \
                      (now {} s) or lower max-tokens",
                     timeout.as_secs()
-                ]
+                )
             );
         }
     }
@@ -712,7 +711,7 @@ impl VlmCaption {
         if known {
             gst::debug!(CAT, imp = self, "again: {reason}");
         } else {
-            gst::element_imp_warning!(self, gst::ResourceError::Failed, ["{reason}"]);
+            gst::element_imp_warning!(self, gst::ResourceError::Failed, ("{reason}"));
         }
     }
 

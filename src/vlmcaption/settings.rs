@@ -506,7 +506,11 @@ mod tests {
             };
             let (is, default) = (format!("{value:?}"), format!("{:?}", spec.default_value()));
             let unset = matches!(spec.name(), "stop" | "system-prompt");
-            assert!(is == default || unset, "{}: {is} and not {default}", spec.name());
+            assert!(
+                is == default || unset,
+                "{}: {is} and not {default}",
+                spec.name()
+            );
             let mut copy = settings.clone();
             assert!(
                 copy.set(spec.name(), &value),

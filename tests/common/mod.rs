@@ -35,6 +35,8 @@ pub struct Run {
     pub src: gst_app::AppSrc,
     pub element: gst::Element,
     pub buffers: Arc<Mutex<Vec<gst::Buffer>>>,
+    /// Elements that name the same script share one mock, so each run has its own.
+    script: tempfile::NamedTempFile,
 }
 
 impl Run {
@@ -48,6 +50,10 @@ impl Run {
     pub fn new(properties: &[(&str, &str)], caps: &str) -> Self {
         init();
         let element = gst::ElementFactory::make("vlmcaption").build().unwrap();
+        let script = script(r#"[{"text": "Mock caption {n}."}]"#);
+        if properties.contains(&("backend", "mock")) {
+            element.set_property("model", script.path().to_str());
+        }
         for (name, value) in properties {
             element.set_property_from_str(name, value);
         }
@@ -81,11 +87,16 @@ impl Run {
             src,
             element,
             buffers,
+            script,
         }
     }
 
     /// Pushes one gray frame.
-    pub fn push(&self, pts: Duration, duration: Option<Duration>) -> gst::FlowReturnResult {
+    pub fn push(
+        &self,
+        pts: Duration,
+        duration: Option<Duration>,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let caps = self.src.caps().unwrap();
         let info = gst_video::VideoInfo::from_caps(&caps).unwrap();
         let mut buffer = gst::Buffer::with_size(info.size()).unwrap();
