@@ -9,8 +9,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-cargo build --quiet --locked --package gst-plugin-vlmcaption --package exercise
-built=${CARGO_TARGET_DIR:-target}/debug
-export GST_PLUGIN_PATH=${VLMCAPTION_PLUGIN_PATH:-$built}
+# The folder with the plugin and the programs that exercise it; made here if it is not named.
+built=${VLMCAPTION_PLUGIN_PATH:-}
+if [ -z "$built" ]; then
+    cargo build --locked --package gst-plugin-vlmcaption --package exercise
+    built=${CARGO_TARGET_DIR:-target}/debug
+fi
+export GST_PLUGIN_PATH=$built
 export GST_TRACERS=leaks G_DEBUG=fatal-criticals
 exec "$built/vlmcaption-exercise" transitions "$@"

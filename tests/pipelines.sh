@@ -3,14 +3,17 @@
 #
 # Runs every script of pipelines/ as it stands, without a display, and looks at what it gives.
 #
-#   VLMCAPTION_PLUGIN_PATH  the folder with libgstvlmcaption.so (the debug build)
+#   VLMCAPTION_PLUGIN_PATH  the folder with libgstvlmcaption.so (a debug build, made here)
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 unset DISPLAY WAYLAND_DISPLAY
 
-built=${CARGO_TARGET_DIR:-target}/debug
-VLMCAPTION_PLUGIN_PATH=$(cd "${VLMCAPTION_PLUGIN_PATH:-$built}" && pwd)
+if [ -z "${VLMCAPTION_PLUGIN_PATH:-}" ]; then
+    cargo build --locked --package gst-plugin-vlmcaption
+    VLMCAPTION_PLUGIN_PATH=${CARGO_TARGET_DIR:-target}/debug
+fi
+VLMCAPTION_PLUGIN_PATH=$(cd "$VLMCAPTION_PLUGIN_PATH" && pwd)
 export VLMCAPTION_PLUGIN_PATH GST_PLUGIN_PATH=$VLMCAPTION_PLUGIN_PATH
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT

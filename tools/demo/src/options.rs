@@ -6,7 +6,7 @@ pub const HELP: &str = "\
 vlmcaption-demo [--show] [--seconds N] [--seed N] [--model DIR] [--expect N]
 
   --show        also open a window, with the captions drawn over the picture
-  --seconds N   how long the street runs (45)
+  --seconds N   how long the street runs (44)
   --seed N      another street (1)
   --model DIR   another model than the built-in one
   --expect N    fail if fewer than N captions are right";
@@ -42,7 +42,7 @@ impl Options {
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Asked, String> {
         let mut options = Self {
             show: false,
-            seconds: 46,
+            seconds: 44,
             seed: 1,
             model: None,
             expect: 0,

@@ -50,10 +50,15 @@ pub fn play(options: &Options) -> Result<(), String> {
     introduce(options);
     let outcome = thread::scope(|scope| {
         let playing = pipeline.set_state(gst::State::Playing);
+        let patience = match playing {
+            Ok(_) => PATIENCE + gst::ClockTime::from_seconds(options.seconds as u64),
+            // The reason is on the bus already.
+            Err(_) => gst::ClockTime::SECOND,
+        };
         if playing.is_ok() {
             scope.spawn(|| feed(&street, &pipeline, &source, options));
         }
-        let outcome = watch(&pipeline, &street, options);
+        let outcome = watch(&pipeline, &street, options, patience);
         // Wakes the feeder, which would otherwise draw the rest of the street.
         let stopped = pipeline.set_state(gst::State::Null);
         outcome.and_then(|report| stopped.map(|_| report).map_err(|error| error.to_string()))
@@ -150,11 +155,11 @@ fn watch<'a>(
     pipeline: &gst::Pipeline,
     street: &'a Street,
     options: &Options,
+    patience: gst::ClockTime,
 ) -> Result<Report<'a>, String> {
     let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
     let mut report = Report::new(street, options.model.is_none());
-    let length = gst::ClockTime::from_seconds(options.seconds as u64);
-    let deadline = std::time::Instant::now() + Duration::from(length + PATIENCE);
+    let deadline = std::time::Instant::now() + Duration::from(patience);
     loop {
         let left = deadline.saturating_duration_since(std::time::Instant::now());
         let Some(message) = bus.timed_pop(gst::ClockTime::try_from(left).ok()) else {
@@ -166,7 +171,13 @@ fn watch<'a>(
                 let details = error.debug().unwrap_or_default();
                 return Err(format!("{}\n{details}", error.error()));
             }
-            gst::MessageView::Warning(warning) => println!("warning: {}", warning.error()),
+            gst::MessageView::Warning(warning) => {
+                println!("warning: {}", warning.error());
+                println!("{}", warning.debug().unwrap_or_default());
+            }
+            gst::MessageView::Progress(progress) if options.model.is_some() => {
+                println!("{}", progress.get().2);
+            }
             gst::MessageView::Element(_) => {
                 if let Some(caption) = caption_in(&message, pipeline) {
                     report.caption(&caption);

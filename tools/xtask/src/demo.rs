@@ -13,7 +13,7 @@ Installs GStreamer if it is missing, builds the plugin, and captions a live stre
 the built-in model: what the street does and what the model says, line by line.
 
   --show         also open a window, with the captions drawn over the picture
-  --seconds N    how long the street runs (45)
+  --seconds N    how long the street runs (44)
   --seed N       another street
   --model DIR    another model: a Qwen3-VL checkpoint as downloaded from Hugging Face
   --yes          install without asking (so does CI=true)";

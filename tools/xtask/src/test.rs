@@ -41,6 +41,16 @@ pub fn command(mut args: Args) -> Outcome {
     setup::ensure(level, yes)?;
     let mut steps = Steps::default();
     check::add(&mut steps);
+    // One selection for all that follows: with another one cargo would choose other features of
+    // some dependencies, and compile the plugin a second time.
+    steps.step(
+        "build",
+        "the plugin, its tests, and what exercises it",
+        || {
+            let selection = ["--workspace", "--locked", "--lib", "--bins", "--tests"];
+            shell::run(shell::cargo().arg("build").args(selection))
+        },
+    );
     let mut tally = Tally::default();
     steps.step("tests", "every test of the workspace", || {
         shell::run_watched(
@@ -60,11 +70,6 @@ pub fn command(mut args: Args) -> Outcome {
 
 /// The steps that run pipelines.
 fn live(steps: &mut Steps) {
-    steps.step(
-        "build",
-        "the plugin and the programs that exercise it",
-        || shell::run(shell::cargo().args(["build", "--workspace", "--locked"])),
-    );
     steps.step("docs", "is docs/properties.md fresh", || {
         docs::properties(docs::Mode::Check)
     });
