@@ -564,7 +564,8 @@ fn run(shared: &Shared, loader: Loader) {
 
 /// Reads the weights, telling all sessions how far it is; `None` if they cannot be used.
 fn load(shared: &Shared, loader: Loader) -> Option<Box<dyn Program>> {
-    const STEP: f32 = 0.05;
+    /// A model that is read faster than this is not worth a message.
+    const INTERVAL: Duration = Duration::from_millis(500);
     let tell = |report: &Report| {
         let listeners: Vec<Listener> = {
             let state = shared.state.lock().unwrap();
@@ -579,10 +580,10 @@ fn load(shared: &Shared, loader: Loader) -> Option<Box<dyn Program>> {
         }
     };
     let began = Instant::now();
-    let mut told = 0.0;
+    let mut told = began;
     let mut progress = |part: f32| {
-        if part - told >= STEP {
-            told = part;
+        if told.elapsed() >= INTERVAL {
+            told = Instant::now();
             tell(&Report::Loading(part));
         }
     };

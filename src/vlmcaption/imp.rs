@@ -5,7 +5,7 @@
 //! Locks, in this order: `settings`, `captioner`, `stream`, `board`, `origin`. None is held across
 //! a push, an event, a query, a message, a signal or a wait.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,8 @@ struct Tally {
     tokens_out: AtomicU64,
     dropped_unreported: AtomicU64,
     dropped_last: Mutex<Option<Instant>>,
+    /// Progress messages were begun and not ended.
+    loading: AtomicBool,
 }
 
 #[glib::object_subclass]
@@ -325,13 +327,11 @@ impl VlmCaption {
         let plan = self.plan()?;
         self.acquire(&plan)?;
         if plan.demo {
-            gst::element_imp_info!(
-                self,
-                gst::LibraryError::Settings,
-                ("no model is named: the built-in demo model runs. It knows coloured shapes \
-                     that move and the patterns of videotestsrc; set model=/path/to/a/Qwen3-VL \
-                     checkpoint for anything else")
-            );
+            const DEMO: &str = "no model is named: the built-in demo model runs. It knows coloured \
+                                shapes that move and the patterns of videotestsrc; for anything \
+                                else set model=/path/to/a/Qwen3-VL/checkpoint";
+            // Twice, since gst-launch-1.0 shows the debug part of an INFO message alone.
+            gst::element_imp_info!(self, gst::LibraryError::Settings, ("{DEMO}"), ["{DEMO}"]);
         }
         Ok(())
     }
@@ -611,12 +611,22 @@ impl VlmCaption {
 impl VlmCaption {
     fn report(&self, report: Report) {
         match report {
-            Report::Loading(part) => self.post_loading(gst::ProgressType::Continue, part),
+            Report::Loading(part) => {
+                if !self.tally.loading.swap(true, Ordering::Relaxed) {
+                    self.post_loading(gst::ProgressType::Start, 0.0);
+                }
+                self.post_loading(gst::ProgressType::Continue, part);
+            }
             Report::Loaded { took } => {
                 gst::info!(CAT, imp = self, "model ready after {took:?}");
-                self.post_loading(gst::ProgressType::Complete, 1.0);
+                if self.tally.loading.swap(false, Ordering::Relaxed) {
+                    self.post_loading(gst::ProgressType::Complete, 1.0);
+                }
             }
             Report::LoadFailed(reason) => {
+                if self.tally.loading.swap(false, Ordering::Relaxed) {
+                    self.post_loading(gst::ProgressType::Error, 0.0);
+                }
                 self.failed(format!("the model cannot be used: {reason}"));
             }
             Report::Partial { sequence, text } => {
