@@ -9,14 +9,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use gstvlmcaption::backend::{GridThw, Position};
+use gstvlmcaption::backend::{Cancel, GridThw, Position, cpu};
 use gstvlmcaption::vlm::chat::{ChatTemplate, Message, Part};
 use gstvlmcaption::vlm::files::ModelFiles;
+use gstvlmcaption::vlm::generate::{GenerateOptions, StopReason, generate};
 use gstvlmcaption::vlm::grid::Geometry;
 use gstvlmcaption::vlm::image::{RgbImage, patch_rows, smart_resize};
 use gstvlmcaption::vlm::sampling::{Sampler, Sampling};
-use gstvlmcaption::vlm::{Checkpoint, PromptRequest, PromptRun, Turn, VisualInput, VisualKind};
+use gstvlmcaption::vlm::{
+    Checkpoint, PixelBudget, PromptRequest, PromptRun, Turn, VisualInput, VisualKind,
+};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -28,6 +32,7 @@ struct Vectors {
     tokens: Tokens,
     templates: Vec<Template>,
     sampling: Vec<SamplingCase>,
+    answers: Vec<Answer>,
 }
 
 #[derive(Deserialize)]
@@ -92,8 +97,20 @@ struct SamplingCase {
     kept: Vec<(u32, f32)>,
 }
 
+#[derive(Deserialize)]
+struct Answer {
+    kind: String,
+    width: usize,
+    height: usize,
+    frames: Vec<Frame>,
+    question: String,
+    repetition_penalty: f32,
+    n_tokens: usize,
+    text: String,
+}
+
 /// The committed vectors, and fresh ones where the environment names them.
-fn each_set(check: impl Fn(&Path, &Vectors)) {
+fn each_set(mut check: impl FnMut(&Path, &Vectors)) {
     let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/processor");
     // The same folder may hold vectors for other tests only.
     let fresh = std::env::var_os("VLMCAPTION_GOLDEN")
@@ -112,12 +129,19 @@ fn demo() -> Checkpoint {
 /// The picture that `picture` of the script makes.
 fn picture(frame: &Frame, width: usize, height: usize) -> RgbImage {
     let seed = frame.seed;
+    let (left, top) = (
+        width as u64 / 4 + seed * 37 % (width as u64 / 2).max(1),
+        height as u64 / 4 + seed * 23 % (height as u64 / 2).max(1),
+    );
+    let radius = height as u64 / 6;
     let mut pixels = Vec::with_capacity(width * height * 3);
     for y in 0..height as u64 {
         for x in 0..width as u64 {
             for c in 0..3 {
                 let n = (y * width as u64 + x) * 3 + c + seed * 7919;
+                let inside = x.abs_diff(left).pow(2) + y.abs_diff(top).pow(2) <= radius.pow(2);
                 let value = match frame.pattern.as_str() {
+                    "disc" => u64::from(inside) * (((seed / 100) >> c) & 1) * 255,
                     "ramp" => x * 5 + y * 3 + c * 40 + seed,
                     "blocks" => ((x / 7 + y / 5 + c + seed) % 2) * 255,
                     _ => (n * 2_654_435_761 % (1 << 32)) >> 13,
@@ -361,6 +385,77 @@ fn sampling_keeps_the_tokens_that_the_warpers_keep() {
             });
             greedy.observe(&case.seen);
             assert_eq!(greedy.choose(&case.logits).unwrap(), case.greedy);
+        }
+    });
+}
+
+#[test]
+fn the_demo_answers_as_by_transformers_from_pixels_to_text() {
+    let checkpoint = demo();
+    let cancel = Cancel::default();
+    let options = cpu::Options {
+        precision: cpu::Precision::F32,
+        ..cpu::Options::default()
+    };
+    let mut program = checkpoint.load_cpu(&options, &mut |_| {}, &cancel).unwrap();
+    each_set(|_, vectors| {
+        assert!(!vectors.answers.is_empty());
+        for case in &vectors.answers {
+            let kind = match case.kind.as_str() {
+                "image" => VisualKind::Image,
+                _ => VisualKind::Video,
+            };
+            let vlm = &checkpoint.vlm;
+            let (width, height) = vlm
+                .target_size(case.width, case.height, kind, PixelBudget::default())
+                .unwrap();
+            let frames: Vec<RgbImage> = case
+                .frames
+                .iter()
+                .map(|frame| picture(frame, case.width, case.height))
+                .map(|image| image.resize(width, height).unwrap())
+                .collect();
+            let (mut inputs, mut tokens) = (Vec::new(), Vec::new());
+            for (index, pair) in frames.chunks(vlm.temporal_patch_size()).enumerate() {
+                let patches = vlm.patches(pair).unwrap();
+                let first = (2 * index) as f64;
+                inputs.push(VisualInput {
+                    grid: patches.grid,
+                    seconds: vec![first, first + (pair.len() - 1) as f64],
+                });
+                tokens.push(Arc::new(program.encode(&patches, &cancel).unwrap()));
+            }
+            let prompt = vlm
+                .prompt(&PromptRequest {
+                    system: None,
+                    history: &[],
+                    text: &case.question,
+                    kind,
+                    visuals: &inputs,
+                })
+                .unwrap();
+            let options = GenerateOptions {
+                max_tokens: 48,
+                sampling: Sampling {
+                    repetition_penalty: case.repetition_penalty,
+                    ..Sampling::greedy()
+                },
+                eos: checkpoint.defaults.eos.clone(),
+                stop: vec![],
+            };
+            let answer = generate(
+                program.as_mut(),
+                &checkpoint.tokenizer,
+                &prompt,
+                &tokens,
+                &options,
+                &cancel,
+                &mut |_| {},
+            )
+            .unwrap();
+            assert_eq!(answer.text, case.text);
+            assert_eq!(answer.tokens_out, case.n_tokens, "{}", case.text);
+            assert_eq!(answer.stop_reason, StopReason::Eos);
         }
     });
 }

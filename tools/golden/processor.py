@@ -6,7 +6,7 @@
     VLMCAPTION_GOLDEN=/tmp/fresh cargo test --test golden_processor
 
 Nothing here computes an expected value itself: sizes, patch rows, token ids, positions, rendered
-templates and the tokens that sampling keeps all come from the stock classes. Pictures are not
+templates, the tokens that sampling keeps and whole answers all come from the stock classes. Pictures are not
 stored; a formula over integers makes them (`picture`), here and in the test.
 
 Writes `processor.json` and `processor.safetensors` (patch rows, u8). Another seed gives other
@@ -24,7 +24,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import save_file
-from transformers import AutoConfig, AutoProcessor, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoProcessor,
+    AutoTokenizer,
+    Qwen3VLForConditionalGeneration,
+)
 from transformers.generation.logits_process import (
     RepetitionPenaltyLogitsProcessor,
     TemperatureLogitsWarper,
@@ -53,7 +58,12 @@ def picture(pattern: str, seed: int, width: int, height: int) -> np.ndarray:
     """An RGB picture `[height, width, 3]` by a formula that the test repeats."""
     y, x, c = np.indices((height, width, 3), dtype=np.uint64)
     n = (y * width + x) * 3 + c + seed * 7919
-    if pattern == "ramp":
+    if pattern == "disc":
+        # A coloured disc on black: something that the demo model knows.
+        left, top = width // 4 + seed * 37 % (width // 2), height // 4 + seed * 23 % (height // 2)
+        inside = (x.astype(int) - left) ** 2 + (y.astype(int) - top) ** 2 <= (height // 6) ** 2
+        value = inside * ((seed // 100 >> c) & 1) * 255
+    elif pattern == "ramp":
         value = x * 5 + y * 3 + c * 40 + seed
     elif pattern == "blocks":
         value = ((x // 7 + y // 5 + c + seed) % 2) * 255
@@ -304,6 +314,12 @@ TEMPLATES = {
 
 {% endfor %}
 {{ eos_token }}{{ bos_token | default("no bos", true) }}{{ messages | length ~ "!" }}""",
+    "values": """{% set x = namespace(a=1) %}{% for m in messages %}{% set x.a = x.a + loop.index0 %}
+{%- endfor %}{{ x.a }}{{ messages[0]["content"] is mapping }}{{ "a" not in ("high", "low") }}
+{{ messages[0].content is iterable and messages[0].content is not mapping }}
+{{ messages | selectattr("role", "equalto", "user") | list | length }}{{ "%s-%d" | format("a", 3) }}
+{{ "abc"[1:] }}{{ "a\\nb".splitlines() }}{{ ["x", 1, true, none] }}{{ {"k": "v"} }}{{ 1.0 }}
+{{ "<think>x</think>y".split("</think>")[-1].lstrip("\\n") }}{{ messages[0].content | string }}""",
     "raises": "{{ raise_exception('roles must alternate') }}",
     "json": "{{ messages | tojson }}|{{ {'a': [1, 2.5, none, true], 'b': '<&>'} | tojson(indent=2) }}",
     "macro": """{% macro turn(m) -%}
@@ -388,6 +404,78 @@ def sampling(rng: random.Random) -> list[dict[str, Any]]:
     return cases
 
 
+def answers(rng: random.Random) -> list[dict[str, Any]]:
+    """What the demo model says, from the camera's pixels to the text: stock `generate`, greedy.
+
+    Cases in which a token is nearly a tie are drawn again: there, another order of the same sums
+    may rightly say something else.
+    """
+    processor = AutoProcessor.from_pretrained(DEMO)
+    model = Qwen3VLForConditionalGeneration.from_pretrained(DEMO, dtype=torch.float32).eval()
+    budget = processor.image_processor.size
+    cases: list[dict[str, Any]] = []
+    while len(cases) < 8:
+        width, height = rng.choice([(320, 240), (240, 320), (640, 360), (128, 96)])
+        kind, n_frames = [("image", 1), ("video", 2), ("video", 3), ("video", 4)][len(cases) % 4]
+        # The hundreds say which colour, the rest where.
+        color = rng.randint(1, 7) * 100
+        seeds = [color + rng.randint(0, 99) for _ in range(n_frames)]
+        data = [picture("disc", seed, width, height) for seed in seeds]
+        text = f"Describe the {kind}."
+        penalty = rng.choice([1.0, 1.0, 1.25])
+        messages = [{"role": "user", "content": [{"type": kind}, {"type": "text", "text": text}]}]
+        inputs: dict[str, Any] = {
+            "text": [
+                processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            ]
+        }
+        if kind == "image":
+            inputs["images"] = [data[0]]
+        else:
+            even = n_frames + n_frames % 2
+            clip = np.stack(data + data[-1:] * (even - n_frames))
+            inputs["videos"] = [torch.from_numpy(clip).permute(0, 3, 1, 2)]
+            indices = list(range(n_frames)) + [n_frames - 1] * (even - n_frames)
+            metadata = VideoMetadata(total_num_frames=even, fps=1.0, frames_indices=indices)
+            # The stock budget is for all frames of a clip, ours for one frame.
+            size = {
+                "shortest_edge": budget["shortest_edge"] * even,
+                "longest_edge": budget["longest_edge"] * even,
+            }
+            inputs["videos_kwargs"] = {
+                "size": size,
+                "do_sample_frames": False,
+                "video_metadata": [metadata],
+            }
+        batch = processor(**inputs, return_tensors="pt")
+        with torch.no_grad():
+            out = model.generate(
+                **batch,
+                do_sample=False,
+                max_new_tokens=48,
+                repetition_penalty=penalty,
+                return_dict_in_generate=True,
+                output_scores=True,
+            )
+        best = torch.stack([scores[0].topk(2).values for scores in out.scores])
+        if (best[:, 0] - best[:, 1]).min() < 0.05:
+            continue
+        ids = out.sequences[0, batch["input_ids"].shape[1] :]
+        cases.append(
+            {
+                "kind": kind,
+                "width": width,
+                "height": height,
+                "frames": [{"pattern": "disc", "seed": seed} for seed in seeds],
+                "question": text,
+                "repetition_penalty": penalty,
+                "n_tokens": len(ids),
+                "text": processor.decode(ids, skip_special_tokens=True),
+            }
+        )
+    return cases
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the two files")
@@ -405,6 +493,7 @@ def main() -> None:
         "tokens": tokens(rng),
         "templates": templates(rng),
         "sampling": sampling(rng),
+        "answers": answers(rng),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps(vectors, ensure_ascii=False, separators=(",", ":"))
