@@ -104,7 +104,8 @@ fn main() {
             &mock(script.path().to_str()),
         ),
     ];
-    let info = gst_video::VideoInfo::from_caps(&CAPS.parse().expect("caps")).expect("video caps");
+    let info = gst_video::VideoInfo::from_caps(&CAPS.parse::<gst::Caps>().expect("caps"))
+        .expect("video caps");
     let frame = gst::Buffer::with_size(info.size()).expect("memory for a frame");
     for _ in 0..TURNS {
         for peer in &mut peers {
