@@ -6,6 +6,7 @@
 //! which positions its rows stand. A [`Program`] does the arithmetic;
 //! [`generate`](generate::generate) drives it.
 
+mod answer;
 pub mod chat;
 pub mod config;
 pub mod files;
