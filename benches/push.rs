@@ -58,7 +58,7 @@ impl Peer {
                 .push(buffer)
                 .expect("the harness takes every frame");
             let took = began.elapsed();
-            if n % FPS == 0 {
+            if n.is_multiple_of(FPS) {
                 &mut self.sampled
             } else {
                 &mut self.plain

@@ -100,7 +100,11 @@ fn window_timing_gives_cues_the_times_of_their_frames() {
     run.push_frames(181, 30);
     finish(&run, &heard);
     let want = [
-        ("Mock caption 1.".to_owned(), 0 * SECOND, 2 * SECOND),
+        (
+            "Mock caption 1.".to_owned(),
+            gst::ClockTime::ZERO,
+            2 * SECOND,
+        ),
         ("Mock caption 2.".to_owned(), 2 * SECOND, 2 * SECOND),
         ("Mock caption 3.".to_owned(), 4 * SECOND, 2 * SECOND),
         // The last window has one frame.

@@ -85,10 +85,13 @@ impl Script {
     }
 }
 
+/// Makes tokens of text.
+pub type Encode = Box<dyn Fn(&str) -> Vec<u32> + Send>;
+
 /// The program.
 pub struct Mock {
     script: Script,
-    encode: Box<dyn Fn(&str) -> Vec<u32> + Send>,
+    encode: Encode,
     eos: u32,
     merge_size: usize,
     limits: Limits,
@@ -106,12 +109,7 @@ struct Answer {
 impl Mock {
     /// A program that says what `script` says; `encode` makes tokens of text, `eos` ends an
     /// answer, `merge_size` is that of the family whose prompts it is given.
-    pub fn new(
-        script: Script,
-        encode: Box<dyn Fn(&str) -> Vec<u32> + Send>,
-        eos: u32,
-        merge_size: usize,
-    ) -> Self {
+    pub fn new(script: Script, encode: Encode, eos: u32, merge_size: usize) -> Self {
         let limits = Limits {
             context: 1 << 20,
             vocab_size: 0,

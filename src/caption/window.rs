@@ -122,7 +122,7 @@ impl Windower {
     /// Whether any window takes the next frame; between windows (`stride > window`) none does, and
     /// its pixels need not be touched.
     pub fn wants_next(&self) -> bool {
-        self.n_frames % self.shape.stride as u64 == 0 || !self.open.is_empty()
+        self.n_frames.is_multiple_of(self.shape.stride as u64) || !self.open.is_empty()
     }
 
     /// Counts a frame that [`wants_next`](Self::wants_next) said no window takes.
@@ -154,7 +154,7 @@ impl Windower {
     ) -> Result<Progress, E> {
         let index = self.n_frames;
         self.n_frames += 1;
-        if index % self.shape.stride as u64 == 0 {
+        if index.is_multiple_of(self.shape.stride as u64) {
             self.open.push_back(Open {
                 first: index,
                 frames: Vec::with_capacity(self.shape.window),
@@ -167,11 +167,10 @@ impl Windower {
             self.open[i].frames.push(frame.time);
             self.open[i].tail.push(frame.clone());
             let full = self.open[i].tail.len() == self.shape.temporal_patch_size;
-            if full || self.open[i].frames.len() == self.shape.window {
-                if let Err(error) = self.finish_pair(i, &mut progress, cut) {
-                    self.abandon();
-                    return Err(error);
-                }
+            let full = full || self.open[i].frames.len() == self.shape.window;
+            if full && let Err(error) = self.finish_pair(i, &mut progress, cut) {
+                self.abandon();
+                return Err(error);
             }
         }
         if self

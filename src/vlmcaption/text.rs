@@ -140,7 +140,7 @@ impl TextOutput {
             // The pad is new to this stream: it needs the sticky events from the start.
             state.pending.clear();
             state.caps_sent = false;
-            let segment = state.segment.as_ref().map(|s| gst::event::Segment::new(s));
+            let segment = state.segment.as_ref().map(gst::event::Segment::new);
             state.pending.extend(state.stream_start.clone());
             state.pending.extend(segment);
         });
