@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What the embedded engine takes for one caption of a 10-frame clip, in time and memory.
+//!
+//! ```text
+//! engine_report FOLDER [auto|f32|int8] [THREADS] [PAIRS] [TOKENS]
+//! ```
+//!
+//! FOLDER is a Qwen3-VL checkpoint, or one that `tools/golden/big_shapes.py` wrote. The clip is
+//! 5 pairs of 384x384 frames of noise; every stage is reported in wall and in processor time.
+
+#![expect(clippy::print_stdout, reason = "a report")]
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use gstvlmcaption::backend::cpu::{self, Options, Precision, Spec, TextSpec, VisionSpec, Weights};
+use gstvlmcaption::backend::{Cancel, GridThw, Next, Patches, Program, Segment, VisualTokens};
+use serde_json::Value;
+
+/// Rows of text before each pair (its time, and the marks around its tokens).
+const TEXT_ROWS_PER_PAIR: usize = 5;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = std::env::args().skip(1);
+    let folder = PathBuf::from(args.next().ok_or("usage: engine_report FOLDER ...")?);
+    let precision = match args.next().as_deref() {
+        None | Some("auto") => Precision::Auto,
+        Some("f32") => Precision::F32,
+        Some("int8") => Precision::Int8,
+        Some(other) => return Err(format!("unknown precision {other}").into()),
+    };
+    let threads = args.next().map(|n| n.parse()).transpose()?;
+    let pairs = args.next().map_or(Ok(5), |n| n.parse())?;
+    let n_tokens = args.next().map_or(Ok(48), |n| n.parse())?;
+
+    let spec = spec(&folder)?;
+    let options = Options { precision, threads };
+    let watch = Watch::start();
+    let weights = Weights::Files(weight_files(&folder)?);
+    let mut program = cpu::load(&spec, &weights, &options, &mut |_| (), &Cancel::default())?;
+    let bytes = program.limits().weight_bytes;
+    println!("weights  {:.2} GB in memory", bytes as f64 / 1e9);
+    watch.report("load", "");
+
+    let visuals = see(&mut *program, &spec, pairs)?;
+    caption(&mut *program, &visuals, n_tokens)?;
+    println!("peak RSS {:.2} GB", peak_rss_bytes()? as f64 / 1e9);
+    Ok(())
+}
+
+/// Encodes the pairs of a clip of noise.
+fn see(
+    program: &mut dyn Program,
+    spec: &Spec,
+    pairs: usize,
+) -> Result<Vec<VisualTokens>, Box<dyn Error>> {
+    let vision = &spec.vision;
+    let side = 384 / vision.patch_size / vision.spatial_merge_size * vision.spatial_merge_size;
+    let grid = GridThw {
+        t: 1,
+        h: side,
+        w: side,
+    };
+    let row_len = vision.in_channels * vision.temporal_patch_size * vision.patch_size.pow(2);
+    let watch = Watch::start();
+    let mut visuals = Vec::new();
+    for pair in 0..pairs {
+        let pixels = (0..grid.n_patches() * row_len).map(|i| (i * 7919 + pair * 101) as u8 ^ 0x5a);
+        let patches = Patches {
+            grid,
+            pixels: pixels.collect(),
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        };
+        visuals.push(program.encode(&patches, &Cancel::default())?);
+    }
+    let (wall, cpu) = watch.read();
+    let each = (wall.as_secs_f64(), cpu.as_secs_f64());
+    let each = (each.0 / pairs as f64, each.1 / pairs as f64);
+    let note = format!(
+        "{:.3} s ({:.3} s CPU) a pair of {side}x{side} patches",
+        each.0, each.1
+    );
+    watch.report("vision", &note);
+    Ok(visuals)
+}
+
+/// Prefills the clip at once and decodes.
+fn caption(
+    program: &mut dyn Program,
+    visuals: &[VisualTokens],
+    n_tokens: usize,
+) -> Result<(), Box<dyn Error>> {
+    let text: Vec<u32> = (1..=TEXT_ROWS_PER_PAIR as u32).collect();
+    let mut segments = Vec::new();
+    for tokens in visuals {
+        segments.push(Segment::Tokens(&text));
+        segments.push(Segment::Visual(tokens));
+    }
+    segments.push(Segment::Tokens(&text));
+    let n_rows: usize = segments.iter().map(Segment::n_rows).sum();
+    let positions: Vec<_> = (0..n_rows as u32).map(|i| [i; 3]).collect();
+    let sequence = program.open()?;
+    let watch = Watch::start();
+    let mut token = choose(program.extend(sequence, &segments, &positions, &Cancel::default())?);
+    let rate = n_rows as f64 / watch.read().0.as_secs_f64();
+    watch.report("prefill", &format!("{n_rows} rows, {rate:.1} a second"));
+
+    let watch = Watch::start();
+    for i in 0..n_tokens {
+        let position = [(n_rows + i) as u32; 3];
+        let segment = [Segment::Tokens(&[token])];
+        token = choose(program.extend(sequence, &segment, &[position], &Cancel::default())?);
+    }
+    let rate = n_tokens as f64 / watch.read().0.as_secs_f64();
+    watch.report("decode", &format!("{n_tokens} tokens, {rate:.1} a second"));
+    Ok(())
+}
+
+fn choose(next: Next<'_>) -> u32 {
+    match next {
+        Next::Logits(logits) => {
+            let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+            best.map_or(0, |(id, _)| id as u32)
+        }
+        Next::Token(id) => id,
+    }
+}
+
+/// Wall and processor time since it was made.
+struct Watch(Instant, Duration);
+
+impl Watch {
+    fn start() -> Self {
+        Self(Instant::now(), cpu_time())
+    }
+
+    fn read(&self) -> (Duration, Duration) {
+        (self.0.elapsed(), cpu_time() - self.1)
+    }
+
+    fn report(&self, stage: &str, note: &str) {
+        let (wall, cpu) = self.read();
+        let (wall, cpu) = (wall.as_secs_f64(), cpu.as_secs_f64());
+        println!("{stage:<8} {wall:.2} s, {cpu:.2} s CPU  {note}");
+    }
+}
+
+/// Processor time of this process, to 10 ms.
+fn cpu_time() -> Duration {
+    // proc(5): user and system time are fields 14 and 15, in ticks of 1/100 s on every Linux
+    // architecture; the second field, the name, may hold spaces and ends with the last ')'.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    let ticks: u64 = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|f| f.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(10 * ticks)
+}
+
+/// `VmHWM`.
+fn peak_rss_bytes() -> Result<u64, Box<dyn Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 = line
+        .and_then(|line| line.split_whitespace().next())
+        .ok_or("no VmHWM in /proc/self/status")?
+        .parse()?;
+    Ok(1024 * kib)
+}
+
+fn weight_files(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ext| ext == "safetensors") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn spec(folder: &Path) -> Result<Spec, Box<dyn Error>> {
+    let config: Value = serde_json::from_slice(&std::fs::read(folder.join("config.json"))?)?;
+    let (text, vision) = (&config["text_config"], &config["vision_config"]);
+    let rope = &text["rope_parameters"];
+    let float = |value: &Value| value.as_f64().ok_or("a number is missing in config.json");
+    Ok(Spec {
+        vision: VisionSpec {
+            depth: number(vision, "depth")?,
+            hidden_size: number(vision, "hidden_size")?,
+            intermediate_size: number(vision, "intermediate_size")?,
+            num_heads: number(vision, "num_heads")?,
+            in_channels: number(vision, "in_channels")?,
+            patch_size: number(vision, "patch_size")?,
+            temporal_patch_size: number(vision, "temporal_patch_size")?,
+            spatial_merge_size: number(vision, "spatial_merge_size")?,
+            out_hidden_size: number(vision, "out_hidden_size")?,
+            num_position_embeddings: number(vision, "num_position_embeddings")?,
+            deepstack_visual_indexes: numbers(vision, "deepstack_visual_indexes")?,
+        },
+        text: TextSpec {
+            num_hidden_layers: number(text, "num_hidden_layers")?,
+            hidden_size: number(text, "hidden_size")?,
+            intermediate_size: number(text, "intermediate_size")?,
+            num_attention_heads: number(text, "num_attention_heads")?,
+            num_key_value_heads: number(text, "num_key_value_heads")?,
+            head_dim: number(text, "head_dim")?,
+            vocab_size: number(text, "vocab_size")?,
+            rms_norm_eps: float(&text["rms_norm_eps"])? as f32,
+            rope_theta: float(&rope["rope_theta"])?,
+            mrope_section: numbers(rope, "mrope_section")?
+                .try_into()
+                .map_err(|_| "mrope_section has three parts")?,
+            tie_word_embeddings: config["tie_word_embeddings"].as_bool().unwrap_or(true),
+            max_position_embeddings: number(text, "max_position_embeddings")?,
+        },
+    })
+}
+
+fn number(object: &Value, key: &str) -> Result<usize, String> {
+    let number = object[key].as_u64();
+    number
+        .map(|n| n as usize)
+        .ok_or_else(|| format!("{key} is missing in config.json"))
+}
+
+fn numbers(object: &Value, key: &str) -> Result<Vec<usize>, String> {
+    let list = object[key]
+        .as_array()
+        .ok_or_else(|| format!("{key} is missing in config.json"))?;
+    Ok(list
+        .iter()
+        .filter_map(Value::as_u64)
+        .map(|n| n as usize)
+        .collect())
+}
