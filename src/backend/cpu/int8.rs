@@ -15,6 +15,9 @@ use super::gemv;
 use super::linear::Gemm;
 use super::quantize::{ByteRows, Slices, to_bytes, to_words, weights_to_i8};
 
+/// The blocked product of bytes.
+type Executor = GemmExecutor<u8, i8, i32>;
+
 /// Rows of the matrix (columns of the result) that one task multiplies: its 32-bit sums for some
 /// hundred rows fit a core's cache.
 const CHUNK: usize = 128;
@@ -99,7 +102,9 @@ impl Int8Matrix {
         if x.len() / self.slices.in_features() <= gemv::MAX_ROWS {
             self.forward_few(x, y);
         } else {
-            self.forward_many(&gemm.int8, x, y);
+            // Without VNNI the product adds pairs in 16 bits, which 7-bit activations cannot fill.
+            let zero = if gemm.int8.may_saturate() { 64 } else { 128 };
+            self.forward_many(&gemm.int8, zero, x, y);
         }
     }
 
@@ -115,10 +120,9 @@ impl Int8Matrix {
         });
     }
 
-    fn forward_many(&self, executor: &GemmExecutor<u8, i8, i32>, x: &[f32], y: &mut [f32]) {
+    fn forward_many(&self, executor: &Executor, zero: u8, x: &[f32], y: &mut [f32]) {
         let (k, n) = (self.slices.in_features(), self.out_features);
         let rows = x.len() / k;
-        let zero = if executor.may_saturate() { 64 } else { 128 };
         let outliers = outlier_columns(x, k);
         let bytes = if outliers.is_empty() {
             to_bytes(x, self.slices, zero)
@@ -152,7 +156,7 @@ impl Int8Matrix {
     /// Columns `first..` of the 8-bit product; `y` holds the part of each row.
     fn multiply(
         &self,
-        executor: &GemmExecutor<u8, i8, i32>,
+        executor: &Executor,
         bytes: &ByteRows,
         packed: &[PackedAMatrix<u8>],
         first: usize,
@@ -332,11 +336,15 @@ mod tests {
         builder.finish()
     }
 
-    /// Error of the product as a part of the exact product's size.
-    fn error(x: &[f32], w: &[f32], rows: usize, n: usize) -> f64 {
-        let k = x.len() / rows;
+    /// Error of a product of `x` and `w` as a part of the exact product's size.
+    fn error(
+        [rows, k, n]: [usize; 3],
+        x: &[f32],
+        w: &[f32],
+        product: impl Fn(&Int8Matrix, &[f32], &mut [f32]),
+    ) -> f64 {
         let mut y = vec![f32::NAN; rows * n];
-        matrix_of(w, n).forward(&Gemm::default(), x, &mut y);
+        product(&matrix_of(w, n), x, &mut y);
         let (mut off, mut size) = (0.0, 0.0);
         for r in 0..rows {
             for o in 0..n {
@@ -349,18 +357,34 @@ mod tests {
         (off / size).sqrt()
     }
 
+    fn forward(matrix: &Int8Matrix, x: &[f32], y: &mut [f32]) {
+        matrix.forward(&Gemm::default(), x, y);
+    }
+
     #[test]
     fn many_rows_are_exact_to_eight_bits() {
-        for (rows, k, n) in [(9, 64, 5), (40, 1100, 300), (17, 520, 128)] {
-            let error = error(&noise(rows * k, 1), &noise(n * k, 2), rows, n);
+        for [rows, k, n] in [[25, 64, 5], [40, 1100, 300], [33, 520, 128]] {
+            let (x, w) = (noise(rows * k, 1), noise(n * k, 2));
+            let error = error([rows, k, n], &x, &w, forward);
             assert!(error < 0.012, "{rows}x{k}x{n}: {error}");
         }
     }
 
     #[test]
+    fn many_rows_are_exact_to_seven_bits_where_sums_may_saturate() {
+        let [rows, k, n] = [40, 520, 130];
+        let (x, w) = (noise(rows * k, 7), noise(n * k, 8));
+        let error = error([rows, k, n], &x, &w, |matrix, x, y| {
+            matrix.forward_many(&Gemm::default().int8, 64, x, y);
+        });
+        assert!(error < 0.02, "{error}");
+    }
+
+    #[test]
     fn few_rows_round_the_weights_only() {
-        for (rows, k, n) in [(1, 64, 5), (1, 1100, 700), (8, 520, 33)] {
-            let error = error(&noise(rows * k, 3), &noise(n * k, 4), rows, n);
+        for [rows, k, n] in [[1, 64, 5], [1, 1100, 700], [24, 520, 33]] {
+            let (x, w) = (noise(rows * k, 3), noise(n * k, 4));
+            let error = error([rows, k, n], &x, &w, forward);
             assert!(error < 0.008, "{rows}x{k}x{n}: {error}");
         }
     }
@@ -378,7 +402,7 @@ mod tests {
             row[17] = 0.0;
         }
         assert_eq!(outlier_columns(&x, k), [17]);
-        let error = error(&x, &w, rows, n);
+        let error = error([rows, k, n], &x, &w, forward);
         assert!(error < 0.012, "{error}");
     }
 }
