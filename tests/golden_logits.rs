@@ -56,7 +56,15 @@ fn fresh_checkpoints_answer_as_the_reference_in_f32() {
         return;
     };
     for folder in golden_folders(&place) {
-        compare_f32(&folder, &cases(&place, &folder));
+        let cases = cases(&place, &folder);
+        compare_f32(&folder, &cases);
+        let [kl, agreement] = compare_int8(&folder, &cases);
+        assert!(kl < 0.2, "{}: mean KL divergence {kl}", folder.display());
+        assert!(
+            agreement > 0.7,
+            "{}: agreement {agreement}",
+            folder.display()
+        );
     }
 }
 
