@@ -3,9 +3,9 @@
 //! Everything between pixels, words and the model, held against transformers' own processors.
 //!
 //! `tests/data/processor` is made by `tools/golden/processor.py`; `VLMCAPTION_GOLDEN` may name a
-//! folder with a `processor.json` of another seed, which is compared too. Of resized pixels one in a hundred
-//! may differ by 1 of 255 (processors without AVX2 round apart; here none does), probabilities by
-//! 1e-5; everything else is exact.
+//! folder with a `processor.json` of another seed, which is compared too. Of resized pixels one in
+//! a hundred may differ by 1 of 255 (rounding may depend on the processor; on x86-64 none differs),
+//! probabilities by 1e-5; everything else is exact.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -28,7 +28,7 @@ impl RgbImage {
     /// it shrinks, so that nothing aliases; the reference processors resize so).
     ///
     /// Columns first, then rows: between the two passes values are cut to 0..=255, so the order
-    /// shows at hard edges. Pillow before 13 has the same order; 13 swaps it for some shapes.
+    /// shows at hard edges. Pillow 13 swaps it for some shapes and differs there.
     ///
     /// # Errors
     /// [`Error::Grid`] if either picture is empty, too large, or `pixels` is not `[height, width,
