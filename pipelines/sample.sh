@@ -13,7 +13,7 @@ out=${1:?name of the file to write}
 
 # One branch: a pattern for four seconds from second $2 on.
 part() {
-    echo "videotestsrc pattern=$1 num-buffers=120 timestamp-offset=$2000000000" \
+    echo "videotestsrc pattern=$1 num-buffers=120 timestamp-offset=${2}000000000" \
         "! video/x-raw,width=640,height=360,framerate=30/1 ! join."
 }
 

@@ -49,6 +49,7 @@ check caption-test-source "SMPTE color bars" env DURATION=9 pipelines/caption-te
 check caption-file "pinwheel" pipelines/caption-file.sh
 check caption-rtsp "SMPTE color bars" env DURATION=9 pipelines/caption-rtsp.sh
 check overlay "black screen" env PATTERN=black DURATION=8 OUT="$work/overlay.mp4" pipelines/overlay.sh
+# shellcheck disable=SC2016 # expanded by the inner shell
 check overlay-is-drawn "bright" bash -c 'brightness "$1"' - "$work/overlay.mp4"
 check subtitles "captions.srt" env OUT="$work/captions" pipelines/subtitles.sh
 check webvtt "00:00:12\.[0-9]+ --> 00:00:16" cat "$work/captions.vtt"
