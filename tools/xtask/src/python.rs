@@ -12,14 +12,14 @@ const DEMO_MODEL_HELP: &str = "\
 cargo xtask demo-model [options of tools/demo-model/make.py]
 
 Trains the built-in demo model again and writes models/demo. Makes a Python environment with
-PyTorch first (about 1 GB to download, once). All options are handed on.";
+PyTorch first (a few GB to download, once). All options are handed on.";
 
 const GOLDEN_HELP: &str = "\
 cargo xtask golden [--seed N]
 
 Remakes the reference vectors with stock transformers, from a fresh seed, into cargo's output
 folder, and runs the golden tests against them. Makes a Python environment with PyTorch first
-(about 1 GB to download, once). Committed vectors stay as they are.";
+(a few GB to download, once). Committed vectors stay as they are.";
 
 /// `cargo xtask demo-model`.
 ///
