@@ -30,6 +30,7 @@ fn listen(run: &Run) -> Arc<Mutex<Heard>> {
         .build()
         .unwrap();
     run.pipeline.add(&sink).unwrap();
+    sink.sync_state_with_parent().unwrap();
     let pad = run.element.request_pad_simple("text_src").unwrap();
     let sinkpad = sink.static_pad("sink").unwrap();
     pad.link(&sinkpad).unwrap();
@@ -193,6 +194,19 @@ fn a_reader_that_never_reads_does_not_hold_the_video() {
     run.push_frames(301, 30);
     run.finish();
     assert_eq!(run.buffers.lock().unwrap().len(), 301);
+}
+
+#[test]
+fn a_text_pad_can_be_had_while_playing() {
+    let run = Run::start(&[MOCK, ("window", "1")], SMALL);
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    let heard = listen(&run);
+    run.push(Duration::from_secs(1), None).unwrap();
+    finish(&run, &heard);
+    let heard = heard.lock().unwrap();
+    assert_eq!(heard.events[0].type_(), gst::EventType::StreamStart);
+    assert_eq!(heard.texts.last().unwrap().0, "Mock caption 2.");
 }
 
 #[test]

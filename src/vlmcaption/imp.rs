@@ -274,18 +274,14 @@ impl ElementImpl for VlmCaption {
             );
             return None;
         }
+        let text = self.text.clone();
         let pad = gst::Pad::builder_from_template(template)
             .name("text_src")
-            .activatemode_function(|pad, parent, mode, active| {
-                VlmCaption::catch_panic_pad_function(
-                    parent,
-                    || Err(gst::loggable_error!(CAT, "panic activating the text pad")),
-                    |this| match (mode, active) {
-                        (gst::PadMode::Push, true) => this.text.start(pad),
-                        (gst::PadMode::Push, false) => this.text.stop(pad),
-                        _ => Err(gst::loggable_error!(CAT, "the text pad only pushes")),
-                    },
-                )
+            // A pad is active before it has a parent, so this asks no element.
+            .activatemode_function(move |pad, _parent, mode, active| match (mode, active) {
+                (gst::PadMode::Push, true) => text.start(pad),
+                (gst::PadMode::Push, false) => text.stop(pad),
+                _ => Err(gst::loggable_error!(CAT, "the text pad only pushes")),
             })
             .event_function(|pad, parent, event| {
                 // A seek or QoS of the subtitles is no business of the video's.
@@ -685,6 +681,9 @@ impl VlmCaption {
     }
 
     fn push_text(&self, caption: &Caption) {
+        if self.textpad().is_none() {
+            return;
+        }
         let live = self.stream.lock().unwrap().live.unwrap_or(false);
         let (timing, stride, period) = {
             let settings = self.settings.lock().unwrap();
