@@ -105,6 +105,11 @@ def to_buffer(frame: np.ndarray, size: tuple[int, int], fmt: str) -> Gst.Buffer:
     return Gst.Buffer.new_wrapped(b"".join(np.ascontiguousarray(p).tobytes() for p in (luma, *planes)))
 
 
+def same_picture(buffer: Gst.Buffer) -> Gst.Buffer:
+    """A new buffer on the same memory. PyGObject's `copy` would only take another reference."""
+    return buffer.copy_region(Gst.BufferCopyFlags.MEMORY, 0, buffer.get_size())
+
+
 def make_pipeline(source: str, window: int, prompt: str) -> Gst.Pipeline:
     """`source ! vlmcaption ! fakesink`, nothing dropped."""
     pipeline = Gst.parse_launch(f"{source} ! vlmcaption name=caption ! fakesink sync=false")
@@ -159,7 +164,7 @@ def push_clips(clips: list[Clip], noise: np.random.Generator, decoy: Scene) -> N
         for frame in draw(clip.scene, noise, clip.size):
             shown = to_buffer(frame, clip.size, clip.format)
             for i in range(RATE):
-                buffer = (between if i else shown).copy()
+                buffer = same_picture(between if i else shown)
                 number = second * RATE + i
                 buffer.pts = number * Gst.SECOND // RATE
                 buffer.duration = (number + 1) * Gst.SECOND // RATE - buffer.pts

@@ -310,11 +310,12 @@ def main() -> int:
         items = make()
         drawn = time.monotonic()
         report.add(items, stock.answers(items))
-        print(f"# {name}: {len(items)} items, drawn in {drawn - start:.0f} s, answered in {time.monotonic() - drawn:.0f} s", flush=True)
+        answered = time.monotonic() - drawn
+        print(f"# {name}: {len(items)} items, drawn in {drawn - start:.0f} s, answered in {answered:.0f} s")
+        for category in sorted({item.category for item in items}):
+            score = report.scores[category]
+            print(f"{category:26} {score.right:5}/{score.total:<5} {100 * score.share:6.2f} %", flush=True)
     shown: dict[str, int] = defaultdict(int)
-    for category in sorted(report.scores):
-        score = report.scores[category]
-        print(f"{category:26} {score.right:5}/{score.total:<5} {100 * score.share:6.2f} %")
     for failure in report.failures:
         shown[failure["category"]] += 1
         if shown[failure["category"]] <= a.show:

@@ -271,10 +271,16 @@ def questions(rng: random.Random, scene: Scene, count: int, video: bool = True) 
 
 
 def prompt(rng: random.Random, video: bool = True) -> str:
-    """One of the ways to ask for a caption, three times in ten the plain one."""
+    """One of the ways to ask for a caption, three times in ten the plain one.
+
+    A window of a single frame is an image, but the element still asks for a video; so does this.
+    """
     prompts = VIDEO_PROMPTS if video else IMAGE_PROMPTS
-    if rng.random() < 0.3:
+    form = rng.random()
+    if form < 0.3:
         return prompts[0]
+    if form < 0.5 and not video:
+        return VIDEO_PROMPTS[0]
     return rng.choice(VIDEO_PROMPTS + IMAGE_PROMPTS if rng.random() < 0.08 else prompts)
 
 
