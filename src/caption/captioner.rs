@@ -68,13 +68,12 @@ pub struct Captioner {
 struct Inner {
     session: Session,
     mailbox: Mailbox<Command>,
-    /// Raised by a flush: what a command of an earlier epoch brings about is thrown away.
-    epoch: AtomicU64,
     policy: Mutex<DropPolicy>,
     counters: Counters,
     listener: Listener,
 }
 
+/// Each command carries the session's epoch of when it was sent.
 enum Command {
     Sample(u64, Sample),
     /// The windows being filled end here.
@@ -94,7 +93,6 @@ impl Captioner {
         let inner = Arc::new(Inner {
             session: engine.session(options.session.clone(), listener.clone()),
             mailbox: Mailbox::new(MAX_SAMPLES),
-            epoch: AtomicU64::new(0),
             policy: Mutex::new(policy),
             counters: Counters::default(),
             listener,
@@ -123,7 +121,7 @@ impl Captioner {
         } else {
             DropPolicy::Oldest
         };
-        let epoch = self.inner.epoch.load(Ordering::Acquire);
+        let epoch = self.inner.session.epoch();
         match self
             .inner
             .mailbox
@@ -150,7 +148,7 @@ impl Captioner {
 
     /// Ends the windows being filled: they are captioned with the frames they have.
     pub fn close_window(&self) {
-        let epoch = self.inner.epoch.load(Ordering::Acquire);
+        let epoch = self.inner.session.epoch();
         self.inner.mailbox.send_control(Command::Close(epoch));
     }
 
@@ -166,7 +164,7 @@ impl Captioner {
 
     /// Drops everything in flight and wakes whoever waits, until [`stop_flush`](Self::stop_flush).
     pub fn start_flush(&self) {
-        self.inner.epoch.fetch_add(1, Ordering::AcqRel);
+        // The mailbox first: nothing new may be stamped with the session's next epoch.
         self.inner.mailbox.start_flush();
         self.inner.session.start_flush();
     }
@@ -337,7 +335,7 @@ impl<'a> Preparer<'a> {
                 window,
                 complete_since,
             };
-            match self.inner.session.submit(job) {
+            match self.inner.session.submit(job, epoch) {
                 Sent::Queued | Sent::Flushing(_) => {}
                 Sent::Replaced(job) | Sent::Refused(job) => {
                     counters.dropped_windows.fetch_add(1, Ordering::Relaxed);
@@ -350,7 +348,7 @@ impl<'a> Preparer<'a> {
             }
         } else {
             for pair in &progress.pairs {
-                self.inner.session.offer_pair(pair);
+                self.inner.session.offer_pair(pair, epoch);
             }
         }
     }
@@ -362,7 +360,7 @@ impl<'a> Preparer<'a> {
     }
 
     fn outdated(&self, epoch: u64) -> bool {
-        epoch != self.inner.epoch.load(Ordering::Acquire)
+        epoch != self.inner.session.epoch()
     }
 }
 

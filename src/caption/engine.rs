@@ -84,6 +84,8 @@ struct SessionState {
     epoch: u64,
     flushing: bool,
     running: Option<Cancel>,
+    /// The listener is being told of a result.
+    reporting: bool,
 }
 
 /// A window in the queue.
@@ -199,6 +201,7 @@ impl Engine {
                 epoch: 0,
                 flushing: false,
                 running: None,
+                reporting: false,
             },
         );
         drop(state);
@@ -256,24 +259,25 @@ pub struct Session {
 impl Session {
     /// Offers a pair for encoding while its window fills; it is skipped if nobody needs it by the
     /// time its turn comes.
-    pub(super) fn offer_pair(&self, pair: &Arc<Pair>) {
+    pub(super) fn offer_pair(&self, pair: &Arc<Pair>, epoch: u64) {
         let mut state = self.engine.shared.state.lock().unwrap();
-        if let Some(session) = state.wake(self.id).filter(|session| !session.flushing) {
+        if let Some(session) = state.wake(self.id).filter(|session| session.accepts(epoch)) {
             session.pairs.push_back(Arc::downgrade(pair));
         }
         drop(state);
         self.engine.shared.changed.notify_all();
     }
 
-    /// Queues a window by the drop policy. Only [`DropPolicy::Block`] waits.
-    pub(super) fn submit(&self, job: Job) -> Sent<Job> {
+    /// Queues a window by the drop policy, unless a flush has come since `epoch`. Only
+    /// [`DropPolicy::Block`] waits.
+    pub(super) fn submit(&self, job: Job, epoch: u64) -> Sent<Job> {
         let mut state = self.engine.shared.state.lock().unwrap();
         loop {
             let failed = matches!(state.load, Load::Failed(_));
             let Some(session) = state.wake(self.id) else {
                 return Sent::Flushing(job);
             };
-            if session.flushing || failed {
+            if !session.accepts(epoch) || failed {
                 return Sent::Flushing(job);
             }
             if session.policy == DropPolicy::Block && session.windows.is_full() {
@@ -286,6 +290,15 @@ impl Session {
             self.engine.shared.changed.notify_all();
             return sent;
         }
+    }
+
+    /// Raised by every flush: what was begun under another number is thrown away.
+    pub(super) fn epoch(&self) -> u64 {
+        let state = self.engine.shared.state.lock().unwrap();
+        state
+            .sessions
+            .get(&self.id)
+            .map_or(0, |session| session.epoch)
     }
 
     /// Changes what the next windows are asked.
@@ -312,7 +325,8 @@ impl Session {
             .map_or(0, |session| session.windows.len())
     }
 
-    /// Drops everything in flight and refuses more until [`stop_flush`](Self::stop_flush).
+    /// Drops everything in flight and refuses more until [`stop_flush`](Self::stop_flush). When it
+    /// returns, nothing of what was before will be reported any more.
     pub fn start_flush(&self) {
         self.with(|session| {
             session.flushing = true;
@@ -324,6 +338,36 @@ impl Session {
                 cancel.cancel();
             }
         });
+        self.wait_reported();
+    }
+
+    /// Waits until a result that is being reported has been; a listener that flushes by itself
+    /// does not wait for itself.
+    fn wait_reported(&self) {
+        /// A listener that takes longer hears of the flush when it is done.
+        const PATIENCE: Duration = Duration::from_millis(100);
+        let shared = &self.engine.shared;
+        let own = self
+            .engine
+            .thread
+            .as_ref()
+            .map(|thread| thread.thread().id());
+        if own == Some(std::thread::current().id()) {
+            return;
+        }
+        let reporting = |state: &mut State| {
+            state
+                .sessions
+                .get(&self.id)
+                .is_some_and(|session| session.reporting)
+        };
+        let state = shared.state.lock().unwrap();
+        drop(
+            shared
+                .changed
+                .wait_timeout_while(state, PATIENCE, reporting)
+                .unwrap(),
+        );
     }
 
     /// Accepts windows again.
@@ -342,7 +386,7 @@ impl Session {
             if session.flushing || failed {
                 return Waited::Interrupted;
             }
-            if session.windows.is_empty() && session.running.is_none() {
+            if session.windows.is_empty() && session.running.is_none() && !session.reporting {
                 return Waited::Idle;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -434,6 +478,7 @@ impl State {
         if session.epoch != turn.epoch {
             return false;
         }
+        session.reporting = true;
         if let Outcome::Caption(_, said) = outcome
             && session.ask.history > 0
         {
@@ -447,6 +492,11 @@ impl State {
 }
 
 impl SessionState {
+    /// Whether work that was begun in `epoch` is still wanted.
+    fn accepts(&self, epoch: u64) -> bool {
+        !self.flushing && self.epoch == epoch
+    }
+
     fn has_work(&self) -> bool {
         !self.windows.is_empty() || self.pairs.iter().any(|pair| pair.strong_count() > 0)
     }
@@ -556,6 +606,9 @@ fn run(shared: &Shared, loader: Loader) {
                     (turn.listener)(Report::Failed { frames, reason });
                 }
                 Outcome::Encoded | Outcome::Cancelled => {}
+            }
+            if let Some(session) = shared.state.lock().unwrap().sessions.get_mut(&turn.session) {
+                session.reporting = false;
             }
         }
         shared.changed.notify_all();
