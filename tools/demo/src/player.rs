@@ -33,11 +33,8 @@ pub fn play(options: &Options) -> Result<(), String> {
                 .into(),
         );
     }
-    if options.show
-        && ["DISPLAY", "WAYLAND_DISPLAY"]
-            .iter()
-            .all(|name| std::env::var_os(name).is_none())
-    {
+    let has = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if options.show && !has("DISPLAY") && !has("WAYLAND_DISPLAY") {
         return Err("--show needs a display, and there is none here".into());
     }
     let street = Street::new(options.seed, options.seconds);

@@ -24,8 +24,8 @@ const ANGLE_SPREAD: f32 = 7.0;
 
 /// Seconds of the street, in scenes of [`SCENE_SECONDS`] each.
 ///
-/// One to three objects cross each scene; each goes one of eight ways or stands still, and may
-/// change its mind after a pair. They are always whole, and never touch. Objects move evenly
+/// One to three objects are in each scene; each goes one of eight ways or stands still, and may
+/// change its mind after a pair. One always moves. They are always whole, and never touch. Objects move evenly
 /// between the seconds, so it does not matter if a frame is sampled a little late.
 #[derive(Debug, Clone)]
 pub struct Street {
@@ -38,13 +38,20 @@ struct Scene {
     actors: Vec<Actor>,
 }
 
+/// What an actor is and does.
 #[derive(Debug, Clone)]
-struct Actor {
+struct Role {
     /// Index in [`COLORS`].
     color: usize,
     shape: Shape,
-    radius: f32,
     motions: [Motion; SCENE_PAIRS],
+}
+
+/// A role with its size and places.
+#[derive(Debug, Clone)]
+struct Actor {
+    role: Role,
+    radius: f32,
     /// Centres at each second of the scene, its end included.
     path: [[f32; 2]; SCENE_SECONDS + 1],
 }
@@ -71,10 +78,10 @@ impl Street {
         for actor in &scene.actors {
             let at = actor.at(time);
             canvas.paint(
-                actor.shape,
+                actor.role.shape,
                 [at[0] * scale[0], at[1] * scale[1]],
                 scale.map(|factor| actor.radius * factor),
-                COLORS[actor.color].1,
+                COLORS[actor.role.color].1,
             );
         }
         canvas
@@ -88,8 +95,8 @@ impl Street {
             .actors
             .iter()
             .map(|actor| {
-                let motions = std::slice::from_ref(&actor.motions[motion]);
-                (COLORS[actor.color].0, actor.shape.word(), motions)
+                let motions = std::slice::from_ref(&actor.role.motions[motion]);
+                (COLORS[actor.role.color].0, actor.role.shape.word(), motions)
             })
             .collect();
         caption(&things)
@@ -99,20 +106,20 @@ impl Street {
 impl Scene {
     fn random(random: &mut Random) -> Self {
         loop {
-            let count = [1, 2, 2, 3][random.below(4)];
+            let roles = random_roles(random);
             let background = BACKGROUNDS[random.below(BACKGROUNDS.len())];
-            let mut actors: Vec<Actor> = Vec::new();
-            for _ in 0..60 {
-                let actor = Actor::random(random, count);
-                let fits = actor.is_inside()
-                    && actors
-                        .iter()
-                        .all(|other| other.color != actor.color && !actor.touches(other));
-                if fits {
-                    actors.push(actor);
+            // Roles stay while places are tried, or scenes in which nothing moves, which fit best,
+            // would be most of the street.
+            for _ in 0..500 {
+                let mut actors: Vec<Actor> = Vec::new();
+                for role in &roles {
+                    let actor = Actor::placed(role.clone(), random, roles.len());
+                    if actor.is_inside() && !actors.iter().any(|other| actor.touches(other)) {
+                        actors.push(actor);
+                    }
                 }
-                if actors.len() == count {
-                    actors.sort_by_key(|actor| actor.color);
+                if actors.len() == roles.len() {
+                    actors.sort_by_key(|actor| actor.role.color);
                     return Self { background, actors };
                 }
             }
@@ -120,39 +127,49 @@ impl Scene {
     }
 }
 
-impl Actor {
-    /// One of `count` objects in a scene; it may leave the canvas.
-    fn random(random: &mut Random, count: usize) -> Self {
-        let radius = match count {
-            1 => random.between(12.0, 20.0),
-            _ => random.between(10.0, 15.0),
-        };
-        let first = random_motion(random);
+/// One to three roles of different colours, the first of which moves all the time.
+fn random_roles(random: &mut Random) -> Vec<Role> {
+    let count = [1, 2, 2, 3][random.below(4)];
+    let mut roles: Vec<Role> = Vec::new();
+    while roles.len() < count {
+        let may_stand = !roles.is_empty();
+        let first = random_motion(random, may_stand);
         let second = match random.below(2) {
             0 => first,
-            _ => random_motion(random),
+            _ => random_motion(random, may_stand),
         };
-        let motions = [first, second];
-        let pace = random.between(11.0, 22.0);
+        let color = random.below(COLORS.len());
+        if roles.iter().all(|role| role.color != color) {
+            roles.push(Role {
+                color,
+                shape: [Shape::Circle, Shape::Square, Shape::Triangle][random.below(3)],
+                motions: [first, second],
+            });
+        }
+    }
+    roles
+}
+
+impl Actor {
+    /// Puts a role anywhere on the canvas, one of `count`; its way may lead off the canvas.
+    fn placed(role: Role, random: &mut Random, count: usize) -> Self {
+        let radius = match count {
+            1 => random.between(12.0, 18.0),
+            _ => random.between(10.0, 14.0),
+        };
         let mut at = [
             random.between(radius, CANVAS[0] - radius),
             random.between(radius, CANVAS[1] - radius),
         ];
         let mut path = [at; SCENE_SECONDS + 1];
-        for (pair, motion) in motions.into_iter().enumerate() {
-            let step = step(random, motion, pace);
+        for (pair, motion) in role.motions.into_iter().enumerate() {
+            let step = step(random, motion);
             for second in 0..PAIR_SECONDS {
                 at = [at[0] + step[0], at[1] + step[1]];
                 path[pair * PAIR_SECONDS + second + 1] = at;
             }
         }
-        Self {
-            color: random.below(COLORS.len()),
-            shape: [Shape::Circle, Shape::Square, Shape::Triangle][random.below(3)],
-            radius,
-            motions,
-            path,
-        }
+        Self { role, radius, path }
     }
 
     /// Its centre at this second of the scene.
@@ -181,25 +198,29 @@ impl Actor {
     }
 }
 
-fn random_motion(random: &mut Random) -> Motion {
-    match random.below(5) {
-        0 => Motion::Still,
-        _ => Motion::Moves(Direction::numbered(random.below(8))),
+/// One of eight directions; one time in five it stands, if it may.
+fn random_motion(random: &mut Random, may_stand: bool) -> Motion {
+    if may_stand && random.below(5) == 0 {
+        return Motion::Still;
     }
+    Motion::Moves(Direction::numbered(random.below(8)))
 }
 
-/// The way of one second. A diagonal is a little longer, since it is harder to tell.
-fn step(random: &mut Random, motion: Motion, pace: f32) -> [f32; 2] {
+/// The way of one second: longer along the canvas than across, since there is more room; a diagonal
+/// is never short, since it is harder to tell.
+fn step(random: &mut Random, motion: Motion) -> [f32; 2] {
     let Motion::Moves(direction) = motion else {
         return [0.0; 2];
     };
+    let length = if direction.is_diagonal() {
+        random.between(13.0, 17.0)
+    } else if matches!(direction.word(), "left" | "right") {
+        random.between(12.0, 21.0)
+    } else {
+        random.between(11.0, 15.0)
+    };
     let spread = random.between(-ANGLE_SPREAD, ANGLE_SPREAD).to_radians();
     let angle = direction.angle() + spread;
-    let length = if direction.is_diagonal() {
-        pace + 2.0
-    } else {
-        pace
-    };
     [length * angle.cos(), length * angle.sin()]
 }
 
@@ -215,7 +236,7 @@ mod tests {
     fn the_truth_is_what_the_sampled_frames_show() {
         let street = Street::new(3, 400);
         for actor in actors(&street) {
-            for (pair, motion) in actor.motions.iter().enumerate() {
+            for (pair, motion) in actor.role.motions.iter().enumerate() {
                 let [from, to] = [2 * pair, 2 * pair + 1].map(|second| actor.at(second as f32));
                 let (dx, dy) = (to[0] - from[0], to[1] - from[1]);
                 match motion {
@@ -231,11 +252,18 @@ mod tests {
     }
 
     #[test]
+    fn something_moves_in_every_pair() {
+        let street = Street::new(2, 400);
+        assert!((0..200).all(|pair| street.truth(pair).contains("moves")));
+    }
+
+    #[test]
     fn colours_in_a_scene_differ_and_objects_stay_whole() {
         let street = Street::new(11, 400);
         assert!(actors(&street).all(Actor::is_inside));
         for scene in &street.scenes {
-            let mut colors: Vec<usize> = scene.actors.iter().map(|actor| actor.color).collect();
+            let mut colors: Vec<usize> =
+                scene.actors.iter().map(|actor| actor.role.color).collect();
             let count = colors.len();
             assert!(colors.is_sorted());
             colors.dedup();
@@ -262,7 +290,7 @@ mod tests {
             for actor in &scene.actors {
                 let at = actor.at((second % SCENE_SECONDS) as f32);
                 let pixel = frame.pixel((at[0] * 2.5) as usize, (at[1] * 2.5) as usize);
-                assert_eq!(pixel, COLORS[actor.color].1);
+                assert_eq!(pixel, COLORS[actor.role.color].1);
             }
         }
     }

@@ -40,13 +40,12 @@ pub fn cargo() -> Command {
 
 /// The command as one would type it.
 pub fn line(command: &Command) -> String {
-    let name = Path::new(command.get_program());
-    let mut words = vec![
-        name.file_name()
-            .unwrap_or(name.as_os_str())
-            .to_string_lossy()
-            .into_owned(),
-    ];
+    let program = Path::new(command.get_program());
+    let name = match program.file_name() {
+        Some(name) if program.is_absolute() => name,
+        _ => program.as_os_str(),
+    };
+    let mut words = vec![name.to_string_lossy().into_owned()];
     for argument in command.get_args() {
         let word = argument.to_string_lossy();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:+,@".contains(c);
