@@ -110,10 +110,15 @@ def same_picture(buffer: Gst.Buffer) -> Gst.Buffer:
     return buffer.copy_region(Gst.BufferCopyFlags.MEMORY, 0, buffer.get_size())
 
 
+MODEL = {"folder": ""}
+"""Set by `--model`; empty is the model that the plugin has built in."""
+
+
 def make_pipeline(source: str, window: int, prompt: str) -> Gst.Pipeline:
     """`source ! vlmcaption ! fakesink`, nothing dropped."""
     pipeline = Gst.parse_launch(f"{source} ! vlmcaption name=caption ! fakesink sync=false")
     element = pipeline.get_by_name("caption")
+    element.set_property("model", MODEL["folder"])
     element.set_property("prompt", prompt)
     element.set_property("window", window)
     Gst.util_set_object_arg(element, "drop-policy", "block")
@@ -318,10 +323,12 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--questions", type=int, default=0)
     parser.add_argument("--patterns", action="store_true", help="every claimed videotestsrc pattern")
+    parser.add_argument("--model", default="", help="a model folder; empty is the built-in one")
     parser.add_argument("--seed", type=int, default=world.HELD_OUT_SEED + 1)
     parser.add_argument("--json", type=Path, help="where to write scores and failures")
     parser.add_argument("--show", type=int, default=30, help="failures to print")
     a = parser.parse_args()
+    MODEL["folder"] = a.model
     Gst.init(None)
     if Gst.ElementFactory.find("vlmcaption") is None:
         parser.error("no vlmcaption element: set GST_PLUGIN_PATH to the folder of the plugin")
