@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::engine::{Engine, Job, Listener, Session, SessionOptions};
+use super::engine::{Engine, Listener};
 use super::mailbox::{DropPolicy, Mailbox, Sent, Waited};
 use super::prompt::Ask;
 use super::sampler::Rate;
+use super::schedule::Job;
+use super::session::{Session, SessionOptions};
 use super::window::{Frame, FrameTime, Progress, Shape, Windower};
 use super::{DropReason, Report};
 use crate::backend::Patches;

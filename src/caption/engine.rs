@@ -8,9 +8,9 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::mailbox::{DropPolicy, Queue, Sent, Waited};
-use super::prompt::Ask;
-use super::window::{Pair, Visual, Window};
+use super::mailbox::Queue;
+use super::schedule::{Load, Outcome, SessionState, State};
+use super::session::{Session, SessionOptions};
 use super::{Report, worker};
 use crate::backend::mock::{self, Script};
 use crate::backend::{Cancel, Program, cpu};
@@ -43,86 +43,16 @@ type Loader =
 
 /// A model and the thread that owns it.
 pub struct Engine {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) thread: Option<JoinHandle<()>>,
 }
 
 pub(super) struct Shared {
     pub(super) checkpoint: Arc<Checkpoint>,
-    state: Mutex<State>,
-    changed: Condvar,
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Condvar,
     /// Ends the loading.
     cancel: Cancel,
-}
-
-struct State {
-    sessions: BTreeMap<u64, SessionState>,
-    next_id: u64,
-    load: Load,
-    quit: bool,
-}
-
-#[derive(Clone)]
-enum Load {
-    Running,
-    Ready,
-    Failed(String),
-}
-
-struct SessionState {
-    listener: Listener,
-    ask: Arc<Ask>,
-    stream: String,
-    weight: f64,
-    /// Device time used, divided by the weight: the session with the least is next.
-    used: f64,
-    policy: DropPolicy,
-    windows: Queue<Job>,
-    pairs: VecDeque<Weak<Pair>>,
-    history: VecDeque<vlm::Turn>,
-    /// Raised by a flush; what was begun before is not reported.
-    epoch: u64,
-    flushing: bool,
-    running: Option<Cancel>,
-    /// The listener is being told of a result.
-    reporting: bool,
-}
-
-/// A window in the queue.
-pub(super) struct Job {
-    pub(super) sequence: u64,
-    pub(super) window: Window,
-    pub(super) complete_since: Instant,
-}
-
-/// A turn on the device.
-pub(super) struct Turn {
-    session: u64,
-    epoch: u64,
-    pub(super) listener: Listener,
-    pub(super) cancel: Cancel,
-    pub(super) work: Work,
-}
-
-pub(super) enum Work {
-    Pair(Arc<Pair>),
-    Window {
-        job: Job,
-        ask: Arc<Ask>,
-        stream: String,
-        history: Vec<vlm::Turn>,
-    },
-}
-
-/// What a turn came to.
-pub(super) enum Outcome {
-    Encoded,
-    Caption(Box<super::Caption>, vlm::Turn),
-    Failed {
-        frames: Vec<super::window::FrameTime>,
-        reason: String,
-    },
-    Cancelled,
 }
 
 impl Engine {
@@ -212,10 +142,7 @@ impl Engine {
             }),
             Load::Failed(reason) => listener(Report::LoadFailed(reason)),
         }
-        Session {
-            engine: self.clone(),
-            id,
-        }
+        Session::new(self.clone(), id)
     }
 }
 
@@ -232,301 +159,6 @@ impl Drop for Engine {
             // A panic in it was caught and reported there.
             let _ = thread.join();
         }
-    }
-}
-
-/// What a session begins with.
-#[derive(Debug, Clone)]
-pub struct SessionOptions {
-    /// Id of the stream, for prompts.
-    pub stream: String,
-    /// Share of the device's time, against other sessions' weights.
-    pub weight: u32,
-    /// Who gives way when the queue is full.
-    pub policy: DropPolicy,
-    /// Complete windows that may wait.
-    pub max_queued: usize,
-    /// What is asked.
-    pub ask: Ask,
-}
-
-/// One element's place at an engine.
-pub struct Session {
-    engine: Arc<Engine>,
-    id: u64,
-}
-
-impl Session {
-    /// Offers a pair for encoding while its window fills; it is skipped if nobody needs it by the
-    /// time its turn comes.
-    pub(super) fn offer_pair(&self, pair: &Arc<Pair>, epoch: u64) {
-        let mut state = self.engine.shared.state.lock().unwrap();
-        if let Some(session) = state.wake(self.id).filter(|session| session.accepts(epoch)) {
-            session.pairs.push_back(Arc::downgrade(pair));
-        }
-        drop(state);
-        self.engine.shared.changed.notify_all();
-    }
-
-    /// Queues a window by the drop policy, unless a flush has come since `epoch`. Only
-    /// [`DropPolicy::Block`] waits.
-    pub(super) fn submit(&self, job: Job, epoch: u64) -> Sent<Job> {
-        let mut state = self.engine.shared.state.lock().unwrap();
-        loop {
-            let failed = matches!(state.load, Load::Failed(_));
-            let Some(session) = state.wake(self.id) else {
-                return Sent::Flushing(job);
-            };
-            if !session.accepts(epoch) || failed {
-                return Sent::Flushing(job);
-            }
-            if session.policy == DropPolicy::Block && session.windows.is_full() {
-                state = self.engine.shared.changed.wait(state).unwrap();
-                continue;
-            }
-            let policy = session.policy;
-            let sent = session.windows.offer(job, policy);
-            drop(state);
-            self.engine.shared.changed.notify_all();
-            return sent;
-        }
-    }
-
-    /// Raised by every flush: what was begun under another number is thrown away.
-    pub(super) fn epoch(&self) -> u64 {
-        let state = self.engine.shared.state.lock().unwrap();
-        state
-            .sessions
-            .get(&self.id)
-            .map_or(0, |session| session.epoch)
-    }
-
-    /// Changes what the next windows are asked.
-    pub fn set_ask(&self, ask: Ask) {
-        self.with(|session| session.ask = Arc::new(ask));
-    }
-
-    /// Changes who gives way when the queue is full.
-    pub fn set_policy(&self, policy: DropPolicy) {
-        self.with(|session| session.policy = policy);
-    }
-
-    /// Changes the name of the stream in prompts.
-    pub fn set_stream(&self, stream: &str) {
-        self.with(|session| stream.clone_into(&mut session.stream));
-    }
-
-    /// Complete windows that wait.
-    pub fn queued(&self) -> usize {
-        let state = self.engine.shared.state.lock().unwrap();
-        state
-            .sessions
-            .get(&self.id)
-            .map_or(0, |session| session.windows.len())
-    }
-
-    /// Drops everything in flight and refuses more until [`stop_flush`](Self::stop_flush). When it
-    /// returns, nothing of what was before will be reported any more.
-    pub fn start_flush(&self) {
-        self.with(|session| {
-            session.flushing = true;
-            session.epoch += 1;
-            session.windows.drain();
-            session.pairs.clear();
-            session.history.clear();
-            if let Some(cancel) = &session.running {
-                cancel.cancel();
-            }
-        });
-        self.wait_reported();
-    }
-
-    /// Waits until a result that is being reported has been; a listener that flushes by itself
-    /// does not wait for itself.
-    fn wait_reported(&self) {
-        /// A listener that takes longer hears of the flush when it is done.
-        const PATIENCE: Duration = Duration::from_millis(100);
-        let shared = &self.engine.shared;
-        let own = self
-            .engine
-            .thread
-            .as_ref()
-            .map(|thread| thread.thread().id());
-        if own == Some(std::thread::current().id()) {
-            return;
-        }
-        let reporting = |state: &mut State| {
-            state
-                .sessions
-                .get(&self.id)
-                .is_some_and(|session| session.reporting)
-        };
-        let state = shared.state.lock().unwrap();
-        drop(
-            shared
-                .changed
-                .wait_timeout_while(state, PATIENCE, reporting)
-                .unwrap(),
-        );
-    }
-
-    /// Accepts windows again.
-    pub fn stop_flush(&self) {
-        self.with(|session| session.flushing = false);
-    }
-
-    /// Waits until every queued window has been reported, at most until `deadline`.
-    pub fn wait_idle(&self, deadline: Instant) -> Waited {
-        let mut state = self.engine.shared.state.lock().unwrap();
-        loop {
-            let failed = matches!(state.load, Load::Failed(_));
-            let Some(session) = state.sessions.get(&self.id) else {
-                return Waited::Interrupted;
-            };
-            if session.flushing || failed {
-                return Waited::Interrupted;
-            }
-            if session.windows.is_empty() && session.running.is_none() && !session.reporting {
-                return Waited::Idle;
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left == Duration::ZERO {
-                return Waited::TimedOut;
-            }
-            state = self
-                .engine
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .unwrap()
-                .0;
-        }
-    }
-
-    fn with(&self, change: impl FnOnce(&mut SessionState)) {
-        let mut state = self.engine.shared.state.lock().unwrap();
-        if let Some(session) = state.sessions.get_mut(&self.id) {
-            change(session);
-        }
-        drop(state);
-        self.engine.shared.changed.notify_all();
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let mut state = self.engine.shared.state.lock().unwrap();
-        let session = state.sessions.remove(&self.id);
-        drop(state);
-        if let Some(cancel) = session.and_then(|s| s.running) {
-            cancel.cancel();
-        }
-        self.engine.shared.changed.notify_all();
-    }
-}
-
-impl State {
-    /// Device time of the session that used least, among those with work.
-    fn least_used(&self) -> Option<f64> {
-        let busy = self
-            .sessions
-            .values()
-            .filter(|s| s.running.is_some() || s.has_work());
-        busy.map(|s| s.used).min_by(f64::total_cmp)
-    }
-
-    /// A session that is about to get work; one that slept is not owed the time it did not ask for.
-    fn wake(&mut self, id: u64) -> Option<&mut SessionState> {
-        let floor = self.least_used();
-        let session = self.sessions.get_mut(&id)?;
-        if session.running.is_none() && !session.has_work() {
-            session.used = session.used.max(floor.unwrap_or(0.0));
-        }
-        Some(session)
-    }
-
-    /// The next turn, if there is work: the session that used least of its share goes first.
-    fn next_turn(&mut self) -> Option<Turn> {
-        loop {
-            let (id, session) = self
-                .sessions
-                .iter_mut()
-                .filter(|(_, session)| session.has_work())
-                .min_by(|a, b| a.1.used.total_cmp(&b.1.used))?;
-            let Some(work) = session.take_work() else {
-                continue;
-            };
-            let cancel = Cancel::default();
-            session.running = Some(cancel.clone());
-            return Some(Turn {
-                session: *id,
-                epoch: session.epoch,
-                listener: session.listener.clone(),
-                cancel,
-                work,
-            });
-        }
-    }
-
-    /// Books a finished turn; whether its result is still wanted.
-    fn finish_turn(&mut self, turn: &Turn, took: Duration, outcome: &mut Outcome) -> bool {
-        let Some(session) = self.sessions.get_mut(&turn.session) else {
-            return false;
-        };
-        session.running = None;
-        session.used += took.as_secs_f64() / session.weight;
-        if session.epoch != turn.epoch {
-            return false;
-        }
-        session.reporting = true;
-        if let Outcome::Caption(_, said) = outcome
-            && session.ask.history > 0
-        {
-            session.history.push_back(said.clone());
-            while session.history.len() > session.ask.history {
-                session.history.pop_front();
-            }
-        }
-        true
-    }
-}
-
-impl SessionState {
-    /// Whether work that was begun in `epoch` is still wanted.
-    fn accepts(&self, epoch: u64) -> bool {
-        !self.flushing && self.epoch == epoch
-    }
-
-    fn has_work(&self) -> bool {
-        !self.windows.is_empty() || self.pairs.iter().any(|pair| pair.strong_count() > 0)
-    }
-
-    /// A complete window before pairs of windows to come; pairs that nobody needs any more, or
-    /// that a window has encoded already, are skipped.
-    fn take_work(&mut self) -> Option<Work> {
-        if let Some(job) = self.windows.pop() {
-            let keep = self.ask.history.min(self.history.len());
-            let history = self
-                .history
-                .iter()
-                .skip(self.history.len() - keep)
-                .cloned()
-                .collect();
-            return Some(Work::Window {
-                job,
-                ask: self.ask.clone(),
-                stream: self.stream.clone(),
-                history,
-            });
-        }
-        while let Some(pair) = self.pairs.pop_front() {
-            if let Some(pair) = pair.upgrade()
-                && matches!(*pair.visual.lock().unwrap(), Visual::Pixels(_))
-            {
-                return Some(Work::Pair(pair));
-            }
-        }
-        None
     }
 }
 
@@ -662,15 +294,20 @@ fn load(shared: &Shared, loader: Loader) -> Option<Box<dyn Program>> {
             return None;
         }
         state.load = load;
-        if program.is_none() {
-            for session in state.sessions.values_mut() {
+        for session in state.sessions.values_mut() {
+            // An end of stream waits until its listener has been told.
+            session.reporting = true;
+            if program.is_none() {
                 session.windows.drain();
                 session.pairs.clear();
             }
         }
     }
-    shared.changed.notify_all();
     tell(&report);
+    for session in shared.state.lock().unwrap().sessions.values_mut() {
+        session.reporting = false;
+    }
+    shared.changed.notify_all();
     program
 }
 

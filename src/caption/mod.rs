@@ -16,6 +16,8 @@ pub mod engine;
 pub mod mailbox;
 pub mod prompt;
 pub mod sampler;
+mod schedule;
+pub mod session;
 pub mod window;
 mod worker;
 

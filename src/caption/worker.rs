@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
-use super::engine::{Job, Outcome, Shared, Turn, Work};
+use super::engine::Shared;
 use super::prompt::{Ask, Variables, render};
+use super::schedule::{Job, Outcome, Turn, Work};
 use super::window::{Pair, Visual, Window};
 use super::{Caption, Report};
 use crate::backend::{self, Cancel, Program, VisualTokens};

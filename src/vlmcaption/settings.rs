@@ -11,10 +11,11 @@ use gst::prelude::*;
 
 use crate::backend::cpu;
 use crate::caption::captioner;
-use crate::caption::engine::{SessionOptions, Source};
+use crate::caption::engine::Source;
 use crate::caption::mailbox;
 use crate::caption::prompt::Ask;
 use crate::caption::sampler::Rate;
+use crate::caption::session::SessionOptions;
 use crate::vlm::PixelBudget;
 
 use super::{Attach, Backend, DropPolicy, Precision, TextTiming};

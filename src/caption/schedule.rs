@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Whose turn it is: the sessions of an engine, their queues, and how device time is shared out.
+//! No thread and no clock of its own; the engine and its sessions change it under one lock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::engine::Listener;
+use super::mailbox::{DropPolicy, Queue};
+use super::prompt::Ask;
+use super::window::{FrameTime, Pair, Visual, Window};
+use crate::backend::Cancel;
+use crate::vlm;
+
+pub(super) struct State {
+    pub(super) sessions: BTreeMap<u64, SessionState>,
+    pub(super) next_id: u64,
+    pub(super) load: Load,
+    pub(super) quit: bool,
+}
+
+#[derive(Clone)]
+pub(super) enum Load {
+    Running,
+    Ready,
+    Failed(String),
+}
+
+pub(super) struct SessionState {
+    pub(super) listener: Listener,
+    pub(super) ask: Arc<Ask>,
+    pub(super) stream: String,
+    pub(super) weight: f64,
+    /// Device time used, divided by the weight: the session with the least is next.
+    pub(super) used: f64,
+    pub(super) policy: DropPolicy,
+    pub(super) windows: Queue<Job>,
+    pub(super) pairs: VecDeque<Weak<Pair>>,
+    pub(super) history: VecDeque<vlm::Turn>,
+    /// Raised by a flush; what was begun before is not reported.
+    pub(super) epoch: u64,
+    pub(super) flushing: bool,
+    pub(super) running: Option<Cancel>,
+    /// The listener is being told of a result.
+    pub(super) reporting: bool,
+}
+
+/// A window in the queue.
+pub(super) struct Job {
+    pub(super) sequence: u64,
+    pub(super) window: Window,
+    pub(super) complete_since: Instant,
+}
+
+/// A turn on the device.
+pub(super) struct Turn {
+    pub(super) session: u64,
+    pub(super) epoch: u64,
+    pub(super) listener: Listener,
+    pub(super) cancel: Cancel,
+    pub(super) work: Work,
+}
+
+pub(super) enum Work {
+    Pair(Arc<Pair>),
+    Window {
+        job: Job,
+        ask: Arc<Ask>,
+        stream: String,
+        history: Vec<vlm::Turn>,
+    },
+}
+
+/// What a turn came to.
+pub(super) enum Outcome {
+    Encoded,
+    Caption(Box<super::Caption>, vlm::Turn),
+    Failed {
+        frames: Vec<FrameTime>,
+        reason: String,
+    },
+    Cancelled,
+}
+
+impl State {
+    /// Device time of the session that used least, among those with work.
+    pub(super) fn least_used(&self) -> Option<f64> {
+        let busy = self
+            .sessions
+            .values()
+            .filter(|s| s.running.is_some() || s.has_work());
+        busy.map(|s| s.used).min_by(f64::total_cmp)
+    }
+
+    /// A session that is about to get work; one that slept is not owed the time it did not ask for.
+    pub(super) fn wake(&mut self, id: u64) -> Option<&mut SessionState> {
+        let floor = self.least_used();
+        let session = self.sessions.get_mut(&id)?;
+        if session.running.is_none() && !session.has_work() {
+            session.used = session.used.max(floor.unwrap_or(0.0));
+        }
+        Some(session)
+    }
+
+    /// The next turn, if there is work: the session that used least of its share goes first.
+    pub(super) fn next_turn(&mut self) -> Option<Turn> {
+        loop {
+            let (id, session) = self
+                .sessions
+                .iter_mut()
+                .filter(|(_, session)| session.has_work())
+                .min_by(|a, b| a.1.used.total_cmp(&b.1.used))?;
+            let Some(work) = session.take_work() else {
+                continue;
+            };
+            let cancel = Cancel::default();
+            session.running = Some(cancel.clone());
+            return Some(Turn {
+                session: *id,
+                epoch: session.epoch,
+                listener: session.listener.clone(),
+                cancel,
+                work,
+            });
+        }
+    }
+
+    /// Books a finished turn; whether its result is still wanted.
+    pub(super) fn finish_turn(
+        &mut self,
+        turn: &Turn,
+        took: Duration,
+        outcome: &mut Outcome,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(&turn.session) else {
+            return false;
+        };
+        session.running = None;
+        session.used += took.as_secs_f64() / session.weight;
+        if session.epoch != turn.epoch {
+            return false;
+        }
+        session.reporting = true;
+        if let Outcome::Caption(_, said) = outcome
+            && session.ask.history > 0
+        {
+            session.history.push_back(said.clone());
+            while session.history.len() > session.ask.history {
+                session.history.pop_front();
+            }
+        }
+        true
+    }
+}
+
+impl SessionState {
+    /// Whether work that was begun in `epoch` is still wanted.
+    pub(super) fn accepts(&self, epoch: u64) -> bool {
+        !self.flushing && self.epoch == epoch
+    }
+
+    pub(super) fn has_work(&self) -> bool {
+        !self.windows.is_empty() || self.pairs.iter().any(|pair| pair.strong_count() > 0)
+    }
+
+    /// A complete window before pairs of windows to come; pairs that nobody needs any more, or
+    /// that a window has encoded already, are skipped.
+    pub(super) fn take_work(&mut self) -> Option<Work> {
+        if let Some(job) = self.windows.pop() {
+            let keep = self.ask.history.min(self.history.len());
+            let history = self
+                .history
+                .iter()
+                .skip(self.history.len() - keep)
+                .cloned()
+                .collect();
+            return Some(Work::Window {
+                job,
+                ask: self.ask.clone(),
+                stream: self.stream.clone(),
+                history,
+            });
+        }
+        while let Some(pair) = self.pairs.pop_front() {
+            if let Some(pair) = pair.upgrade()
+                && matches!(*pair.visual.lock().unwrap(), Visual::Pixels(_))
+            {
+                return Some(Work::Pair(pair));
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! One element's place at an engine.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::engine::Engine;
+use super::mailbox::{DropPolicy, Sent, Waited};
+use super::prompt::Ask;
+use super::schedule::{Job, Load, SessionState, State};
+use super::window::Pair;
+
+/// What a session begins with.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// Id of the stream, for prompts.
+    pub stream: String,
+    /// Share of the device's time, against other sessions' weights.
+    pub weight: u32,
+    /// Who gives way when the queue is full.
+    pub policy: DropPolicy,
+    /// Complete windows that may wait.
+    pub max_queued: usize,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// One element's place at an engine.
+pub struct Session {
+    engine: Arc<Engine>,
+    id: u64,
+}
+
+impl Session {
+    /// The place that the engine made under this id.
+    pub(super) fn new(engine: Arc<Engine>, id: u64) -> Self {
+        Self { engine, id }
+    }
+
+    /// Offers a pair for encoding while its window fills; it is skipped if nobody needs it by the
+    /// time its turn comes.
+    pub(super) fn offer_pair(&self, pair: &Arc<Pair>, epoch: u64) {
+        let mut state = self.engine.shared.state.lock().unwrap();
+        if let Some(session) = state.wake(self.id).filter(|session| session.accepts(epoch)) {
+            session.pairs.push_back(Arc::downgrade(pair));
+        }
+        drop(state);
+        self.engine.shared.changed.notify_all();
+    }
+
+    /// Queues a window by the drop policy, unless a flush has come since `epoch`. Only
+    /// [`DropPolicy::Block`] waits.
+    pub(super) fn submit(&self, job: Job, epoch: u64) -> Sent<Job> {
+        let mut state = self.engine.shared.state.lock().unwrap();
+        loop {
+            let failed = matches!(state.load, Load::Failed(_));
+            let Some(session) = state.wake(self.id) else {
+                return Sent::Flushing(job);
+            };
+            if !session.accepts(epoch) || failed {
+                return Sent::Flushing(job);
+            }
+            if session.policy == DropPolicy::Block && session.windows.is_full() {
+                state = self.engine.shared.changed.wait(state).unwrap();
+                continue;
+            }
+            let policy = session.policy;
+            let sent = session.windows.offer(job, policy);
+            drop(state);
+            self.engine.shared.changed.notify_all();
+            return sent;
+        }
+    }
+
+    /// Raised by every flush: what was begun under another number is thrown away.
+    pub(super) fn epoch(&self) -> u64 {
+        let state = self.engine.shared.state.lock().unwrap();
+        state
+            .sessions
+            .get(&self.id)
+            .map_or(0, |session| session.epoch)
+    }
+
+    /// Changes what the next windows are asked.
+    pub fn set_ask(&self, ask: Ask) {
+        self.with(|session| session.ask = Arc::new(ask));
+    }
+
+    /// Changes who gives way when the queue is full.
+    pub fn set_policy(&self, policy: DropPolicy) {
+        self.with(|session| session.policy = policy);
+    }
+
+    /// Changes the name of the stream in prompts.
+    pub fn set_stream(&self, stream: &str) {
+        self.with(|session| stream.clone_into(&mut session.stream));
+    }
+
+    /// Complete windows that wait.
+    pub fn queued(&self) -> usize {
+        let state = self.engine.shared.state.lock().unwrap();
+        state
+            .sessions
+            .get(&self.id)
+            .map_or(0, |session| session.windows.len())
+    }
+
+    /// Drops everything in flight and refuses more until [`stop_flush`](Self::stop_flush). When it
+    /// returns, nothing of what was before will be reported any more.
+    pub fn start_flush(&self) {
+        self.with(|session| {
+            session.flushing = true;
+            session.epoch += 1;
+            session.windows.drain();
+            session.pairs.clear();
+            session.history.clear();
+            if let Some(cancel) = &session.running {
+                cancel.cancel();
+            }
+        });
+        self.wait_reported();
+    }
+
+    /// Waits until a result that is being reported has been; a listener that flushes by itself
+    /// does not wait for itself.
+    fn wait_reported(&self) {
+        /// A listener that takes longer hears of the flush when it is done.
+        const PATIENCE: Duration = Duration::from_millis(100);
+        let shared = &self.engine.shared;
+        let own = self
+            .engine
+            .thread
+            .as_ref()
+            .map(|thread| thread.thread().id());
+        if own == Some(std::thread::current().id()) {
+            return;
+        }
+        let reporting = |state: &mut State| {
+            state
+                .sessions
+                .get(&self.id)
+                .is_some_and(|session| session.reporting)
+        };
+        let state = shared.state.lock().unwrap();
+        drop(
+            shared
+                .changed
+                .wait_timeout_while(state, PATIENCE, reporting)
+                .unwrap(),
+        );
+    }
+
+    /// Accepts windows again.
+    pub fn stop_flush(&self) {
+        self.with(|session| session.flushing = false);
+    }
+
+    /// Waits until every queued window has been reported, at most until `deadline`.
+    pub fn wait_idle(&self, deadline: Instant) -> Waited {
+        let mut state = self.engine.shared.state.lock().unwrap();
+        loop {
+            let failed = matches!(state.load, Load::Failed(_));
+            let Some(session) = state.sessions.get(&self.id) else {
+                return Waited::Interrupted;
+            };
+            if session.flushing || (failed && !session.reporting) {
+                return Waited::Interrupted;
+            }
+            if session.windows.is_empty() && session.running.is_none() && !session.reporting {
+                return Waited::Idle;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left == Duration::ZERO {
+                return Waited::TimedOut;
+            }
+            state = self
+                .engine
+                .shared
+                .changed
+                .wait_timeout(state, left)
+                .unwrap()
+                .0;
+        }
+    }
+
+    fn with(&self, change: impl FnOnce(&mut SessionState)) {
+        let mut state = self.engine.shared.state.lock().unwrap();
+        if let Some(session) = state.sessions.get_mut(&self.id) {
+            change(session);
+        }
+        drop(state);
+        self.engine.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let mut state = self.engine.shared.state.lock().unwrap();
+        let session = state.sessions.remove(&self.id);
+        drop(state);
+        if let Some(cancel) = session.and_then(|s| s.running) {
+            cancel.cancel();
+        }
+        self.engine.shared.changed.notify_all();
+    }
+}
