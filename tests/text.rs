@@ -33,7 +33,6 @@ fn listen(run: &Run) -> Arc<Mutex<Heard>> {
     sink.sync_state_with_parent().unwrap();
     let pad = run.element.request_pad_simple("text_src").unwrap();
     let sinkpad = sink.static_pad("sink").unwrap();
-    pad.link(&sinkpad).unwrap();
     let collected = heard.clone();
     let kinds = gst::PadProbeType::EVENT_DOWNSTREAM
         | gst::PadProbeType::EVENT_FLUSH
@@ -53,6 +52,8 @@ fn listen(run: &Run) -> Arc<Mutex<Heard>> {
         }
         gst::PadProbeReturn::Ok
     });
+    // Linked last: what has been pushed by then is pushed again to the new peer.
+    pad.link(&sinkpad).unwrap();
     heard
 }
 
