@@ -17,6 +17,7 @@ mod board;
 mod imp;
 mod output;
 mod pixels;
+mod report;
 mod settings;
 mod stream;
 mod text;

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What the model's threads report, as messages, signals, text and numbers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+
+use super::TextTiming;
+use super::imp::{CAT, VlmCaption};
+use super::output;
+use super::text::Text;
+use crate::caption::{Caption, DropReason, Report};
+
+/// A `vlmcaption/dropped` message is posted at most this often.
+const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
+
+impl VlmCaption {
+    pub(super) fn report(&self, report: Report) {
+        match report {
+            Report::Loading(part) => {
+                if !self.tally.loading.swap(true, Ordering::Relaxed) {
+                    self.post_loading(gst::ProgressType::Start, 0.0);
+                }
+                self.post_loading(gst::ProgressType::Continue, part);
+            }
+            Report::Loaded { took } => {
+                gst::info!(CAT, imp = self, "model ready after {took:?}");
+                if self.tally.loading.swap(false, Ordering::Relaxed) {
+                    self.post_loading(gst::ProgressType::Complete, 1.0);
+                }
+            }
+            Report::LoadFailed(reason) => {
+                if self.tally.loading.swap(false, Ordering::Relaxed) {
+                    self.post_loading(gst::ProgressType::Error, 0.0);
+                }
+                self.failed(format!("the model cannot be used: {reason}"));
+            }
+            Report::Partial { sequence, text } => {
+                let structure = gst::Structure::builder("vlmcaption/partial")
+                    .field("sequence", sequence)
+                    .field("text", text)
+                    .build();
+                self.post(structure);
+            }
+            Report::Caption(caption) => self.caption(&caption),
+            Report::Failed { reason, .. } => self.failed(reason),
+            Report::Dropped { reason, frames } => self.dropped(reason, frames.len()),
+        }
+    }
+
+    fn caption(&self, caption: &Caption) {
+        gst::info!(
+            CAT,
+            imp = self,
+            "window {}: {:?} ({} tokens in, {} out, {:?})",
+            caption.sequence,
+            caption.text,
+            caption.tokens_in,
+            caption.tokens_out,
+            caption.total
+        );
+        self.tally.captions.fetch_add(1, Ordering::Relaxed);
+        self.tally
+            .tokens_in
+            .fetch_add(caption.tokens_in as u64, Ordering::Relaxed);
+        self.tally
+            .tokens_out
+            .fetch_add(caption.tokens_out as u64, Ordering::Relaxed);
+        let origin = self.origin.lock().unwrap().clone();
+        self.board.lock().unwrap().post(caption, &origin);
+        self.push_text(caption);
+        let mut structure = output::structure("vlmcaption/caption", caption, &origin);
+        structure.set("status", output::Status::Fresh.as_str());
+        structure.set("age", output::nanos(self.age(caption)));
+        self.obj().emit_by_name::<()>("caption", &[&structure]);
+        self.obj().notify("caption");
+        self.post(structure);
+    }
+
+    /// Time from a caption's last frame to now, for a clock that runs; zero before.
+    fn age(&self, caption: &Caption) -> Duration {
+        let now = self
+            .obj()
+            .current_running_time()
+            .map_or(Duration::ZERO, Duration::from);
+        let end = caption
+            .frames
+            .last()
+            .map_or(Duration::ZERO, |frame| frame.running_time);
+        now.saturating_sub(end)
+    }
+
+    fn push_text(&self, caption: &Caption) {
+        if self.textpad().is_none() {
+            return;
+        }
+        let live = self.stream.lock().unwrap().live.unwrap_or(false);
+        let (timing, stride, period) = {
+            let settings = self.settings.lock().unwrap();
+            let strides = settings.stride();
+            (
+                settings.text_timing,
+                settings.stride_span(),
+                settings.stride_span() / strides,
+            )
+        };
+        let clock_time = |time: Duration| gst::ClockTime::from_nseconds(output::nanos(time));
+        let arrival = match timing {
+            TextTiming::Auto => live,
+            TextTiming::Arrival => true,
+            TextTiming::Window => false,
+        };
+        let span = caption.end().saturating_sub(caption.start()) + period;
+        self.text.push(Text {
+            text: caption.text.clone(),
+            pts: (!arrival).then(|| clock_time(caption.start())),
+            duration: clock_time(if arrival { stride } else { span }),
+        });
+    }
+
+    /// A window got no caption: the video flows on, and the user is told once per reason.
+    fn failed(&self, reason: String) {
+        self.tally.failed.fetch_add(1, Ordering::Relaxed);
+        let known = {
+            let mut board = self.board.lock().unwrap();
+            let known = board.error() == Some(reason.as_str());
+            board.fail(reason.clone());
+            known
+        };
+        if known {
+            gst::debug!(CAT, imp = self, "again: {reason}");
+        } else {
+            gst::element_imp_warning!(self, gst::ResourceError::Failed, ("{reason}"));
+        }
+    }
+
+    fn dropped(&self, reason: DropReason, n_frames: usize) {
+        let reason = output::drop_reason(reason);
+        gst::debug!(CAT, imp = self, "dropped {n_frames} frames: {reason}");
+        let unreported = self
+            .tally
+            .dropped_unreported
+            .fetch_add(1, Ordering::Relaxed)
+            + 1;
+        {
+            let mut last = self.tally.dropped_last.lock().unwrap();
+            if last.is_some_and(|last| last.elapsed() < DROPPED_INTERVAL) {
+                return;
+            }
+            *last = Some(Instant::now());
+        }
+        self.tally
+            .dropped_unreported
+            .fetch_sub(unreported, Ordering::Relaxed);
+        let structure = gst::Structure::builder("vlmcaption/dropped")
+            .field("reason", reason)
+            .field("count", unreported)
+            .build();
+        self.post(structure);
+    }
+
+    fn post_loading(&self, kind: gst::ProgressType, part: f32) {
+        let text = format!("reading the model's weights: {:.0} %", part * 100.0);
+        let progress = gst::message::Progress::builder(kind, "loading", &text);
+        self.post_message(progress.src(&*self.obj()).build());
+        let structure =
+            gst::Structure::builder("vlmcaption/loading").field("progress", f64::from(part));
+        self.post(structure.build());
+    }
+
+    fn post(&self, structure: gst::Structure) {
+        self.post_message(
+            gst::message::Element::builder(structure)
+                .src(&*self.obj())
+                .build(),
+        );
+    }
+
+    fn post_message(&self, message: gst::Message) {
+        // Without a bus nobody asked for messages.
+        let _ = self.obj().post_message(message);
+    }
+
+    pub(super) fn stats(&self) -> gst::Structure {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let builder = gst::Structure::builder("application/x-vlmcaption-stats")
+            .field("captions", load(&self.tally.captions))
+            .field("failed", load(&self.tally.failed))
+            .field("tokens-in", load(&self.tally.tokens_in))
+            .field("tokens-out", load(&self.tally.tokens_out))
+            .field("dropped-text", self.text.n_dropped());
+        let error = self.board.lock().unwrap().error().map(str::to_owned);
+        let builder = builder.field_if_some("last-error", error);
+        let Some(captioner) = self.captioner() else {
+            return builder.build();
+        };
+        let counters = captioner.counters();
+        builder
+            .field("frames", load(&counters.frames))
+            .field("windows", load(&counters.windows))
+            .field("dropped-frames", load(&counters.dropped_frames))
+            .field("dropped-windows", load(&counters.dropped_windows))
+            .field(
+                "queued",
+                u64::try_from(captioner.queued()).unwrap_or(u64::MAX),
+            )
+            .build()
+    }
+}
