@@ -59,12 +59,15 @@ class Phase:
     mix: Mix = field(default_factory=Mix)
 
 
+FINE = Mix(kinds={"objects": 0.75, "pattern": 0.07, "ball": 0.13, "solid": 0.04, "blink": 0.01}, native=0.25)
+"""The mix of the last phases: more of what is hardest, the ball and real video formats."""
+
 SCHEDULE = [
     Phase("one-pair", 36_000, lr=0.012, adam_lr=1.5e-3, flat=1.0, mix=Mix(pairs=(1.0,), native=0.1)),
     Phase("all-pairs", 90_000, lr=0.012, adam_lr=1.5e-3, flat=0.6, floor=0.3),
     Phase("polish-1", 60_000, lr=0.008, adam_lr=1e-3, flat=0.3, aux=0.5),
-    Phase("polish-2", 60_000, lr=0.006, adam_lr=8e-4, flat=0.3, aux=0.5),
-    Phase("polish-3", 40_000, lr=0.004, adam_lr=5e-4, flat=0.2, aux=0.3),
+    Phase("polish-2", 60_000, lr=0.006, adam_lr=8e-4, flat=0.3, aux=0.5, mix=FINE),
+    Phase("polish-3", 40_000, lr=0.004, adam_lr=5e-4, flat=0.2, aux=0.3, mix=FINE),
 ]
 
 
