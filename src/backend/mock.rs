@@ -18,7 +18,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{
-    Cancel, Error, Limits, Next, Patches, Position, Program, Segment, SequenceId, VisualTokens,
+    Cancel, Error, Features, Limits, Next, Patches, Position, Program, Segment, SequenceId,
+    VisualTokens,
 };
 
 /// One answer.
@@ -143,8 +144,10 @@ impl Program for Mock {
         Ok(VisualTokens {
             grid: patches.grid,
             n_tokens: patches.grid.n_tokens(self.merge_size),
-            embeds: Vec::new(),
-            deepstack: Vec::new(),
+            features: Features::Host {
+                embeds: Vec::new(),
+                deepstack: Vec::new(),
+            },
         })
     }
 

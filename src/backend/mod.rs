@@ -8,7 +8,9 @@
 
 pub mod cpu;
 pub mod mock;
+mod vit;
 
+use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -57,17 +59,47 @@ pub struct Patches {
 }
 
 /// What the vision net made of one temporal patch.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct VisualTokens {
     /// Size of the input in patches.
     pub grid: GridThw,
-    /// Rows of `embeds`: visual tokens after the merge.
+    /// Rows of the features: visual tokens after the merge.
     pub n_tokens: usize,
-    /// `[n_tokens, hidden_size]`, row-major: replaces the embeddings of the placeholders.
-    pub embeds: Vec<f32>,
-    /// One `[n_tokens, hidden_size]` per deepstack level, added to the hidden states after decoder
-    /// layer 0, 1, ... (Qwen3-VL); empty for families without deepstack.
-    pub deepstack: Vec<Vec<f32>>,
+    /// The rows.
+    pub features: Features,
+}
+
+/// Rows of visual tokens, where the program that made them keeps them.
+#[derive(Debug, Clone)]
+pub enum Features {
+    /// In the host's memory.
+    Host {
+        /// `[n_tokens, hidden_size]`, row-major: replaces the embeddings of the placeholders.
+        embeds: Vec<f32>,
+        /// One `[n_tokens, hidden_size]` per deepstack level, added to the hidden states after
+        /// decoder layer 0, 1, ... (Qwen3-VL); empty for families without deepstack.
+        deepstack: Vec<Vec<f32>>,
+    },
+    /// In a device's memory: only the program that made them can read them. The last drop gives
+    /// the memory back, on any thread.
+    Device(Arc<dyn Any + Send + Sync>),
+}
+
+impl Features {
+    /// `embeds` and `deepstack` of host memory.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for features of another backend.
+    pub fn host(&self) -> Result<(&[f32], &[Vec<f32>]), Error> {
+        match self {
+            Features::Host { embeds, deepstack } => Ok((embeds, deepstack)),
+            Features::Device(_) => Err(Error::Shape {
+                what: "visual tokens",
+                want: "in host memory".to_owned(),
+                got: "another device's".to_owned(),
+            }),
+        }
+    }
 }
 
 /// One run of consecutive rows of a sequence.

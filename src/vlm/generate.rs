@@ -325,8 +325,10 @@ mod tests {
         let tokens = VisualTokens {
             grid: GridThw { t: 1, h: 4, w: 4 },
             n_tokens: 4,
-            embeds: vec![],
-            deepstack: vec![],
+            features: backend::Features::Host {
+                embeds: vec![],
+                deepstack: vec![],
+            },
         };
         (prompt, vec![Arc::new(tokens)])
     }

@@ -2,6 +2,7 @@
 
 //! Rotary positions: two axes for the vision tower, three interleaved ones for the decoder.
 
+use crate::backend::vit::merge_block_order;
 use crate::backend::{GridThw, Position};
 
 use super::spec::TextSpec;
@@ -91,35 +92,9 @@ fn inverse_frequencies(theta: f64, dim: usize) -> Vec<f32> {
         .collect()
 }
 
-/// Row and column of each patch, in the order of the vision net's rows: merge blocks in raster
-/// order, the patches of a block in raster order.
-pub(super) fn merge_block_order(
-    grid: GridThw,
-    merge_size: usize,
-) -> impl Iterator<Item = (usize, usize)> {
-    let (rows, columns) = (grid.h / merge_size, grid.w / merge_size);
-    (0..rows * columns * merge_size * merge_size).map(move |i| {
-        let (block, inner) = (i / (merge_size * merge_size), i % (merge_size * merge_size));
-        (
-            block / columns * merge_size + inner / merge_size,
-            block % columns * merge_size + inner % merge_size,
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patches_of_a_merge_block_are_neighbours() {
-        let grid = GridThw { t: 1, h: 4, w: 6 };
-        let order: Vec<_> = merge_block_order(grid, 2).collect();
-        assert_eq!(order.len(), 24);
-        assert_eq!(order[..4], [(0, 0), (0, 1), (1, 0), (1, 1)]);
-        assert_eq!(order[4..6], [(0, 2), (0, 3)]);
-        assert_eq!(order[12], (2, 0));
-    }
 
     #[test]
     fn axes_interleave_up_to_their_sections() {

@@ -118,13 +118,13 @@ impl Text {
         logits: &mut [f32],
         cancel: &Cancel,
     ) -> Result<(), Error> {
-        self.check(segments, positions)?;
+        let runs = self.runs(segments, positions)?;
         let hidden = self.spec.hidden_size;
         let mut last = vec![0.0; hidden];
         for first in (0..positions.len()).step_by(PASS_ROWS) {
             let pass = first..(first + PASS_ROWS).min(positions.len());
             let mut x = vec![0.0; pass.len() * hidden];
-            self.embed(segments, pass.start, &mut x);
+            self.embed(&runs, pass.start, &mut x);
             let rotation = Rotation::text(&positions[pass.clone()], &self.spec);
             let mut scratch = Scratch::new(pass.len(), &self.spec);
             for (i, layer) in self.layers.iter().enumerate() {
@@ -139,7 +139,7 @@ impl Text {
                     &mut scratch,
                     cancel,
                 )?;
-                add_deepstack(segments, i, pass.start, hidden, &mut x);
+                add_deepstack(&runs, i, pass.start, hidden, &mut x);
             }
             kv.commit(pass.len());
             last.copy_from_slice(&x[x.len() - hidden..]);
@@ -153,7 +153,12 @@ impl Text {
         Ok(())
     }
 
-    fn check(&self, segments: &[Segment<'_>], positions: &[Position]) -> Result<(), Error> {
+    /// The segments, checked.
+    fn runs<'a>(
+        &self,
+        segments: &'a [Segment<'_>],
+        positions: &[Position],
+    ) -> Result<Vec<Run<'a>>, Error> {
         let wrong = |what, want: String, got: usize| {
             let got = got.to_string();
             Err(Error::Shape { what, want, got })
@@ -163,76 +168,89 @@ impl Text {
             let want = format!("one for each of {rows} rows, and at least one");
             return wrong("positions", want, positions.len());
         }
+        let mut runs = Vec::with_capacity(segments.len());
         for segment in segments {
-            match segment {
+            runs.push(match segment {
                 Segment::Tokens(ids) => {
                     let vocab_size = self.spec.vocab_size;
                     if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
                         return wrong("token id", format!("below {vocab_size}"), id as usize);
                     }
+                    Run::Tokens(ids)
                 }
                 Segment::Visual(tokens) => {
+                    let (embeds, deepstack) = tokens.features.host()?;
                     let want = tokens.n_tokens * self.spec.hidden_size;
-                    for level in tokens.deepstack.iter().chain([&tokens.embeds]) {
-                        if level.len() != want {
-                            return wrong("visual tokens", want.to_string(), level.len());
-                        }
+                    let levels = deepstack.iter().map(Vec::len).chain([embeds.len()]);
+                    if let Some(len) = levels.into_iter().find(|&len| len != want) {
+                        return wrong("visual tokens", want.to_string(), len);
+                    }
+                    let n_tokens = tokens.n_tokens;
+                    Run::Visual {
+                        n_tokens,
+                        embeds,
+                        deepstack,
                     }
                 }
-            }
+            });
         }
-        Ok(())
+        Ok(runs)
     }
 
     /// Writes the embeddings of the rows from `first` on to `x`.
-    fn embed(&self, segments: &[Segment<'_>], first: usize, x: &mut [f32]) {
+    fn embed(&self, runs: &[Run<'_>], first: usize, x: &mut [f32]) {
         let hidden = self.spec.hidden_size;
-        for_each_row(
-            segments,
-            first,
-            x,
-            hidden,
-            |segment, row, x| match segment {
-                Segment::Tokens(ids) => self.embed.look_up(ids[row] as usize, x),
-                Segment::Visual(tokens) => {
-                    x.copy_from_slice(&tokens.embeds[row * hidden..][..hidden]);
-                }
-            },
-        );
+        for_each_row(runs, first, x, hidden, |run, row, x| match run {
+            Run::Tokens(ids) => self.embed.look_up(ids[row] as usize, x),
+            Run::Visual { embeds, .. } => x.copy_from_slice(&embeds[row * hidden..][..hidden]),
+        });
+    }
+}
+
+/// A [`Segment`] whose contents were checked.
+enum Run<'a> {
+    Tokens(&'a [u32]),
+    Visual {
+        n_tokens: usize,
+        embeds: &'a [f32],
+        deepstack: &'a [Vec<f32>],
+    },
+}
+
+impl Run<'_> {
+    fn n_rows(&self) -> usize {
+        match self {
+            Run::Tokens(ids) => ids.len(),
+            Run::Visual { n_tokens, .. } => *n_tokens,
+        }
     }
 }
 
 /// `_deepstack_process`: adds a level's features to the visual rows after decoder layer `layer`.
-fn add_deepstack(
-    segments: &[Segment<'_>],
-    layer: usize,
-    first: usize,
-    hidden: usize,
-    x: &mut [f32],
-) {
-    for_each_row(segments, first, x, hidden, |segment, row, x| {
-        if let Segment::Visual(tokens) = segment
-            && let Some(level) = tokens.deepstack.get(layer)
+fn add_deepstack(runs: &[Run<'_>], layer: usize, first: usize, hidden: usize, x: &mut [f32]) {
+    for_each_row(runs, first, x, hidden, |run, row, x| {
+        if let Run::Visual { deepstack, .. } = run
+            && let Some(level) = deepstack.get(layer)
         {
             add_assign(x, &level[row * hidden..][..hidden]);
         }
     });
 }
 
-/// Calls `f(segment, row of the segment, row of x)` for the rows `x` `[rows, hidden]`, which are
-/// those of all segments from `first` on.
+/// Calls `f(run, row of the run, row of x)` for the rows `x` `[rows, hidden]`, which are those of
+/// all runs from `first` on.
 fn for_each_row(
-    segments: &[Segment<'_>],
+    runs: &[Run<'_>],
     first: usize,
     x: &mut [f32],
     hidden: usize,
-    mut f: impl FnMut(&Segment<'_>, usize, &mut [f32]),
+    mut f: impl FnMut(&Run<'_>, usize, &mut [f32]),
 ) {
-    let rows = segments
+    let rows = runs
         .iter()
-        .flat_map(|segment| (0..segment.n_rows()).map(move |row| (segment, row)));
-    for ((segment, row), x) in rows.skip(first).zip(x.chunks_exact_mut(hidden)) {
-        f(segment, row, x);
+        .flat_map(|run| (0..run.n_rows()).map(move |row| (run, row)));
+    for ((run, row), x) in rows.skip(first).zip(x.chunks_exact_mut(hidden)) {
+        f(run, row, x);
     }
 }
 

@@ -6,10 +6,11 @@ use super::activation::{add_assign, gelu_erf, gelu_tanh};
 use super::linear::{Gemm, Linear};
 use super::loader::Loader;
 use super::norm::LayerNorm;
-use super::rope::{Rotation, merge_block_order};
+use super::rope::Rotation;
 use super::spec::VisionSpec;
 use super::{Cancel, Error, attention};
-use crate::backend::{GridThw, Patches, VisualTokens};
+use crate::backend::vit::{Interpolation, levels, merge_block_order};
+use crate::backend::{Features, GridThw, Patches, VisualTokens};
 
 use rayon::prelude::*;
 
@@ -146,8 +147,10 @@ impl Vision {
         Ok(VisualTokens {
             grid,
             n_tokens,
-            embeds: self.merger.forward(gemm, &x),
-            deepstack,
+            features: Features::Host {
+                embeds: self.merger.forward(gemm, &x),
+                deepstack,
+            },
         })
     }
 
@@ -188,13 +191,7 @@ impl Vision {
     ) -> Result<(), Error> {
         let patch_len = self.patch_len();
         let channel_len = patch_len / self.spec.in_channels;
-        // (p / 255 - mean) / std, rounded as the processor rounds it
-        let levels: Vec<[f32; 256]> = patches
-            .mean
-            .iter()
-            .zip(&patches.std)
-            .map(|(mean, std)| std::array::from_fn(|p| (p as f32 / 255.0 - mean) / std))
-            .collect();
+        let levels = levels(patches);
         let mut floats = vec![0.0; EMBED_ROWS.min(patches.grid.n_patches()) * patch_len];
         let step = EMBED_ROWS * patch_len;
         let blocks = patches.pixels.chunks(step);
@@ -220,22 +217,14 @@ impl Vision {
     fn add_positions(&self, grid: GridThw, x: &mut [f32]) {
         let hidden = self.spec.hidden_size;
         let side = self.spec.num_position_embeddings.isqrt();
-        let (rows, columns) = (axis_points(grid.h, side), axis_points(grid.w, side));
+        let points = Interpolation::new(grid, side);
         let order: Vec<_> = merge_block_order(grid, self.spec.spatial_merge_size).collect();
         x.par_chunks_mut(hidden)
             .zip(order)
             .for_each(|(x, (row, column))| {
-                let ([top, bottom], dh) = rows[row];
-                let ([left, right], dw) = columns[column];
-                let corner = |row: usize, column: usize| {
-                    &self.positions[(row * side + column) * hidden..][..hidden]
-                };
-                let corners = [
-                    (corner(top, left), (1.0 - dh) * (1.0 - dw)),
-                    (corner(top, right), (1.0 - dh) * dw),
-                    (corner(bottom, left), dh * (1.0 - dw)),
-                    (corner(bottom, right), dh * dw),
-                ];
+                let corners = points
+                    .corners(row, column)
+                    .map(|(entry, weight)| (&self.positions[entry * hidden..][..hidden], weight));
                 for (i, x) in x.iter_mut().enumerate() {
                     *x += corners
                         .iter()
@@ -244,25 +233,6 @@ impl Vision {
                 }
             });
     }
-}
-
-/// For each of `n` points evenly over `0..=side - 1`: the neighbours below and above, and the way
-/// from one to the other, as `torch.linspace` places the points.
-fn axis_points(n: usize, side: usize) -> Vec<([usize; 2], f32)> {
-    let end = (side - 1) as f32;
-    let step = if n > 1 { end / (n - 1) as f32 } else { 0.0 };
-    (0..n)
-        .map(|i| {
-            // torch counts the upper half down from the end
-            let point = if i < n.div_ceil(2) {
-                step * i as f32
-            } else {
-                end - step * (n - 1 - i) as f32
-            };
-            let below = point as usize;
-            ([below, (below + 1).min(side - 1)], point - below as f32)
-        })
-        .collect()
 }
 
 /// Buffers that the blocks share.
@@ -365,28 +335,5 @@ impl Merger {
         let mut out = vec![0.0; n_tokens * self.fc2.out_features()];
         self.fc2.forward(gemm, &inner, &mut out);
         out
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn points_reach_from_the_first_to_the_last_entry() {
-        let points = axis_points(4, 8);
-        let at: Vec<f32> = points.iter().map(|(at, way)| at[0] as f32 + way).collect();
-        for (got, want) in at.iter().zip([0.0, 7.0 / 3.0, 14.0 / 3.0, 7.0]) {
-            assert!((got - want).abs() < 1e-6);
-        }
-        assert_eq!(points[3].0, [7, 7]);
-        assert_eq!(axis_points(1, 8), [([0, 1], 0.0)]);
-    }
-
-    #[test]
-    fn a_grid_as_large_as_the_table_takes_its_entries() {
-        for (i, (at, way)) in axis_points(48, 48).into_iter().enumerate() {
-            assert!((at[0] as f32 + way - i as f32).abs() < 1e-5);
-        }
     }
 }
