@@ -73,6 +73,57 @@ fn axis_points(n: usize, side: usize) -> Vec<([usize; 2], f32)> {
         .collect()
 }
 
+/// The order in which Qwen2.5-VL's tower takes merge blocks, so that a window's patches follow each
+/// other: `Qwen2_5_VisionTransformerPretrainedModel.get_window_index`.
+///
+/// A block is `merge_size` x `merge_size` patches and later one visual token; blocks are numbered
+/// in raster order, one temporal patch after the other. The patches of a block stay together:
+/// rows `k * n .. (k + 1) * n` of the reordered input, with n the patches of a block, are those of
+/// block `index[k]`, and so are their rotary positions. Position tables and rows before the
+/// reordering are in [`merge_block_order`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(dead_code, reason = "the nets that read it follow")]
+pub(super) struct WindowOrder {
+    /// `window_index`: the block at each place.
+    pub(super) index: Vec<usize>,
+    /// `cu_window_seqlens`: the first patch row of each window that is not empty, and the number
+    /// of rows.
+    pub(super) bounds: Vec<usize>,
+}
+
+#[allow(dead_code, reason = "the nets that read it follow")]
+impl WindowOrder {
+    /// For windows of `window` x `window` blocks; those at the right and lower edges are smaller.
+    pub(super) fn new(grid: GridThw, merge_size: usize, window: usize) -> Self {
+        let (rows, columns) = (grid.h / merge_size, grid.w / merge_size);
+        let patches = merge_size * merge_size;
+        let mut index = Vec::with_capacity(grid.t * rows * columns);
+        let mut bounds = vec![0];
+        for t in 0..grid.t {
+            for top in (0..rows).step_by(window) {
+                for left in (0..columns).step_by(window) {
+                    for row in top..(top + window).min(rows) {
+                        let first = (t * rows + row) * columns;
+                        index.extend(first + left..first + (left + window).min(columns));
+                    }
+                    bounds.push(index.len() * patches);
+                }
+            }
+        }
+        Self { index, bounds }
+    }
+
+    /// `reverse_index`, `argsort(window_index)`: the place of each block. Visual tokens that come
+    /// out in window order stand in raster order after `tokens[reverse[i]]`.
+    pub(super) fn reverse(&self) -> Vec<usize> {
+        let mut reverse = vec![0; self.index.len()];
+        for (place, &block) in self.index.iter().enumerate() {
+            reverse[block] = place;
+        }
+        reverse
+    }
+}
+
 /// What each of the 256 values of a pixel becomes, by channel: `(p / 255 - mean) / std`, rounded as
 /// the processor rounds it.
 pub(super) fn levels(patches: &Patches) -> [[f32; 256]; 3] {
@@ -94,6 +145,43 @@ mod tests {
         assert_eq!(order[..4], [(0, 0), (0, 1), (1, 0), (1, 1)]);
         assert_eq!(order[4..6], [(0, 2), (0, 3)]);
         assert_eq!(order[12], (2, 0));
+    }
+
+    #[test]
+    fn windows_follow_each_other_and_those_at_the_edges_are_smaller() {
+        let order = WindowOrder::new(GridThw { t: 1, h: 12, w: 10 }, 2, 4);
+        assert_eq!(
+            order.index,
+            [
+                0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13, 15, 16, 17, 18, 4, 9, 14, 19, 20, 21, 22,
+                23, 25, 26, 27, 28, 24, 29
+            ]
+        );
+        assert_eq!(order.bounds, [0, 64, 80, 112, 120]);
+        assert_eq!(
+            order.reverse(),
+            [
+                0, 1, 2, 3, 16, 4, 5, 6, 7, 17, 8, 9, 10, 11, 18, 12, 13, 14, 15, 19, 20, 21, 22,
+                23, 28, 24, 25, 26, 27, 29
+            ]
+        );
+    }
+
+    #[test]
+    fn a_grid_of_whole_windows_has_no_empty_ones() {
+        let order = WindowOrder::new(GridThw { t: 1, h: 48, w: 64 }, 2, 4);
+        let want: Vec<usize> = (0..=48).map(|window| window * 64).collect();
+        assert_eq!(order.bounds, want);
+        assert_eq!(order.index[..8], [0, 1, 2, 3, 32, 33, 34, 35]);
+    }
+
+    #[test]
+    fn each_temporal_patch_has_windows_of_its_own() {
+        let one = WindowOrder::new(GridThw { t: 1, h: 10, w: 4 }, 2, 4);
+        let two = WindowOrder::new(GridThw { t: 2, h: 10, w: 4 }, 2, 4);
+        let shifted: Vec<usize> = one.index.iter().map(|block| block + 10).collect();
+        assert_eq!(two.index, [one.index, shifted].concat());
+        assert_eq!(two.bounds, [0, 32, 40, 72, 80]);
     }
 
     #[test]
