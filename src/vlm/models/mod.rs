@@ -13,10 +13,12 @@ use super::{Checkpoint, Error};
 pub(super) fn open(files: ModelFiles) -> Result<Checkpoint, Error> {
     files.check_place()?;
     let config = Document::require(&files, "config.json")?;
-    match model_type(&config)? {
-        "qwen3_vl" => qwen3vl::open(files, &config),
-        other => Err(Error::Family(other.to_owned())),
-    }
+    let checkpoint = match model_type(&config)? {
+        "qwen3_vl" => qwen3vl::open(files, &config)?,
+        other => return Err(Error::Family(other.to_owned())),
+    };
+    checkpoint.files.check_weights()?;
+    Ok(checkpoint)
 }
 
 #[cfg(test)]

@@ -32,7 +32,6 @@ pub(super) fn open(files: ModelFiles, config: &Document) -> Result<Checkpoint, E
         )));
     }
     let template = ChatTemplate::open(&files)?;
-    files.check_weights()?;
     let vlm = Qwen3Vl {
         special: SpecialTokens::find(&config, &tokenizer)?,
         preprocessor,
