@@ -113,8 +113,8 @@ impl Mock {
     pub fn new(script: Script, encode: Encode, eos: u32, merge_size: usize) -> Self {
         let limits = Limits {
             context: 1 << 20,
+            prompt: 1 << 20,
             vocab_size: 0,
-            fixed_grid: None,
             weight_bytes: 0,
         };
         let open = HashMap::new();

@@ -8,6 +8,7 @@
 
 pub mod cpu;
 pub mod mock;
+pub mod sophgo;
 mod vit;
 
 use std::any::Any;
@@ -143,10 +144,10 @@ pub struct SequenceId(pub u32);
 pub struct Limits {
     /// Rows that one sequence can hold: prompt and answer together.
     pub context: usize,
+    /// Rows that the first [`extend`](Program::extend) of a sequence may have.
+    pub prompt: usize,
     /// Entries of [`Next::Logits`].
     pub vocab_size: usize,
-    /// The only vision input that fits, for nets compiled for one size; `None` takes any.
-    pub fixed_grid: Option<GridThw>,
     /// Bytes that the weights occupy on the device.
     pub weight_bytes: u64,
 }
@@ -279,6 +280,9 @@ pub enum Error {
     /// The mock backend was told to fail.
     #[error("{0}")]
     Scripted(String),
+    /// What a Sophgo device, its libraries or a bmodel said.
+    #[error(transparent)]
+    Sophgo(#[from] sophgo::Error),
     /// A file could not be read.
     #[error("{file}: {source}")]
     Io {

@@ -227,8 +227,8 @@ mod tests {
             Self {
                 limits: Limits {
                     context: 1000,
+                    prompt: 1000,
                     vocab_size: VOCAB,
-                    fixed_grid: None,
                     weight_bytes: 0,
                 },
                 script,

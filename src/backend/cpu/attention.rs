@@ -60,7 +60,7 @@ pub(super) fn full(
                 gemm.times(scores, &v, head_dim, out);
                 scale_rows(out, &scales);
             }
-            Ok(())
+            Ok::<_, Error>(())
         })?;
     for (row, out) in out.chunks_exact_mut(width).enumerate() {
         for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {

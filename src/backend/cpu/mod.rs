@@ -91,10 +91,11 @@ pub fn load(
     let mut loader = Loader::new(Reader::open(weights, progress, cancel)?, options.precision);
     let vision = Vision::load(&spec.vision, &mut loader)?;
     let text = Text::load(&spec.text, &mut loader)?;
+    let context = spec.text.max_position_embeddings.min(MAX_CONTEXT);
     let limits = Limits {
-        context: spec.text.max_position_embeddings.min(MAX_CONTEXT),
+        context,
+        prompt: context,
         vocab_size: spec.text.vocab_size,
-        fixed_grid: None,
         weight_bytes: (vision.size_bytes() + text.size_bytes()) as u64,
     };
     drop(loader);

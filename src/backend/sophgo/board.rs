@@ -1,0 +1,632 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The one owner of a device: its handle, a runtime on it with one bmodel, and all memory.
+//!
+//! Memory is given back when the board goes, never before, so a [`Mem`] is a plain description that
+//! can be copied. It carries the number of its board, which every call compares: memory of another
+//! board is refused, not used.
+
+#![expect(unsafe_code, reason = "calls the vendor's library")]
+
+use std::ffi::{CString, c_void};
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use sophgo_sys::bindings::{
+    bm_data_type_t, bm_device_mem_t, bm_handle_t, bm_net_info_t, bm_runtime_flag_t, bm_shape_t,
+    bm_tensor_t,
+};
+use sophgo_sys::{Api, Chip};
+
+use super::Error;
+use super::bmodel::DataType;
+
+/// A piece of device memory.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mem {
+    raw: bm_device_mem_t,
+    board: u32,
+}
+
+impl Mem {
+    /// Its length.
+    pub(super) fn size_bytes(self) -> usize {
+        self.raw.size as usize
+    }
+
+    /// The `size` bytes from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::Api`] if they reach beyond the end.
+    pub(super) fn part(self, offset: usize, size: usize) -> Result<Self, Error> {
+        let part = self
+            .raw
+            .part(offset, size)
+            .ok_or(sophgo_sys::Error::OutOfRange {
+                op: "part of device memory",
+                offset,
+                len: size,
+                size: self.raw.size,
+            })?;
+        Ok(Self {
+            raw: part,
+            board: self.board,
+        })
+    }
+
+    /// Whether both are the same bytes.
+    pub(super) fn is(self, other: Self) -> bool {
+        let at = |mem: Self| {
+            // SAFETY: both members of the union are plain numbers of which one form exists.
+            mem.raw.u.device.device_addr
+        };
+        at(self) == at(other) && self.raw.size == other.raw.size
+    }
+}
+
+/// Memory with a type and a shape: an argument of a launch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arg {
+    pub mem: Mem,
+    pub dtype: DataType,
+    dims: [i32; 8],
+    n_dims: usize,
+}
+
+impl Arg {
+    /// # Errors
+    /// [`Error::Api`] if a dimension does not fit 32 bits or the shape is larger than the memory:
+    /// the library would end the process at the latter.
+    pub(super) fn new(mem: Mem, dtype: DataType, shape: &[usize]) -> Result<Self, Error> {
+        let mut dims = [0; 8];
+        let mut bytes = dtype.size_bytes();
+        for (dim, &n) in dims.iter_mut().zip(shape) {
+            *dim = i32::try_from(n).map_err(|_| too_large(n))?;
+            bytes = bytes.checked_mul(n).ok_or_else(|| too_large(n))?;
+        }
+        mem.part(0, bytes)?;
+        Ok(Self {
+            mem,
+            dtype,
+            dims,
+            n_dims: shape.len().min(8),
+        })
+    }
+
+    fn tensor(&self) -> bm_tensor_t {
+        let mut shape = bm_shape_t {
+            // At most eight.
+            num_dims: self.n_dims as i32,
+            ..bm_shape_t::default()
+        };
+        shape.dims = self.dims;
+        bm_tensor_t {
+            dtype: to_raw(self.dtype),
+            shape,
+            device_mem: self.mem.raw,
+            ..bm_tensor_t::default()
+        }
+    }
+}
+
+fn too_large(value: usize) -> sophgo_sys::Error {
+    sophgo_sys::Error::TooLarge {
+        op: "shape of a tensor",
+        value,
+    }
+}
+
+fn to_raw(dtype: DataType) -> bm_data_type_t {
+    match dtype {
+        DataType::F32 => bm_data_type_t::BM_FLOAT32,
+        DataType::F16 => bm_data_type_t::BM_FLOAT16,
+        DataType::I32 => bm_data_type_t::BM_INT32,
+        DataType::Bf16 => bm_data_type_t::BM_BFLOAT16,
+        DataType::Other(code) => bm_data_type_t(code),
+    }
+}
+
+fn from_raw(dtype: bm_data_type_t) -> DataType {
+    match dtype {
+        bm_data_type_t::BM_FLOAT32 => DataType::F32,
+        bm_data_type_t::BM_FLOAT16 => DataType::F16,
+        bm_data_type_t::BM_INT32 => DataType::I32,
+        bm_data_type_t::BM_BFLOAT16 => DataType::Bf16,
+        other => DataType::Other(other.0),
+    }
+}
+
+/// A compiled input or output: its type, shape and place.
+#[derive(Debug, Clone)]
+pub(super) struct Port {
+    pub dtype: DataType,
+    pub shape: Vec<usize>,
+    pub mem: Mem,
+}
+
+impl Port {
+    /// The compiled memory with the compiled shape.
+    pub(super) fn whole(&self) -> Result<Arg, Error> {
+        self.bound(self.mem)
+    }
+
+    /// Other memory with the compiled shape.
+    pub(super) fn bound(&self, mem: Mem) -> Result<Arg, Error> {
+        Arg::new(mem, self.dtype, &self.shape)
+    }
+
+    /// Other memory with another shape.
+    pub(super) fn shaped(&self, mem: Mem, shape: &[usize]) -> Result<Arg, Error> {
+        Arg::new(mem, self.dtype, shape)
+    }
+
+    /// Numbers of the compiled shape.
+    pub(super) fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// One stage of a loaded net.
+#[derive(Debug, Clone)]
+pub(super) struct Ports {
+    pub inputs: Vec<Port>,
+    pub outputs: Vec<Port>,
+}
+
+/// A loaded net.
+#[derive(Debug, Clone)]
+pub(super) struct LoadedNet {
+    name: CString,
+    board: u32,
+    is_dynamic: bool,
+    /// Its stages, in the file's order.
+    pub stages: Vec<Ports>,
+}
+
+/// A device with a bmodel on it. Must be used by one thread at a time, and its launches are waited
+/// for by the thread that made them.
+pub(super) struct Board {
+    api: &'static Api,
+    handle: bm_handle_t,
+    bmrt: Option<NonNull<c_void>>,
+    /// What was allocated beside the runtime.
+    owned: Vec<bm_device_mem_t>,
+    number: u32,
+    index: usize,
+    chip: Chip,
+    core_num: u32,
+    /// Launches may still be running.
+    in_flight: bool,
+    allocated: u64,
+}
+
+// SAFETY: the handle and the runtime are not tied to the thread that made them; the library only
+// asks that one thread at a time uses them and waits for its own launches (bmlib tracks work by
+// thread). `Board` is not `Sync`, `&mut self` launches and copies, and whoever moves it waits first:
+// a call that returns has waited for its launches or left them to the next call of the same owner,
+// which begins with `sync`.
+unsafe impl Send for Board {}
+
+impl Board {
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// [`Error::Api`] if the libraries or the device are not there, [`Error::Open`].
+    pub(super) fn open(index: usize) -> Result<Self, Error> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let api = Api::load()?;
+        // Information lines of every copy would fill the application's output.
+        if let Err(error @ sophgo_sys::Error::Status { .. }) = api.bmlib_log_set_level(16) {
+            return Err(error.into());
+        }
+        let handle = match api.bm_dev_request(index) {
+            Ok(handle) => handle,
+            Err(source @ sophgo_sys::Error::Status { .. }) => {
+                return Err(Error::Open {
+                    device: index,
+                    source,
+                    hint: "check the permissions of /dev/bm-tpu* and /dev/bmdev-ctl, and with \
+                           bm-smi that the device works",
+                });
+            }
+            Err(other) => return Err(other.into()),
+        };
+        let mut board = Self {
+            api,
+            handle,
+            bmrt: None,
+            owned: Vec::new(),
+            number: NUMBER.fetch_add(1, Ordering::Relaxed),
+            index,
+            chip: Chip::Other(0),
+            core_num: 1,
+            in_flight: false,
+            allocated: 0,
+        };
+        // SAFETY: open.
+        board.chip = unsafe { api.bm_get_chipid(handle) }?;
+        Ok(board)
+    }
+
+    /// The chip.
+    pub(super) fn chip(&self) -> Chip {
+        self.chip
+    }
+
+    /// Its number.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Bytes that were allocated beside the runtime.
+    pub(super) fn allocated(&self) -> u64 {
+        self.allocated
+    }
+
+    /// TPU cores, if the library can tell.
+    pub(super) fn cores(&self) -> Option<u32> {
+        // SAFETY: open.
+        let cores = unsafe { self.api.bm_get_tpu_scalar_num(self.handle) };
+        cores.ok().filter(|&n| n > 0)
+    }
+
+    /// Heaps: id, free and total bytes. Empty if the library cannot tell (the emulators say zero).
+    pub(super) fn heaps(&self) -> Vec<(u32, u64, u64)> {
+        // SAFETY: open.
+        let Ok(n) = (unsafe { self.api.bm_get_gmem_total_heap_num(self.handle) }) else {
+            return Vec::new();
+        };
+        let heap = |id| {
+            // SAFETY: open.
+            let stat = unsafe { self.api.bm_get_gmem_heap_stat_byte_by_id(self.handle, id) };
+            stat.ok().map(|s| (id, s.mem_avail, s.mem_total))
+        };
+        let heaps = (0..n.min(8)).filter_map(heap);
+        heaps.filter(|&(_, _, total)| total > 0).collect()
+    }
+
+    /// Degrees Celsius, if the library can tell.
+    pub(super) fn temperature(&self) -> Option<u32> {
+        // SAFETY: open.
+        let celsius = unsafe { self.api.bm_get_chip_temp(self.handle) };
+        celsius.ok().filter(|&c| c > 0)
+    }
+
+    /// Used and total memory in MiB and use of the TPU in percent, if the library can tell.
+    pub(super) fn load_of_chip(&self) -> Option<(u64, u64, u32)> {
+        // SAFETY: open.
+        let stat = unsafe { self.api.bm_get_stat(self.handle) }.ok()?;
+        let number = |n: i32| u64::try_from(n).unwrap_or(0);
+        (stat.mem_total > 0).then(|| {
+            let percent = u32::try_from(stat.tpu_util).unwrap_or(0);
+            (number(stat.mem_used), number(stat.mem_total), percent)
+        })
+    }
+
+    /// What the device says of its state, in words.
+    pub(super) fn status(&self) -> String {
+        // SAFETY: open.
+        match unsafe { self.api.bm_get_status(self.handle) } {
+            Ok(0) => "ok".to_owned(),
+            Ok(bits) => {
+                let words = [
+                    (1, "the TPU hangs, reboot or reset the card"),
+                    (2, "the PCIe link is down"),
+                    (4, "too hot"),
+                ];
+                let words = words.iter().filter(|(bit, _)| bits & bit != 0);
+                words.map(|(_, word)| *word).collect::<Vec<_>>().join(", ")
+            }
+            Err(_) => "not known".to_owned(),
+        }
+    }
+
+    /// Creates the runtime and loads a bmodel, whose file was checked.
+    ///
+    /// # Errors
+    /// [`Error::Load`].
+    pub(super) fn load(&mut self, path: &Path, core_num: u32) -> Result<(), Error> {
+        // SAFETY: open, and closed after the runtime's end (`drop`).
+        let bmrt = unsafe { self.api.bmrt_create(self.handle) }?;
+        self.bmrt = Some(bmrt);
+        self.core_num = core_num;
+        // SAFETY: alive, without nets. BM1688's runtime starts without the flag, and then has no
+        // memory for nets that a caller could name.
+        unsafe {
+            self.api
+                .bmrt_set_flags(bmrt, bm_runtime_flag_t::BM_RUNTIME_SHARE_MEM);
+        }
+        // SAFETY: alive, used by this thread alone.
+        unsafe { self.api.bmrt_load_bmodel(bmrt, path) }.map_err(|_| Error::Load {
+            file: path.display().to_string(),
+        })
+    }
+
+    /// A net of the loaded bmodel.
+    ///
+    /// # Errors
+    /// [`Error::Api`] if there is none of this name.
+    pub(super) fn net(&self, name: &str) -> Result<LoadedNet, Error> {
+        let refused = || sophgo_sys::Error::Refused {
+            op: "bmrt_get_network_info",
+            what: name.to_owned(),
+        };
+        let bmrt = self.bmrt.ok_or_else(refused)?;
+        let c_name = CString::new(name).map_err(|_| refused())?;
+        // SAFETY: alive.
+        let info = unsafe { self.api.bmrt_get_network_info(bmrt, &c_name) }?;
+        // SAFETY: the runtime's, as long as it lives; nothing writes to it after loading.
+        let info: &bm_net_info_t = unsafe { info.as_ref() };
+        let count = |n: i32| usize::try_from(n).unwrap_or(0);
+        let (n_inputs, n_outputs) = (count(info.input_num), count(info.output_num));
+        let mut stages = Vec::with_capacity(count(info.stage_num));
+        for index in 0..count(info.stage_num) {
+            // SAFETY: the array has `stage_num` entries, each with arrays of `input_num` and
+            // `output_num` entries, as the types have.
+            let ports = unsafe {
+                let stage = &*info.stages.add(index);
+                let ports = |n: usize, dtypes: *mut bm_data_type_t, shapes, mems| {
+                    (0..n).map(|i| self.port(dtypes, shapes, mems, i)).collect()
+                };
+                Ports {
+                    inputs: ports(
+                        n_inputs,
+                        info.input_dtypes,
+                        stage.input_shapes,
+                        stage.input_mems,
+                    ),
+                    outputs: ports(
+                        n_outputs,
+                        info.output_dtypes,
+                        stage.output_shapes,
+                        stage.output_mems,
+                    ),
+                }
+            };
+            stages.push(ports);
+        }
+        Ok(LoadedNet {
+            name: c_name,
+            board: self.number,
+            is_dynamic: info.is_dynamic,
+            stages,
+        })
+    }
+
+    /// # Safety
+    /// The three arrays have an entry `i`.
+    unsafe fn port(
+        &self,
+        dtypes: *const bm_data_type_t,
+        shapes: *const bm_shape_t,
+        mems: *const bm_device_mem_t,
+        i: usize,
+    ) -> Port {
+        // SAFETY: by the caller.
+        let (dtype, shape, raw) = unsafe { (*dtypes.add(i), *shapes.add(i), *mems.add(i)) };
+        let n_dims = usize::try_from(shape.num_dims).unwrap_or(0);
+        let dims = shape.dims.iter().take(n_dims);
+        Port {
+            dtype: from_raw(dtype),
+            shape: dims.map(|&n| usize::try_from(n).unwrap_or(0)).collect(),
+            mem: Mem {
+                raw,
+                board: self.number,
+            },
+        }
+    }
+
+    /// Memory of its own, contents undefined.
+    ///
+    /// # Errors
+    /// [`Error::Api`] if no heap has so much in one piece.
+    pub(super) fn alloc(&mut self, size_bytes: usize) -> Result<Mem, Error> {
+        // SAFETY: open.
+        let raw = unsafe {
+            self.api
+                .bm_malloc_device_byte(self.handle, size_bytes.max(4))
+        }?;
+        self.owned.push(raw);
+        self.allocated += u64::from(raw.size);
+        Ok(Mem {
+            raw,
+            board: self.number,
+        })
+    }
+
+    /// Memory of its own, all zeroes.
+    ///
+    /// # Errors
+    /// As [`Board::alloc`].
+    pub(super) fn alloc_zeroed(&mut self, size_bytes: usize) -> Result<Mem, Error> {
+        let mem = self.alloc(size_bytes)?;
+        self.clear(mem)?;
+        Ok(mem)
+    }
+
+    /// Writes zeroes. From the host, as every chip and emulator can; only done at loading.
+    ///
+    /// # Errors
+    /// [`Error::Api`].
+    pub(super) fn clear(&mut self, mem: Mem) -> Result<(), Error> {
+        let zeroes = vec![0; mem.size_bytes().min(1 << 20)];
+        for offset in (0..mem.size_bytes()).step_by(1 << 20) {
+            let size = zeroes.len().min(mem.size_bytes() - offset);
+            self.upload(mem, offset, &zeroes[..size])?;
+        }
+        Ok(())
+    }
+
+    fn own(&self, mem: Mem) -> Result<bm_device_mem_t, Error> {
+        if mem.board == self.number {
+            return Ok(mem.raw);
+        }
+        Err(Error::Api(sophgo_sys::Error::Refused {
+            op: "device memory",
+            what: "memory of another device".to_owned(),
+        }))
+    }
+
+    /// Copies `bytes` to `mem`, from byte `offset` on; waits first for launches that may read it.
+    ///
+    /// # Errors
+    /// [`Error::Api`] if it does not fit or the device failed.
+    pub(super) fn upload(&mut self, mem: Mem, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        let raw = self.own(mem)?;
+        self.sync()?;
+        // SAFETY: open, and the memory is of this device; the range is checked inside.
+        unsafe {
+            self.api
+                .bm_memcpy_s2d_partial_offset(self.handle, raw, bytes, offset)
+        }?;
+        Ok(())
+    }
+
+    /// Fills `bytes` from the beginning of `mem`; waits first for launches that may write it.
+    ///
+    /// # Errors
+    /// As [`Board::upload`].
+    pub(super) fn download(&mut self, mem: Mem, bytes: &mut [u8]) -> Result<(), Error> {
+        let raw = self.own(mem)?;
+        self.sync()?;
+        // SAFETY: as in `upload`.
+        unsafe {
+            self.api
+                .bm_memcpy_d2s_partial_offset(self.handle, bytes, raw, 0)
+        }?;
+        Ok(())
+    }
+
+    /// Copies all of `src` to the beginning of `dst`, in order with launches.
+    ///
+    /// # Errors
+    /// As [`Board::upload`].
+    pub(super) fn copy(&mut self, dst: Mem, src: Mem) -> Result<(), Error> {
+        let (to, from) = (self.own(dst)?, self.own(src)?);
+        if self.core_num > 1 {
+            // Copies are in order with one core's launches.
+            self.sync()?;
+        }
+        // SAFETY: open, memory of this device; the range is checked inside. The two do not overlap:
+        // callers copy between different buffers.
+        unsafe {
+            self.api
+                .bm_memcpy_d2d_byte(self.handle, to, 0, from, 0, src.size_bytes())
+        }?;
+        Ok(())
+    }
+
+    /// Waits for all launches.
+    ///
+    /// # Errors
+    /// [`Error::Api`]: the device hangs or is gone.
+    pub(super) fn sync(&mut self) -> Result<(), Error> {
+        if !self.in_flight {
+            return Ok(());
+        }
+        self.in_flight = false;
+        // SAFETY: open.
+        unsafe { self.api.bm_thread_sync(self.handle) }?;
+        if self.core_num > 1 {
+            for core in 0..self.core_num as usize {
+                // SAFETY: open; every launch uses this many cores.
+                match unsafe { self.api.bm_thread_sync_from_core(self.handle, core) } {
+                    // An SDK without the function waits for all cores above.
+                    Ok(()) | Err(sophgo_sys::Error::Unavailable { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a net; returns before it is done.
+    ///
+    /// Memory of an input may hold more than its shape. An output's memory must hold its shape.
+    ///
+    /// # Errors
+    /// [`Error::Launch`] if the arguments are not the net's or the library refused them.
+    pub(super) fn launch(
+        &mut self,
+        net: &LoadedNet,
+        stage: usize,
+        inputs: &[Arg],
+        outputs: &[Arg],
+    ) -> Result<(), Error> {
+        let failed = |source| Error::Launch {
+            net: net.name.to_string_lossy().into_owned(),
+            device: self.index,
+            source,
+            status: self.status(),
+        };
+        let refused = |what: &str| {
+            failed(sophgo_sys::Error::Refused {
+                op: "launch",
+                what: what.to_owned(),
+            })
+        };
+        let (Some(bmrt), Some(ports)) = (self.bmrt, net.stages.get(stage)) else {
+            return Err(refused("a stage that is not there"));
+        };
+        let all = inputs.iter().chain(outputs);
+        if net.board != self.number || all.clone().any(|arg| arg.mem.board != self.number) {
+            return Err(refused("memory of another device"));
+        }
+        check(net, &ports.inputs, inputs).map_err(|what| refused(&what))?;
+        check(net, &ports.outputs, outputs).map_err(|what| refused(&what))?;
+        let inputs: Vec<bm_tensor_t> = inputs.iter().map(Arg::tensor).collect();
+        let mut outputs: Vec<bm_tensor_t> = outputs.iter().map(Arg::tensor).collect();
+        // SAFETY: alive, one thread; as many tensors as the net has, of its types, each memory as
+        // large as its shape (`Arg::new`) and of this device, no dimension above the compiled one
+        // (`check`). The memory stays until the board goes, which waits first.
+        unsafe {
+            self.api
+                .bmrt_launch_tensor_ex(bmrt, &net.name, &inputs, &mut outputs)
+        }
+        .map_err(failed)?;
+        self.in_flight = true;
+        Ok(())
+    }
+}
+
+/// Whether arguments are what a stage was compiled for: as many, of the same types, of the same
+/// shape or (in a dynamic net) of one that is nowhere larger.
+fn check(net: &LoadedNet, ports: &[Port], args: &[Arg]) -> Result<(), String> {
+    if ports.len() != args.len() {
+        return Err(format!("{} tensors for {}", args.len(), ports.len()));
+    }
+    for (port, arg) in ports.iter().zip(args) {
+        let dims = &arg.dims[..arg.n_dims];
+        let fits = |(&got, &max): (&i32, &usize)| {
+            usize::try_from(got).is_ok_and(|got| got == max || net.is_dynamic && got <= max)
+        };
+        if port.dtype != arg.dtype
+            || port.shape.len() != dims.len()
+            || !dims.iter().zip(&port.shape).all(fits)
+        {
+            return Err(format!(
+                "a tensor {:?} {:?} for {:?} {:?}",
+                arg.dtype, dims, port.dtype, port.shape
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl Drop for Board {
+    fn drop(&mut self) {
+        // A device that hangs has said so before; there is nobody left to tell.
+        let _ = self.sync();
+        if let Some(bmrt) = self.bmrt {
+            // SAFETY: alive, idle, not used again.
+            unsafe { self.api.bmrt_destroy(bmrt) };
+        }
+        for &mem in &self.owned {
+            // SAFETY: from `alloc`, freed only here, and no launch runs.
+            unsafe { self.api.bm_free_device(self.handle, mem) };
+        }
+        // SAFETY: open, its runtime and memory are gone, not used again.
+        unsafe { self.api.bm_dev_free(self.handle) };
+    }
+}

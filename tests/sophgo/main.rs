@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Bmodels on the vendor's runtime against transformers on the same bf16 weights.
+//!
+//! `cargo xtask test --tpu` compiles the models, makes the references and sets
+//! `VLMCAPTION_SOPHON_LIB` (the runtime: an emulator or a board's), `VLMCAPTION_TPU_MODELS` (a
+//! folder of bmodels by variant) and `VLMCAPTION_TPU_REFERENCES` (references by family).
+
+mod reference;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use gstvlmcaption::backend::sophgo::{Described, Family, History, Options, Sophgo, Tables};
+use gstvlmcaption::backend::{
+    Cancel, Error, Next, Position, Program, Segment, SequenceId, VisualTokens,
+};
+
+use reference::{Case, Choice, Part, Reference, Turn, least_cosine};
+
+/// Least cosine of features and hidden states with the reference's.
+const COSINE: f32 = 0.999;
+
+/// Sure choices that a case must have to say something.
+const SURE_STEPS: usize = 16;
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A loaded variant.
+struct Loaded {
+    described: Described,
+    program: Sophgo,
+    reference: Reference,
+    taps: mpsc::Receiver<(String, Vec<f32>)>,
+    /// One test at a time: the emulator takes all cores, and what it prints stays together.
+    _turn: MutexGuard<'static, ()>,
+}
+
+fn folder(variable: &str) -> PathBuf {
+    let value = std::env::var_os(variable);
+    PathBuf::from(value.unwrap_or_else(|| panic!("{variable} is not set")))
+}
+
+/// The bmodel of a variant.
+fn bmodel(variant: &str) -> PathBuf {
+    let folder = folder("VLMCAPTION_TPU_MODELS").join(variant);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths = entries.map(|entry| entry.unwrap().path());
+    let found = paths.find(|path| path.extension().is_some_and(|e| e == "bmodel"));
+    found.unwrap_or_else(|| panic!("no bmodel in {}", folder.display()))
+}
+
+fn load(variant: &str) -> Loaded {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = bmodel(variant);
+    let described = Described::open(&path).unwrap();
+    let (family, window) = match described.layout.vision.family {
+        Family::Qwen3Vl => ("qwen3vl", 4),
+        // window_size 56 of the small checkpoint
+        Family::Qwen25Vl => ("qwen25vl", 2),
+        Family::InternVl3 => ("internvl3", 4),
+    };
+    let reference = Reference::read(&folder("VLMCAPTION_TPU_REFERENCES").join(family));
+    let options = Options {
+        device: 0,
+        vocab_size: reference.vocab_size,
+        tables: Tables { side: 48, window },
+        embedding: [path.with_file_name("embedding.bin"), path.with_file_name("config").join("embedding.bin")]
+            .into_iter()
+            .find(|path| path.exists()),
+    };
+    let mut program = described
+        .load(&options, &mut |_| {}, &Cancel::default())
+        .unwrap();
+    let (sender, taps) = mpsc::channel();
+    program.watch(Box::new(move |name, rows| {
+        sender.send((name.to_owned(), rows.to_vec())).unwrap();
+    }));
+    Loaded {
+        described,
+        program,
+        reference,
+        taps,
+        _turn: turn,
+    }
+}
+
+impl Loaded {
+    fn visuals(&mut self, turn: &Turn) -> Vec<Option<Arc<VisualTokens>>> {
+        let mut visuals = vec![None; self.reference.visuals.len()];
+        for part in &turn.segments {
+            if let Part::Visual(k) = *part {
+                let patches = self.reference.patches(k);
+                let tokens = self.program.encode(&patches, &Cancel::default()).unwrap();
+                visuals[k] = Some(Arc::new(tokens));
+            }
+        }
+        visuals
+    }
+
+    /// The token that follows the turn's rows.
+    fn prefill(&mut self, sequence: SequenceId, turn: &Turn) -> Result<u32, Error> {
+        let visuals = self.visuals(turn);
+        let segments: Vec<Segment<'_>> = turn
+            .segments
+            .iter()
+            .map(|part| match part {
+                Part::Tokens(ids) => Segment::Tokens(ids),
+                Part::Visual(k) => Segment::Visual(visuals[*k].as_ref().unwrap()),
+            })
+            .collect();
+        let next =
+            self.program
+                .extend(sequence, &segments, &turn.positions, &Cancel::default())?;
+        Ok(token(&next))
+    }
+
+    fn feed(&mut self, sequence: SequenceId, id: u32, position: u32) -> Result<u32, Error> {
+        let position: Position = [position; 3];
+        let next = self.program.extend(
+            sequence,
+            &[Segment::Tokens(&[id])],
+            &[position],
+            &Cancel::default(),
+        )?;
+        Ok(token(&next))
+    }
+
+    /// Compares one turn: blocks, then up to `steps` choices, each after the reference's tokens.
+    fn compare(&mut self, sequence: SequenceId, name: &str, turn: &Turn, steps: usize) {
+        let _ = self.taps.try_iter().count();
+        let first = self.prefill(sequence, turn).unwrap();
+        let hidden = self.described.layout.hidden_size;
+        let mut done = std::collections::BTreeMap::<String, Vec<f32>>::new();
+        for (block, rows) in self.taps.try_iter() {
+            done.entry(block).or_default().extend(rows);
+        }
+        for (block, rows) in done {
+            let index = block.trim_start_matches("block_");
+            let want = self.reference.floats(&format!("case.{name}.block.{index}")).unwrap();
+            if rows.len() != want.len() {
+                // Rows that were there before were not computed again.
+                continue;
+            }
+            let cosine = least_cosine(&rows, &want, hidden);
+            println!("  {name} {block}: least cosine {cosine:.6}");
+            assert!(cosine >= COSINE, "{name} {block}: cosine {cosine}");
+        }
+        let mut choices = vec![(first, turn.greedy[0])];
+        for step in 1..steps.min(turn.greedy.len()) {
+            let fed = turn.greedy[step - 1].token;
+            let position = turn.next_position + step as u32 - 1;
+            let got = self.feed(sequence, fed, position).unwrap();
+            choices.push((got, turn.greedy[step]));
+        }
+        judge(name, &choices);
+    }
+
+    /// Whether this bmodel can hold a case with `steps` tokens of answer.
+    fn fits(&self, turns: &[&Turn], steps: usize) -> bool {
+        let limits = self.program.limits();
+        let rows: usize = turns.iter().map(|turn| turn.positions.len()).sum();
+        let later_visual = turns.iter().skip(1).any(|turn| {
+            let mut parts = turn.segments.iter();
+            parts.any(|part| matches!(part, Part::Visual(_)))
+        });
+        let history = self.described.layout.prefill.history != History::None;
+        turns[0].positions.len() <= limits.prompt
+            && rows + turns.len() * steps <= limits.context
+            && (history || !later_visual)
+    }
+}
+
+fn token(next: &Next<'_>) -> u32 {
+    match next {
+        Next::Token(token) => *token,
+        Next::Logits(logits) => {
+            assert!(logits.iter().all(|l| l.is_finite()), "logits are numbers");
+            let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+            best.unwrap() as u32
+        }
+    }
+}
+
+/// Compares choices where the reference is sure; a reference that says too little is told.
+fn judge(name: &str, choices: &[(u32, Choice)]) {
+    let mut sure = 0;
+    for (step, (got, want)) in choices.iter().enumerate() {
+        if want.is_sure() {
+            sure += 1;
+            assert_eq!(
+                *got, want.token,
+                "{name} step {step}: margin {} noise {}",
+                want.margin, want.noise
+            );
+        } else {
+            let verdict = if *got == want.token { "same" } else { "other" };
+            println!(
+                "  {name} step {step}: margin {:.4} is below {} times the noise {:.4}: not \
+                 compared ({verdict})",
+                want.margin,
+                reference::SURE,
+                want.noise
+            );
+        }
+    }
+    println!("  {name}: {sure} of {} choices compared, all equal", choices.len());
+    assert!(
+        choices.len() < SURE_STEPS || sure >= SURE_STEPS,
+        "{name}: only {sure} choices of the reference are sure; make it anew with another seed"
+    );
+}
+
+/// Compares features and all cases that a variant can hold.
+fn check(variant: &str) {
+    const STEPS: usize = 24;
+    let mut loaded = load(variant);
+    println!("{variant}: {:#?}", loaded.described.layout);
+    let cases = std::mem::take(&mut loaded.reference.cases);
+    let mut compared = 0;
+    for case in &cases {
+        match case {
+            Case::One { name, turn } if loaded.fits(&[turn], STEPS) => {
+                let sequence = loaded.program.open().unwrap();
+                loaded.compare(sequence, name, turn, STEPS);
+                loaded.program.close(sequence);
+                compared += 1;
+            }
+            Case::Turns { name, turns, .. }
+                if loaded.fits(&turns.iter().collect::<Vec<_>>(), STEPS) =>
+            {
+                let sequence = loaded.program.open().unwrap();
+                for (t, turn) in turns.iter().enumerate() {
+                    let steps = turn.kept.unwrap_or(STEPS);
+                    loaded.compare(sequence, &format!("{name}.turn.{t}"), turn, steps);
+                }
+                loaded.program.close(sequence);
+                compared += 1;
+            }
+            Case::One { name, .. } | Case::Turns { name, .. } => {
+                println!("  {name}: does not fit this bmodel");
+            }
+        }
+    }
+    assert!(compared >= 3, "{compared} cases compared");
+}
+
+macro_rules! variants {
+    ($($name:ident)*) => {
+        $(
+            #[test]
+            #[ignore = "needs bmodels, references and libsophon: cargo xtask test --tpu"]
+            fn $name() {
+                check(stringify!($name));
+            }
+        )*
+    };
+}
+
+variants! {
+    q3_static q3_kv q3_dyn q3_sample q3_embdisk q3_f16
+    q25_static q25_kv q25_dyn
+}
