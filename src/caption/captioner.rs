@@ -88,7 +88,7 @@ impl Captioner {
     /// Begins; `listener` hears what comes of it, from other threads, until this is dropped.
     pub fn start(
         engine: &Arc<Engine>,
-        options: Options,
+        mut options: Options,
         listener: Listener,
     ) -> std::io::Result<Self> {
         let policy = options.session.policy;
@@ -99,6 +99,7 @@ impl Captioner {
             counters: Counters::default(),
             listener,
         });
+        options.budget.limit(engine.checkpoint().max_pixels);
         let vlm = engine.checkpoint().vlm.clone();
         let thread = {
             let inner = inner.clone();

@@ -11,35 +11,14 @@ use std::time::{Duration, Instant};
 use super::mailbox::Queue;
 use super::schedule::{Load, Outcome, SessionState, State};
 use super::session::{Session, SessionOptions};
+use super::source::{Loader, Opened, Source};
 use super::{Report, worker};
-use crate::backend::mock::{self, Script};
-use crate::backend::{Cancel, Program, cpu};
-use crate::vlm::files::ModelFiles;
+use crate::backend::{Cancel, Program};
 use crate::vlm::{self, Checkpoint};
 
 /// Hears of everything that concerns one session; called from the threads of this module, never
 /// with a lock held.
 pub type Listener = Arc<dyn Fn(Report) + Send + Sync>;
-
-/// What an engine runs; elements that ask for the same share one engine.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// A checkpoint on the host's cores.
-    Cpu {
-        /// Folder of the checkpoint; `None` for the built-in demo model.
-        model: Option<std::path::PathBuf>,
-        /// Choices.
-        options: cpu::Options,
-    },
-    /// No model: scripted answers.
-    Mock {
-        /// The script; `None` for the built-in one.
-        script: Option<std::path::PathBuf>,
-    },
-}
-
-type Loader =
-    Box<dyn FnOnce(&mut dyn FnMut(f32), &Cancel) -> Result<Box<dyn Program>, vlm::Error> + Send>;
 
 /// A model and the thread that owns it.
 pub struct Engine {
@@ -49,6 +28,7 @@ pub struct Engine {
 
 pub(super) struct Shared {
     pub(super) checkpoint: Arc<Checkpoint>,
+    notes: Vec<String>,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
     /// Ends the loading.
@@ -76,9 +56,14 @@ impl Engine {
     }
 
     fn start(source: &Source) -> Result<Self, vlm::Error> {
-        let (checkpoint, loader) = open(source)?;
+        let Opened {
+            checkpoint,
+            loader,
+            notes,
+        } = source.open()?;
         let shared = Arc::new(Shared {
             checkpoint,
+            notes,
             state: Mutex::new(State {
                 sessions: BTreeMap::new(),
                 next_id: 0,
@@ -107,6 +92,11 @@ impl Engine {
     /// The checkpoint that it runs.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.shared.checkpoint
+    }
+
+    /// What the user should know of the model, though it works.
+    pub fn notes(&self) -> &[String] {
+        &self.shared.notes
     }
 
     /// Begins a session; `weight` is its share of the device's time.
@@ -158,45 +148,6 @@ impl Drop for Engine {
         if thread.thread().id() != std::thread::current().id() {
             // A panic in it was caught and reported there.
             let _ = thread.join();
-        }
-    }
-}
-
-/// The checkpoint of a source, and how to ready it.
-fn open(source: &Source) -> Result<(Arc<Checkpoint>, Loader), vlm::Error> {
-    match source {
-        Source::Cpu { model, options } => {
-            let files = model
-                .clone()
-                .map_or_else(ModelFiles::demo, ModelFiles::Folder);
-            let checkpoint = Arc::new(Checkpoint::open(files)?);
-            let (loaded, options) = (checkpoint.clone(), options.clone());
-            Ok((
-                checkpoint,
-                Box::new(move |progress, cancel| loaded.load_cpu(&options, progress, cancel)),
-            ))
-        }
-        Source::Mock { script } => {
-            let mut checkpoint = Checkpoint::open(ModelFiles::demo())?;
-            checkpoint.name = "mock".into();
-            let script = script
-                .as_deref()
-                .map_or_else(|| Ok(Script::default()), Script::read)?;
-            let tokenizer = checkpoint.tokenizer.clone();
-            let eos = checkpoint.defaults.eos.first().copied().unwrap_or_default();
-            let merge = checkpoint.cpu.vision.spatial_merge_size;
-            Ok((
-                Arc::new(checkpoint),
-                Box::new(move |_, _| {
-                    let encode = move |text: &str| tokenizer.encode(text).unwrap_or_default();
-                    Ok(Box::new(mock::Mock::new(
-                        script,
-                        Box::new(encode),
-                        eos,
-                        merge,
-                    )))
-                }),
-            ))
         }
     }
 }

@@ -18,6 +18,7 @@ pub mod prompt;
 pub mod sampler;
 mod schedule;
 pub mod session;
+pub mod source;
 pub mod window;
 mod worker;
 

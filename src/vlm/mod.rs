@@ -8,6 +8,7 @@
 
 mod answer;
 pub mod chat;
+pub mod compiled;
 pub mod config;
 pub mod files;
 pub mod generate;
@@ -44,6 +45,15 @@ pub struct PixelBudget {
     pub max_pixels: Option<usize>,
     /// Part of the image budget that a video frame gets, 0..=1.
     pub video_ratio: Option<f64>,
+}
+
+impl PixelBudget {
+    /// Lowers the area of an image to what a compiled model takes.
+    pub fn limit(&mut self, max_pixels: Option<usize>) {
+        if let Some(most) = max_pixels {
+            self.max_pixels = Some(self.max_pixels.map_or(most, |max| max.min(most)));
+        }
+    }
 }
 
 /// One temporal patch (or image) of a prompt, in the order of time.
@@ -147,12 +157,16 @@ pub trait Vlm: Send + Sync {
 pub struct Checkpoint {
     /// What to call it in captions: the folder's name, or `demo`.
     pub name: String,
-    /// The family.
+    /// The family, as `config.json` names it.
+    pub model_type: String,
+    /// The family's ways.
     pub vlm: Arc<dyn Vlm>,
     /// Text to tokens and back.
     pub tokenizer: Arc<Tokenizer>,
     /// What `generation_config.json` says.
     pub defaults: GenerationDefaults,
+    /// Upper bound of an image's area that a compiled model has, beside the checkpoint's own.
+    pub max_pixels: Option<usize>,
     pub(crate) cpu: cpu::Spec,
     pub(crate) files: ModelFiles,
 }
@@ -161,6 +175,13 @@ impl Checkpoint {
     /// Reads everything but the weights: configuration, tokenizer, templates, the headers of the
     /// weight files. Takes milliseconds, so it can be done while the application waits.
     pub fn open(files: ModelFiles) -> Result<Self, Error> {
+        let checkpoint = Self::open_compiled(files)?;
+        checkpoint.files.check_weights()?;
+        Ok(checkpoint)
+    }
+
+    /// The same for a folder without weights: they were compiled into a file of a device's.
+    pub fn open_compiled(files: ModelFiles) -> Result<Self, Error> {
         models::open(files)
     }
 
@@ -222,6 +243,15 @@ pub enum Error {
         file: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A compiled model without its configuration.
+    #[error(
+        "there is no config.json beside {model}, nor in a folder config there; set config to the \
+         folder that llm_convert.py wrote with it"
+    )]
+    NoConfig {
+        /// The compiled model.
+        model: String,
     },
     /// A family that is not implemented.
     #[error("model type {0:?} is not supported; this build runs qwen3_vl")]

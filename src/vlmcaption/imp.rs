@@ -20,8 +20,9 @@ use super::settings::{PROPERTIES, Plan, Settings};
 use super::stream::Stream;
 use super::text::{TextOutput, text_caps};
 use crate::caption::captioner::{Captioner, Sample};
-use crate::caption::engine::{Engine, Listener, Source};
+use crate::caption::engine::{Engine, Listener};
 use crate::caption::mailbox::Waited;
+use crate::caption::source::Source;
 
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -316,7 +317,10 @@ impl VlmCaption {
     /// NULL to READY: everything that can be known of the model without reading its weights.
     fn open(&self) -> Result<(), gst::StateChangeError> {
         let plan = self.plan()?;
-        self.acquire(&plan)?;
+        let engine = self.acquire(&plan)?;
+        for note in engine.notes() {
+            gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{note}"));
+        }
         if plan.demo {
             const DEMO: &str = "no model is named: the built-in demo model runs. It knows coloured \
                                 shapes that move and the patterns of videotestsrc; for anything \
@@ -380,10 +384,7 @@ impl VlmCaption {
         {
             let mut origin = self.origin.lock().unwrap();
             engine.checkpoint().name.clone_into(&mut origin.model);
-            (origin.backend, origin.device) = match &plan.source {
-                Source::Cpu { .. } => ("cpu", "cpu"),
-                Source::Mock { .. } => ("mock", "none"),
-            };
+            (origin.backend, origin.device) = (plan.source.backend(), plan.source.device());
         }
         let model = Model {
             engine: engine.clone(),

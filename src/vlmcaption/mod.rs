@@ -37,13 +37,19 @@ glib::wrapper! {
 #[enum_type(name = "GstVlmCaptionBackend")]
 #[non_exhaustive]
 pub enum Backend {
-    /// The cpu.
+    /// By the file.
     #[default]
-    #[enum_value(name = "Auto: the cpu", nick = "auto")]
+    #[enum_value(name = "Auto: sophgo for a .bmodel, else the cpu", nick = "auto")]
     Auto,
     /// The embedded engine on the host's cores.
     #[enum_value(name = "CPU: the embedded engine on the host's cores", nick = "cpu")]
     Cpu,
+    /// Sophgo TPUs.
+    #[enum_value(
+        name = "Sophgo: BM1684X and BM1688 TPUs, .bmodel files",
+        nick = "sophgo"
+    )]
+    Sophgo,
     /// Scripted answers.
     #[enum_value(name = "Mock: scripted answers, no model", nick = "mock")]
     Mock,

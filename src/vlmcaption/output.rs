@@ -19,7 +19,7 @@ pub(super) struct Origin {
     pub stream_id: String,
     pub model: String,
     pub backend: &'static str,
-    pub device: &'static str,
+    pub device: String,
 }
 
 /// Whether a caption describes what the buffer shows.
@@ -73,7 +73,7 @@ pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::
         .field("prompt-hash", &caption.prompt_hash)
         .field("model", &origin.model)
         .field("backend", origin.backend)
-        .field("device", origin.device)
+        .field("device", &origin.device)
         .field("tokens-in", count(caption.tokens_in))
         .field("tokens-out", count(caption.tokens_out))
         .field("ttft", nanos(caption.ttft))

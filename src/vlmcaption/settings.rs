@@ -11,12 +11,13 @@ use gst::prelude::*;
 
 use crate::backend::cpu;
 use crate::caption::captioner;
-use crate::caption::engine::Source;
 use crate::caption::mailbox;
 use crate::caption::prompt::Ask;
 use crate::caption::sampler::Rate;
 use crate::caption::session::SessionOptions;
+use crate::caption::source::Source;
 use crate::vlm::PixelBudget;
+use crate::vlm::compiled::find_bmodel;
 
 use super::{Attach, Backend, DropPolicy, Precision, TextTiming};
 
@@ -27,6 +28,8 @@ const DEFAULT_MAX_PIXELS: u32 = 768 * 768;
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
     pub model: Option<String>,
+    pub config: Option<String>,
+    pub device: Option<String>,
     pub backend: Backend,
     pub precision: Precision,
     pub prompt: String,
@@ -58,6 +61,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             model: None,
+            config: None,
+            device: None,
             backend: Backend::Auto,
             precision: Precision::Auto,
             prompt: "Describe the video.".into(),
@@ -102,30 +107,8 @@ impl Settings {
     /// # Errors
     /// A sentence that names the property and the fix.
     pub fn plan(&self, stream: &str) -> Result<Plan, String> {
-        let path = self
-            .model
-            .as_deref()
-            .filter(|path| !path.is_empty())
-            .map(PathBuf::from);
-        let demo = path.is_none() && self.backend != Backend::Mock;
-        let source = match self.backend {
-            Backend::Auto | Backend::Cpu => {
-                let precision = match self.precision {
-                    Precision::Auto => cpu::Precision::Auto,
-                    Precision::F32 => cpu::Precision::F32,
-                    Precision::Int8 => cpu::Precision::Int8,
-                };
-                let options = cpu::Options {
-                    precision,
-                    threads: None,
-                };
-                Source::Cpu {
-                    model: path,
-                    options,
-                }
-            }
-            Backend::Mock => Source::Mock { script: path },
-        };
+        let source = self.source()?;
+        let demo = matches!(source, Source::Cpu { model: None, .. });
         let sample_rate = Rate::new(self.sample_rate.numer(), self.sample_rate.denom())
             .ok_or("sample-rate must be positive, for example 1/1")?;
         let options = captioner::Options {
@@ -149,6 +132,63 @@ impl Settings {
             options,
             demo,
         })
+    }
+
+    /// The model and what runs it.
+    ///
+    /// # Errors
+    /// A sentence that names the property and the fix.
+    fn source(&self) -> Result<Source, String> {
+        let path = |value: &Option<String>| {
+            let value = value.as_deref().filter(|path| !path.is_empty());
+            value.map(PathBuf::from)
+        };
+        let (model, config) = (path(&self.model), path(&self.config));
+        let device = self.device.as_deref().unwrap_or_default().trim();
+        let bmodel = match self.backend {
+            Backend::Auto | Backend::Sophgo => model.as_deref().and_then(find_bmodel),
+            Backend::Cpu | Backend::Mock => None,
+        };
+        match (self.backend, bmodel) {
+            (Backend::Auto | Backend::Sophgo, Some(model)) => Ok(Source::Sophgo {
+                model,
+                config,
+                device: number(device)?,
+            }),
+            (Backend::Sophgo, None) => match model {
+                // The file itself says best what is wrong with it.
+                Some(model) => Ok(Source::Sophgo {
+                    model,
+                    config,
+                    device: number(device)?,
+                }),
+                None => Err(
+                    "backend=sophgo needs model=/path/to/a.bmodel; cargo xtask bmodel \
+                             makes one of a checkpoint"
+                        .into(),
+                ),
+            },
+            (Backend::Mock, _) => Ok(Source::Mock { script: model }),
+            (Backend::Auto | Backend::Cpu, _) => {
+                if config.is_some() {
+                    return Err(
+                        "config is for compiled models (.bmodel); a checkpoint's folder \
+                                has its configuration in it, leave config empty"
+                            .into(),
+                    );
+                }
+                let precision = match self.precision {
+                    Precision::Auto => cpu::Precision::Auto,
+                    Precision::F32 => cpu::Precision::F32,
+                    Precision::Int8 => cpu::Precision::Int8,
+                };
+                let options = cpu::Options {
+                    precision,
+                    threads: threads(device)?,
+                };
+                Ok(Source::Cpu { model, options })
+            }
+        }
     }
 
     /// What the next windows are asked.
@@ -209,7 +249,9 @@ impl Settings {
     pub fn get(&self, name: &str) -> Option<glib::Value> {
         Some(match name {
             "model" => self.model.to_value(),
+            "config" => self.config.to_value(),
             "backend" => self.backend.to_value(),
+            "device" => self.device.to_value(),
             "precision" => self.precision.to_value(),
             "prompt" => self.prompt.to_value(),
             "system-prompt" => self.system_prompt.to_value(),
@@ -250,6 +292,8 @@ impl Settings {
         }
         match name {
             "model" => self.model = value.get().expect(CHECKED),
+            "config" => self.config = value.get().expect(CHECKED),
+            "device" => self.device = value.get().expect(CHECKED),
             "backend" => self.backend = value.get().expect(CHECKED),
             "precision" => self.precision = value.get().expect(CHECKED),
             "prompt" => self.prompt = text(value),
@@ -284,6 +328,35 @@ impl Settings {
     }
 }
 
+/// A device's number; none is 0.
+fn number(device: &str) -> Result<usize, String> {
+    if device.is_empty() {
+        return Ok(0);
+    }
+    device.parse().map_err(|_| {
+        format!(
+            "device={device:?} is no number of a device; with a .bmodel it counts from 0, as \
+             bm-smi shows it"
+        )
+    })
+}
+
+/// The cpu's threads; none leaves it to the engine.
+fn threads(device: &str) -> Result<Option<usize>, String> {
+    let device = device.strip_prefix("cpu").unwrap_or(device);
+    let device = device.strip_prefix(':').unwrap_or(device);
+    if device.is_empty() {
+        return Ok(None);
+    }
+    let threads = device.strip_prefix("threads=").map(str::parse::<usize>);
+    match threads {
+        Some(Ok(threads)) if threads > 0 => Ok(Some(threads)),
+        _ => Err(format!(
+            "device={device:?} is nothing the cpu knows; set device=\"threads=4\", or leave it empty"
+        )),
+    }
+}
+
 /// All properties, in the order of the documentation.
 pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
     let d = Settings::default();
@@ -291,14 +364,30 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
         glib::ParamSpecString::builder("model")
             .nick("Model")
             .blurb(
-                "Folder of a Hugging Face checkpoint (Qwen3-VL); empty runs the small built-in \
-                 demo model. With backend=mock: a script of answers",
+                "Folder of a Hugging Face checkpoint (Qwen3-VL), or a .bmodel file; empty runs the \
+                 small built-in demo model. With backend=mock: a script of answers",
+            )
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("config")
+            .nick("Config")
+            .blurb(
+                "Folder with config.json and tokenizer of a compiled model; empty = the folder \
+                 config beside it, or its own",
             )
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder_with_default("backend", d.backend)
             .nick("Backend")
-            .blurb("What runs the model; auto takes the cpu")
+            .blurb("What runs the model; auto goes by the model's file")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("device")
+            .nick("Device")
+            .blurb(
+                "Where the backend runs. sophgo: number of the device, as bm-smi counts (empty = \
+                 0). cpu: threads=N (empty = all cores but one)",
+            )
             .mutable_ready()
             .build(),
         glib::ParamSpecEnum::builder_with_default("precision", d.precision)

@@ -67,9 +67,12 @@ fn load(variant: &str) -> Loaded {
         device: 0,
         vocab_size: reference.vocab_size,
         tables: Tables { side: 48, window },
-        embedding: [path.with_file_name("embedding.bin"), path.with_file_name("config").join("embedding.bin")]
-            .into_iter()
-            .find(|path| path.exists()),
+        embedding: [
+            path.with_file_name("embedding.bin"),
+            path.with_file_name("config").join("embedding.bin"),
+        ]
+        .into_iter()
+        .find(|path| path.exists()),
     };
     let mut program = described
         .load(&options, &mut |_| {}, &Cancel::default())
@@ -111,9 +114,9 @@ impl Loaded {
                 Part::Visual(k) => Segment::Visual(visuals[*k].as_ref().unwrap()),
             })
             .collect();
-        let next =
-            self.program
-                .extend(sequence, &segments, &turn.positions, &Cancel::default())?;
+        let next = self
+            .program
+            .extend(sequence, &segments, &turn.positions, &Cancel::default())?;
         Ok(token(&next))
     }
 
@@ -139,7 +142,10 @@ impl Loaded {
         }
         for (block, rows) in done {
             let index = block.trim_start_matches("block_");
-            let want = self.reference.floats(&format!("case.{name}.block.{index}")).unwrap();
+            let want = self
+                .reference
+                .floats(&format!("case.{name}.block.{index}"))
+                .unwrap();
             if rows.len() != want.len() {
                 // Rows that were there before were not computed again.
                 continue;
@@ -206,7 +212,10 @@ fn judge(name: &str, choices: &[(u32, Choice)]) {
             );
         }
     }
-    println!("  {name}: {sure} of {} choices compared, all equal", choices.len());
+    println!(
+        "  {name}: {sure} of {} choices compared, all equal",
+        choices.len()
+    );
     assert!(
         choices.len() < SURE_STEPS || sure >= SURE_STEPS,
         "{name}: only {sure} choices of the reference are sure; make it anew with another seed"

@@ -132,6 +132,10 @@ pub fn least_cosine(a: &[f32], b: &[f32], width: usize) -> f32 {
         (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()) as f32
     };
     rows.map(cosine).fold(f32::INFINITY, |least, c| {
-        if c.is_nan() { f32::NEG_INFINITY } else { least.min(c) }
+        if c.is_nan() {
+            f32::NEG_INFINITY
+        } else {
+            least.min(c)
+        }
     })
 }

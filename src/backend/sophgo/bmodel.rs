@@ -130,8 +130,7 @@ impl Bmodel {
     /// Whether this file begins like a bmodel; false if it cannot be read.
     pub fn is_bmodel(path: &Path) -> bool {
         let mut magic = [0; MAGIC.len()];
-        File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok())
-            && magic == MAGIC
+        File::open(path).is_ok_and(|mut file| file.read_exact(&mut magic).is_ok()) && magic == MAGIC
     }
 
     /// Reads the description of a file; the weights are not touched.
@@ -345,8 +344,152 @@ fn tensors(stage: &Table<'_>, id: usize) -> Result<Vec<Tensor>, Broken> {
         tensors.push(Tensor {
             name: tensor.text(0, "the name of a tensor")?.to_owned(),
             dtype: DataType::from_code(tensor.u32(1)?),
-            shape: shape.collect::<Result<_, _>>().map_err(|_| Broken::Offset)?,
+            shape: shape
+                .collect::<Result<_, _>>()
+                .map_err(|_| Broken::Offset)?,
         });
     }
     Ok(tensors)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Header and description of a file that TPU-MLIR 1.30.2 compiled; its blob is left out.
+    pub(in super::super) fn head(name: &str) -> Vec<u8> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/bmodel");
+        std::fs::read(format!("{folder}/{name}.head")).unwrap()
+    }
+
+    pub(in super::super) fn parsed(name: &str) -> Bmodel {
+        Bmodel::parse(&head(name)[HEADER_BYTES..]).unwrap().0
+    }
+
+    fn read(bytes: &[u8]) -> Result<Bmodel, Error> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        Bmodel::read(file.path())
+    }
+
+    /// A file as long as its description asks for.
+    fn whole(name: &str) -> Vec<u8> {
+        let mut bytes = head(name);
+        let (_, reach) = Bmodel::parse(&bytes[HEADER_BYTES..]).unwrap();
+        bytes.resize(bytes.len() + reach as usize, 0);
+        bytes
+    }
+
+    #[test]
+    fn nets_are_what_model_tool_lists() {
+        let model = parsed("q3_static");
+        assert_eq!(model.chip, "BM1684X");
+        assert!(model.version.contains("1.30.2"), "{}", model.version);
+        assert_eq!((model.device_num, model.nets.len()), (1, 11));
+        let cache = &model.nets["block_cache_2"];
+        assert!(cache.io_alone && !cache.is_cascade);
+        let stage = &cache.stages[0];
+        assert!(!stage.is_dynamic);
+        let names: Vec<_> = stage.inputs.iter().map(|i| i.name.as_str()).collect();
+        let want = [
+            "input_states",
+            "position_ids",
+            "attention_mask",
+            "history_k",
+            "history_v",
+        ];
+        assert_eq!(names, want);
+        assert_eq!(stage.inputs[2].shape, [1, 1, 1, 257]);
+        assert_eq!(stage.inputs[2].dtype, DataType::Bf16);
+        assert_eq!(stage.inputs[1].dtype, DataType::I32);
+        assert_eq!(stage.outputs.len(), 3);
+        let vit = &model.nets["vit"];
+        assert!(!vit.io_alone);
+        assert_eq!(vit.stages[0].inputs[0].shape, [64, 1536]);
+        assert_eq!(vit.stages[0].inputs[0].dtype, DataType::F32);
+        assert!(parsed("q3_kv").nets["block_kv_0"].stages[0].is_dynamic);
+        assert_eq!(parsed("q3_kv").nets["block_cache_0"].stages.len(), 3);
+        assert_eq!(parsed("q3_1688").nets["block_0"].stages[0].core_num, 2);
+    }
+
+    #[test]
+    fn memory_adds_up_to_about_the_file() {
+        let model = read(&whole("q3_static")).unwrap();
+        // 1.6 M weights of two bytes; embedding and head are not tied.
+        let weights = model.weight_bytes;
+        assert!((3 << 20..10 << 20).contains(&weights), "{weights}");
+        assert!(model.largest_weight_bytes <= weights);
+        // Two caches of 256 rows of 128 bytes in each of three layers, at the least.
+        assert!(model.io_bytes >= 6 * 256 * 128, "{}", model.io_bytes);
+        assert!(model.neuron_bytes > 0);
+    }
+
+    #[test]
+    fn a_file_that_ends_early_is_told_with_what_is_missing() {
+        let bytes = whole("q3_static");
+        let want = bytes.len();
+        assert!(read(&bytes).is_ok());
+        let error = read(&bytes[..want - 1]).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("at least {want} bytes and has {}", want - 1)),
+            "{error}"
+        );
+        let error = read(&bytes[..20_000]).unwrap_err().to_string();
+        assert!(error.contains("its description should have"), "{error}");
+        let error = read(&bytes[..6]).unwrap_err().to_string();
+        assert!(error.contains("it has 6 bytes"), "{error}");
+        assert!(error.ends_with("fetch it again"), "{error}");
+    }
+
+    #[test]
+    fn other_files_are_told_what_they_are() {
+        let error = read(b"version https://git-lfs.github.com/spec/v1\n").unwrap_err();
+        assert!(error.to_string().contains("git lfs pull"), "{error}");
+        let error = read(b"GGUF").unwrap_err().to_string();
+        assert!(
+            error.contains("is no bmodel; give a .bmodel file"),
+            "{error}"
+        );
+        assert!(matches!(
+            Bmodel::read(Path::new("/nowhere.bmodel")),
+            Err(Error::Io { .. })
+        ));
+    }
+
+    #[test]
+    fn a_table_that_points_to_itself_many_times_ends() {
+        // A root whose vector of nets names one table again and again.
+        let mut bytes = head("q3_static")[HEADER_BYTES..].to_vec();
+        let end = bytes.len() as u32;
+        let n = 3_000_000_u32;
+        bytes.extend(n.to_le_bytes());
+        // Each entry leads to the same place: the first table of the file.
+        for i in 0..n {
+            let at = end + 4 + 4 * i;
+            bytes.extend(0u32.wrapping_sub(at).wrapping_add(16).to_le_bytes());
+        }
+        let _ = Bmodel::parse(&bytes);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn no_damage_makes_the_parser_fall(
+            places in prop::collection::vec((0usize..60_000, any::<u8>()), 1..8),
+            cut in 0usize..60_000,
+        ) {
+            let mut bytes = head("q3_kv")[HEADER_BYTES..].to_vec();
+            for (at, byte) in places {
+                let at = at % bytes.len();
+                bytes[at] = byte;
+            }
+            let _ = Bmodel::parse(&bytes);
+            bytes.truncate(cut);
+            let _ = Bmodel::parse(&bytes);
+        }
+    }
 }

@@ -54,15 +54,6 @@ impl Mem {
             board: self.board,
         })
     }
-
-    /// Whether both are the same bytes.
-    pub(super) fn is(self, other: Self) -> bool {
-        let at = |mem: Self| {
-            // SAFETY: both members of the union are plain numbers of which one form exists.
-            mem.raw.u.device.device_addr
-        };
-        at(self) == at(other) && self.raw.size == other.raw.size
-    }
 }
 
 /// Memory with a type and a shape: an argument of a launch.

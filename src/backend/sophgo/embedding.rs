@@ -55,10 +55,12 @@ impl Table {
         let mut rows = vec![0; ids.len() * self.row_bytes];
         for (row, &id) in rows.chunks_exact_mut(self.row_bytes).zip(ids) {
             let at = id as u64 * self.row_bytes as u64;
-            self.file.read_exact_at(row, at).map_err(|source| Error::Io {
-                file: self.name.clone(),
-                source,
-            })?;
+            self.file
+                .read_exact_at(row, at)
+                .map_err(|source| Error::Io {
+                    file: self.name.clone(),
+                    source,
+                })?;
         }
         Ok(rows)
     }

@@ -39,7 +39,9 @@ pub enum Error {
         reason: String,
     },
     /// A bmodel of another chip.
-    #[error("{file} was compiled for {want}, device {device} is a {got}; compile it with --chip {fix}")]
+    #[error(
+        "{file} was compiled for {want}, device {device} is a {got}; compile it with --chip {fix}"
+    )]
     WrongChip {
         /// The file.
         file: String,
@@ -123,7 +125,9 @@ pub enum Error {
         status: String,
     },
     /// The file of embeddings does not fit the model.
-    #[error("{file} has {got} bytes, a table of {hidden} columns and {vocab_size} rows has {want}; it is written beside the bmodel by --embedding_disk")]
+    #[error(
+        "{file} has {got} bytes, a table of {hidden} columns and {vocab_size} rows has {want}; it is written beside the bmodel by --embedding_disk"
+    )]
     Embedding {
         /// The file.
         file: String,
@@ -137,7 +141,9 @@ pub enum Error {
         vocab_size: usize,
     },
     /// The folder of the configuration belongs to another model.
-    #[error("{file} does not belong to its config.json: {field} is {model} in the bmodel and {config} there; set config to the folder that llm_convert.py wrote beside it")]
+    #[error(
+        "{file} does not belong to its config.json: {field} is {model} in the bmodel and {config} there; set config to the folder that llm_convert.py wrote beside it"
+    )]
     Config {
         /// The file.
         file: String,

@@ -311,9 +311,7 @@ impl<'a> Reader<'a> {
     fn prefill(&self, n_layers: usize) -> Result<Prefill, Error> {
         let net = self.net("block_0")?;
         let first = &net.stages[0];
-        let lengths = descending(net, |stage| {
-            stage.inputs.first()?.shape.get(1).copied()
-        });
+        let lengths = descending(net, |stage| stage.inputs.first()?.shape.get(1).copied());
         let Some(lengths) = lengths else {
             return self.no("block_0 has stages that are not sorted by length");
         };
@@ -460,4 +458,141 @@ fn elements(tensor: &Tensor) -> usize {
 
 fn last(tensor: &Tensor) -> usize {
     tensor.shape.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bmodel::tests::parsed;
+    use super::*;
+
+    fn of(name: &str) -> Layout {
+        Layout::of(&parsed(name), name).unwrap()
+    }
+
+    /// What is said of a file after `change`.
+    fn refusal(name: &str, change: impl FnOnce(&mut Bmodel)) -> String {
+        let mut model = parsed(name);
+        change(&mut model);
+        Layout::of(&model, "x.bmodel").unwrap_err().to_string()
+    }
+
+    fn stage<'a>(model: &'a mut Bmodel, net: &str) -> &'a mut Stage {
+        &mut model.nets.get_mut(net).unwrap().stages[0]
+    }
+
+    #[test]
+    fn a_static_model_is_told_from_its_nets() {
+        let layout = of("q3_static");
+        assert_eq!(layout.half, HalfType::Bf16);
+        assert_eq!((layout.hidden_size, layout.n_layers), (128, 3));
+        assert_eq!((layout.n_kv_heads, layout.head_dim), (2, 32));
+        assert_eq!((layout.context, layout.position_rows), (256, 3));
+        let want = Prefill {
+            lengths: vec![192],
+            is_dynamic: false,
+            has_mask: true,
+            history: History::None,
+        };
+        assert_eq!(layout.prefill, want);
+        assert_eq!(layout.max_prompt(), 192);
+        assert_eq!(layout.decode_stages, [256]);
+        assert_eq!(layout.embedding, Embedding::Nets(vec![192]));
+        assert_eq!(layout.head, Head::Greedy);
+        assert_eq!(layout.vision.family, Family::Qwen3Vl);
+        assert_eq!((layout.vision.tokens, layout.vision.n_deepstack), (16, 2));
+        assert!(layout.vision.has_mask && !layout.vision.is_dynamic);
+    }
+
+    #[test]
+    fn history_nets_and_decode_stages_are_found() {
+        let layout = of("q3_kv");
+        assert_eq!(layout.prefill.history, History::Separate(256));
+        assert!(layout.prefill.is_dynamic && !layout.prefill.has_mask);
+        assert_eq!(layout.decode_stages, [256, 128, 64]);
+        assert_eq!(layout.max_prompt(), 256);
+    }
+
+    #[test]
+    fn every_variant_is_what_it_was_compiled_for() {
+        assert_eq!(of("q3_sample").head, Head::Logits(2048));
+        assert_eq!(of("q3_embdisk").embedding, Embedding::Disk);
+        assert_eq!(of("q3_1688").core_num, 2);
+        assert_eq!(of("q25_static").vision.family, Family::Qwen25Vl);
+        let internvl = of("iv3_static");
+        assert_eq!(internvl.vision.family, Family::InternVl3);
+        assert_eq!((internvl.position_rows, internvl.vision.tokens), (1, 256));
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_with_the_flag_to_change() {
+        let got = refusal("q3_static", |m| m.device_num = 2);
+        assert!(
+            got.contains("2 devices together") && got.contains("--num_device 1"),
+            "{got}"
+        );
+        let got = refusal("q3_static", |m| {
+            let add = m.nets["add"].clone();
+            m.nets.insert("embedding_lora".into(), add);
+        });
+        assert!(got.contains("--lora_max_rank"), "{got}");
+        let got = refusal("q3_static", |m| {
+            for input in &mut stage(m, "block_cache_0").inputs {
+                input.shape[0] = 4;
+            }
+        });
+        assert!(
+            got.contains("batch of 4") && got.contains("--batch 1"),
+            "{got}"
+        );
+        let got = refusal("q3_static", |m| {
+            for input in &mut stage(m, "block_cache_0").inputs {
+                input.dtype = DataType::F32;
+            }
+        });
+        assert!(got.contains("neither bf16 nor f16"), "{got}");
+    }
+
+    #[test]
+    fn parts_of_a_model_are_refused() {
+        let without = |net: &str| {
+            refusal("q3_kv", |m| {
+                m.nets.remove(net);
+            })
+        };
+        for net in ["vit", "lm_head", "add", "embedding_cache"] {
+            assert!(without(net).contains(&format!("it has no net {net}")));
+        }
+        assert!(without("block_0").contains("no language model"));
+        assert!(without("block_cache_2").contains("3 nets block_* and 2 nets block_cache_*"));
+        assert!(without("block_kv_1").contains("3 nets block_* and 1 nets block_kv_*"));
+        let got = refusal("q3_static", |m| stage(m, "add").inputs[0].shape = vec![64]);
+        assert!(got.contains("parts of two models"), "{got}");
+        let got = refusal("q3_static", |m| {
+            stage(m, "vit").outputs[0].shape = vec![16, 64]
+        });
+        assert!(
+            got.contains("rows of 64 numbers for blocks of 128"),
+            "{got}"
+        );
+        let got = refusal("q3_static", |m| {
+            stage(m, "vit").inputs[0].shape = vec![64, 588]
+        });
+        assert!(
+            got.contains("input_states [64, 588]") && got.contains("no family"),
+            "{got}"
+        );
+        let got = refusal("q3_static", |m| {
+            stage(m, "block_0").inputs.pop();
+            stage(m, "block_0").inputs.pop();
+        });
+        assert!(got.contains("block_0 has 1 inputs"), "{got}");
+    }
+
+    #[test]
+    fn transposed_points_of_older_compilers_are_seen() {
+        let mut model = parsed("q3_kv");
+        stage(&mut model, "vit").inputs[2].shape = vec![4, 64];
+        assert!(Layout::of(&model, "x").unwrap().vision.points_first);
+        assert!(!of("q3_kv").vision.points_first);
+    }
 }

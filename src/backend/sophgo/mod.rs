@@ -80,6 +80,16 @@ impl Described {
         })
     }
 
+    /// Largest area of an image that the vision net takes, in pixels.
+    pub fn max_pixels(&self) -> usize {
+        let vision = &self.layout.vision;
+        match vision.family {
+            Family::InternVl3 => 448 * 448,
+            // A row holds three channels of two frames.
+            Family::Qwen3Vl | Family::Qwen25Vl => vision.patches[0] * vision.row_len / 6,
+        }
+    }
+
     fn file(&self) -> String {
         self.path.display().to_string()
     }
@@ -166,9 +176,17 @@ impl Described {
         let rows = layout.prefill.lengths[0] as u64;
         let row = layout.row_bytes() as u64;
         let buffers = rows * row * (2 + layout.vision.n_deepstack as u64)
-            + if layout.prefill.has_mask { 2 * rows * rows } else { 0 };
+            + if layout.prefill.has_mask {
+                2 * rows * rows
+            } else {
+                0
+            };
         let vision = layout.vision.patches[0] as u64;
-        let masks = if layout.vision.has_mask { 8 * vision * vision } else { 0 };
+        let masks = if layout.vision.has_mask {
+            8 * vision * vision
+        } else {
+            0
+        };
         self.model.weight_bytes
             + self.model.neuron_bytes
             + self.model.io_bytes

@@ -264,7 +264,11 @@ impl Sophgo {
         let stage = layout.prefill.lengths.iter().rposition(|&len| len >= m);
         let stage = stage.unwrap_or(0);
         let dynamic = layout.prefill.is_dynamic;
-        let n = if dynamic { m } else { layout.prefill.lengths[stage] };
+        let n = if dynamic {
+            m
+        } else {
+            layout.prefill.lengths[stage]
+        };
         let (nets, past) = match layout.prefill.history {
             History::Separate(_) if at > 0 => (&self.nets.blocks_kv, at),
             _ => (&self.nets.blocks, at),
@@ -278,9 +282,7 @@ impl Sophgo {
             .send_positions(&mut self.board, layout, &positions, n)?;
         let mask = match separate {
             true => None,
-            false => self
-                .scratch
-                .mask(&mut self.board, layout, stage, n, past)?,
+            false => self.scratch.mask(&mut self.board, layout, stage, n, past)?,
         };
         embed(
             &mut self.board,
@@ -353,7 +355,8 @@ impl Sophgo {
             hidden = out;
             if let Some(tap) = &mut self.tap {
                 let mut bytes = vec![0; m * row_bytes];
-                self.board.download(hidden.part(0, m * row_bytes)?, &mut bytes)?;
+                self.board
+                    .download(hidden.part(0, m * row_bytes)?, &mut bytes)?;
                 tap(&format!("block_{i}"), &layout.half.to_f32(&bytes));
             }
             if let (Some(level), Some(add)) = (levels.get(i), &self.nets.add) {
@@ -484,10 +487,12 @@ impl Sophgo {
                         let want = format!("below {vocab_size}");
                         return Err(shape("token id", want, id.to_string()));
                     }
-                    batch.rows.extend(ids.iter().zip(at).map(|(&id, position)| Row {
-                        source: Source::Token(id),
-                        position,
-                    }));
+                    batch
+                        .rows
+                        .extend(ids.iter().zip(at).map(|(&id, position)| Row {
+                            source: Source::Token(id),
+                            position,
+                        }));
                 }
                 Segment::Visual(tokens) => {
                     let slot = match &tokens.features {

@@ -44,7 +44,10 @@ pub struct Tables {
 impl Default for Tables {
     /// What every published checkpoint has.
     fn default() -> Self {
-        Self { side: 48, window: 4 }
+        Self {
+            side: 48,
+            window: 4,
+        }
     }
 }
 
@@ -69,11 +72,7 @@ impl Drop for Slot {
 }
 
 impl VisionNet {
-    pub(super) fn new(
-        board: &mut Board,
-        layout: &Layout,
-        tables: Tables,
-    ) -> Result<Self, Error> {
+    pub(super) fn new(board: &mut Board, layout: &Layout, tables: Tables) -> Result<Self, Error> {
         let net = board.net("vit")?;
         let first = &net.stages[0];
         let bytes = |port: &Port| port.elements() * port.dtype.size_bytes();
@@ -304,7 +303,10 @@ impl VisionNet {
                 }
             }
             Family::Qwen3Vl | Family::InternVl3 => {
-                patches.pixels.chunks(row_len).for_each(|r| row(r, &mut out));
+                patches
+                    .pixels
+                    .chunks(row_len)
+                    .for_each(|r| row(r, &mut out));
             }
         }
         out

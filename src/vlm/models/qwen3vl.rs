@@ -40,6 +40,8 @@ pub(super) fn open(files: ModelFiles, config: &Document) -> Result<Checkpoint, E
     };
     Ok(Checkpoint {
         name: files.name(),
+        model_type: "qwen3_vl".to_owned(),
+        max_pixels: None,
         vlm: Arc::new(vlm),
         tokenizer,
         defaults,
