@@ -10,7 +10,7 @@ use super::{GridThw, Patches};
 pub(super) fn merge_block_order(
     grid: GridThw,
     merge_size: usize,
-) -> impl Iterator<Item = (usize, usize)> {
+) -> impl ExactSizeIterator<Item = (usize, usize)> {
     let (rows, columns) = (grid.h / merge_size, grid.w / merge_size);
     (0..rows * columns * merge_size * merge_size).map(move |i| {
         let (block, inner) = (i / (merge_size * merge_size), i % (merge_size * merge_size));
@@ -82,7 +82,6 @@ fn axis_points(n: usize, side: usize) -> Vec<([usize; 2], f32)> {
 /// block `index[k]`, and so are their rotary positions. Position tables and rows before the
 /// reordering are in [`merge_block_order`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(dead_code, reason = "the nets that read it follow")]
 pub(super) struct WindowOrder {
     /// `window_index`: the block at each place.
     pub(super) index: Vec<usize>,
@@ -91,7 +90,6 @@ pub(super) struct WindowOrder {
     pub(super) bounds: Vec<usize>,
 }
 
-#[allow(dead_code, reason = "the nets that read it follow")]
 impl WindowOrder {
     /// For windows of `window` x `window` blocks; those at the right and lower edges are smaller.
     pub(super) fn new(grid: GridThw, merge_size: usize, window: usize) -> Self {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::ModelFiles;
 use super::{Checkpoint, Error};
+use crate::backend::cpu::Tower;
 use crate::backend::sophgo::{self, Described, Embedding, Head};
 
 /// The `.bmodel` that a path names: the file itself, or the only one in a folder that holds no
@@ -77,10 +78,7 @@ impl Bmodel {
         let options = sophgo::Options {
             device,
             vocab_size: checkpoint.cpu.text.vocab_size,
-            tables: sophgo::Tables {
-                side: checkpoint.cpu.vision.num_position_embeddings.isqrt(),
-                ..sophgo::Tables::default()
-            },
+            tables: tables(&checkpoint.cpu.vision.tower),
             embedding: embedding.into_iter().find(|path| path.is_file()),
         };
         Ok(Self {
@@ -89,6 +87,24 @@ impl Bmodel {
             options,
             notes,
         })
+    }
+}
+
+/// What the configuration says of the tower.
+fn tables(tower: &Tower) -> sophgo::Tables {
+    let published = sophgo::Tables::default();
+    match tower {
+        Tower::Qwen3Vl {
+            num_position_embeddings,
+            ..
+        } => sophgo::Tables {
+            side: num_position_embeddings.isqrt(),
+            ..published
+        },
+        Tower::Qwen25Vl { window, .. } => sophgo::Tables {
+            window: *window,
+            ..published
+        },
     }
 }
 

@@ -254,7 +254,7 @@ pub enum Error {
         model: String,
     },
     /// A family that is not implemented.
-    #[error("model type {0:?} is not supported; this build runs qwen3_vl")]
+    #[error("model type {0:?} is not supported; this build runs qwen3_vl, qwen2_5_vl")]
     Family(String),
     /// The chat template could not be rendered.
     #[error("chat template: {0}")]

@@ -6,7 +6,6 @@ use super::Error;
 use super::files::ModelFiles;
 use super::grid::Geometry;
 use super::json::{Document, Section};
-use crate::backend::cpu::VisionSpec;
 
 /// Part of the image budget that a video frame gets unless `preprocessor_config.json` has the key
 /// `video_ratio`: the vendors' demos spend a quarter.
@@ -36,7 +35,7 @@ impl Preprocessor {
     /// # Errors
     /// [`Error::MissingFile`], or [`Error::Config`] if a value is wrong or differs from the
     /// tower's (`vision_config` of `config.json`) or between images and videos.
-    pub(crate) fn read(files: &ModelFiles, vision: &VisionSpec) -> Result<Self, Error> {
+    pub(crate) fn read(files: &ModelFiles, tower: Geometry) -> Result<Self, Error> {
         const IMAGE: &str = "preprocessor_config.json";
         const VIDEO: &str = "video_preprocessor_config.json";
         const BOTH: &str = "processor_config.json";
@@ -56,14 +55,14 @@ impl Preprocessor {
                 });
             }
         };
-        let preprocessor = Self::check(&image, vision)?;
+        let preprocessor = Self::check(&image, tower)?;
         let video = Document::read(files, VIDEO)?;
         let video = match nested("video_processor")? {
             Some(section) => Some(section),
             None => video.as_ref().map(Document::root),
         };
         if let Some(video) = video {
-            check_geometry(&video, vision)?;
+            check_geometry(&video, tower)?;
             for (key, want) in [
                 ("image_mean", preprocessor.image_mean),
                 ("image_std", preprocessor.image_std),
@@ -79,8 +78,8 @@ impl Preprocessor {
         Ok(preprocessor)
     }
 
-    fn check(image: &Section<'_>, vision: &VisionSpec) -> Result<Self, Error> {
-        let geometry = check_geometry(image, vision)?;
+    fn check(image: &Section<'_>, tower: Geometry) -> Result<Self, Error> {
+        let geometry = check_geometry(image, tower)?;
         let image_std = image.channels("image_std")?;
         if image_std.iter().any(|&std| std <= 0.0) {
             return Err(image.complain("image_std", "must be above 0"));
@@ -131,27 +130,27 @@ fn pixel_range(image: &Section<'_>) -> Result<(usize, usize), Error> {
     Ok((min, max))
 }
 
-fn check_geometry(section: &Section<'_>, vision: &VisionSpec) -> Result<Geometry, Error> {
+fn check_geometry(section: &Section<'_>, tower: Geometry) -> Result<Geometry, Error> {
     let same = |key: &str, tower_key: &str, tower: usize| match section.size(key)? {
-        value if value == tower => Ok(value),
+        value if value == tower => Ok(()),
         value => Err(section.complain(
             key,
             format!("is {value}, but vision_config.{tower_key} of config.json is {tower}"),
         )),
     };
-    Ok(Geometry {
-        patch_size: same("patch_size", "patch_size", vision.patch_size)?,
-        temporal_patch_size: same(
-            "temporal_patch_size",
-            "temporal_patch_size",
-            vision.temporal_patch_size,
-        )?,
-        merge_size: same(
-            "merge_size",
-            "spatial_merge_size",
-            vision.spatial_merge_size,
-        )?,
-    })
+    let Geometry {
+        patch_size,
+        temporal_patch_size,
+        merge_size,
+    } = tower;
+    same("patch_size", "patch_size", patch_size)?;
+    same(
+        "temporal_patch_size",
+        "temporal_patch_size",
+        temporal_patch_size,
+    )?;
+    same("merge_size", "spatial_merge_size", merge_size)?;
+    Ok(tower)
 }
 
 #[cfg(test)]
@@ -160,7 +159,6 @@ mod tests {
 
     use serde_json::{Value, json};
 
-    use super::super::config::Qwen3VlConfig;
     use super::*;
 
     const IMAGE: &str = "preprocessor_config.json";
@@ -175,9 +173,12 @@ mod tests {
         for (name, content) in contents {
             fs::write(folder.path().join(name), content.to_string()).unwrap();
         }
-        let config = Document::read(&ModelFiles::demo(), "config.json")?.unwrap();
-        let vision = Qwen3VlConfig::read(&config)?.spec.vision;
-        Preprocessor::read(&ModelFiles::Folder(folder.path().to_owned()), &vision)
+        let tower = Geometry {
+            patch_size: 16,
+            temporal_patch_size: 2,
+            merge_size: 2,
+        };
+        Preprocessor::read(&ModelFiles::Folder(folder.path().to_owned()), tower)
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Encode; streaming decode that never splits a character.
 
 use super::Error;
+use super::files::ModelFiles;
 
 /// Text to tokens and back.
 pub struct Tokenizer {
@@ -10,6 +11,24 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// Reads the checkpoint's `tokenizer.json`, whose ids must fit the decoder's table.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`], [`Error::Io`], or [`Error::Tokenizer`] if it is damaged or has more
+    /// ids than `vocab_size`.
+    pub fn open(files: &ModelFiles, vocab_size: usize) -> Result<Self, Error> {
+        const FILE: &str = "tokenizer.json";
+        let tokenizer = Self::from_bytes(&files.require(FILE)?)?;
+        if tokenizer.n_ids() > vocab_size {
+            return Err(Error::Tokenizer(format!(
+                "{} has ids up to {}, but text_config.vocab_size of config.json is {vocab_size}",
+                files.label(FILE),
+                tokenizer.n_ids() - 1
+            )));
+        }
+        Ok(tokenizer)
+    }
+
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
-"""Writes small Qwen3-VL checkpoints with random weights, as `transformers` saves them.
+"""Writes small checkpoints of all families with random weights, as they are published.
 
-    checkpoints.py OUT [--seed N] [--wide]
+    checkpoints.py OUT [--seed N] [--wide] [--only NAME,...]
 
 Weights are drawn so that hidden states keep their size from layer to layer and the logits neither
 vanish nor point at one token: with the default initialisation (0.02) every mistake in the graph
@@ -11,19 +11,53 @@ Needs: torch, transformers 5.
 """
 
 import argparse
+import json
 import pathlib
 
 import torch
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
-
-VOCAB = 256
-SPECIAL = {"vision_start_token_id": 252, "vision_end_token_id": 253,
-           "image_token_id": 254, "video_token_id": 255}
+from families import FAMILIES
+from safetensors.torch import load_file, save_file
 
 
-def shape(text, vision, tied, shard=None):
-    """A checkpoint's numbers; `shard` is the largest size of a file."""
-    return {"text": text, "vision": vision, "tied": tied, "shard": shard}
+def shape(text, vision, tied, shard=None, family="qwen3_vl", published=None):
+    """A checkpoint's numbers; `shard` is the largest size of a file, `published` rewrites what
+    transformers saved as the family's own checkpoints are."""
+    return {"text": text, "vision": vision, "tied": tied, "shard": shard, "family": family,
+            "published": published}
+
+
+def rewrite(folder, config, rename):
+    """Gives a saved checkpoint other names and another configuration."""
+    for path in sorted(folder.glob("*.safetensors")):
+        tensors = {rename(name): tensor for name, tensor in load_file(path).items()}
+        save_file(tensors, path, metadata={"format": "pt"})
+    path = folder / "model.safetensors.index.json"
+    if path.exists():
+        index = json.loads(path.read_text())
+        index["weight_map"] = {rename(k): v for k, v in index["weight_map"].items()}
+        path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    path = folder / "config.json"
+    path.write_text(json.dumps(config(json.loads(path.read_text())), indent=2) + "\n")
+
+
+def qwen25_as_published(folder):
+    """Qwen's own checkpoints: the decoder's keys at the top of the configuration, mrope as a type,
+    the tower outside of the model."""
+
+    def config(saved):
+        text = saved.pop("text_config")
+        rope = text.pop("rope_parameters")
+        vision = saved["vision_config"]
+        vision["in_chans"] = vision.pop("in_channels")
+        flat = {k: v for k, v in text.items() if k != "model_type"} | saved
+        flat["rope_theta"] = rope["rope_theta"]
+        flat["rope_scaling"] = {"type": "mrope", "mrope_section": rope["mrope_section"]}
+        return flat
+
+    def rename(name):
+        return name.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
+
+    rewrite(folder, config, rename)
 
 
 # name -> numbers. Between them: tied and untied heads, 1 to 4 query heads per key-value head,
@@ -48,6 +82,25 @@ SHAPES = {
         dict(depth=3, hidden_size=16, intermediate_size=32, num_heads=2, patch_size=4,
              num_position_embeddings=25, deepstack_visual_indexes=[0, 2]),
         tied=False, shard="100KB"),
+    # Windows of 4 and of 2 blocks, full attention in some blocks and in all but the last.
+    "qwen25-tied-group2-window4-head12": shape(
+        dict(hidden_size=48, intermediate_size=68, num_hidden_layers=3, num_attention_heads=4,
+             num_key_value_heads=2, mrope_section=[2, 2, 2]),
+        dict(depth=4, hidden_size=24, intermediate_size=36, num_heads=2, patch_size=4,
+             window_size=32, fullatt_block_indexes=[1, 3]),
+        tied=True, family="qwen2_5_vl"),
+    "qwen25-untied-group3-window2-head16": shape(
+        dict(hidden_size=48, intermediate_size=76, num_hidden_layers=2, num_attention_heads=3,
+             num_key_value_heads=1, mrope_section=[2, 3, 3]),
+        dict(depth=3, hidden_size=16, intermediate_size=30, num_heads=1, patch_size=6,
+             window_size=28, fullatt_block_indexes=[0, 1]),
+        tied=False, family="qwen2_5_vl"),
+    "qwen25-published-sharded": shape(
+        dict(hidden_size=48, intermediate_size=70, num_hidden_layers=2, num_attention_heads=2,
+             num_key_value_heads=2, mrope_section=[4, 4, 4]),
+        dict(depth=2, hidden_size=16, intermediate_size=30, num_heads=2, patch_size=4,
+             window_size=16, fullatt_block_indexes=[1]),
+        tied=False, shard="60KB", family="qwen2_5_vl", published=qwen25_as_published),
 }
 
 # Shapes for a machine's own run: larger, so that blocks and slices have tails.
@@ -64,30 +117,20 @@ WIDE = {
         dict(depth=4, hidden_size=128, intermediate_size=512, num_heads=2, patch_size=16,
              num_position_embeddings=2304, deepstack_visual_indexes=[0, 1, 2]),
         tied=False, shard="1MB"),
+    "wide-qwen25": shape(
+        dict(hidden_size=320, intermediate_size=1100, num_hidden_layers=5, num_attention_heads=5,
+             num_key_value_heads=1, mrope_section=[8, 12, 12]),
+        dict(depth=6, hidden_size=160, intermediate_size=342, num_heads=2, patch_size=14,
+             window_size=112, fullatt_block_indexes=[2, 5]),
+        tied=True, family="qwen2_5_vl"),
 }
-
-
-def config(numbers):
-    """The configuration of a checkpoint."""
-    text = dict(numbers["text"])
-    section = text.pop("mrope_section")
-    text |= dict(vocab_size=VOCAB, max_position_embeddings=4096, rms_norm_eps=1e-6,
-                 attention_bias=False, hidden_act="silu", bos_token_id=None, eos_token_id=None,
-                 pad_token_id=None, tie_word_embeddings=numbers["tied"],
-                 rope_parameters=dict(rope_type="default", rope_theta=5_000_000.0,
-                                      mrope_interleaved=True, mrope_section=section))
-    vision = dict(numbers["vision"])
-    vision |= dict(in_channels=3, temporal_patch_size=2, spatial_merge_size=2,
-                   out_hidden_size=text["hidden_size"], hidden_act="gelu_pytorch_tanh")
-    return Qwen3VLConfig(text_config=text, vision_config=vision,
-                         tie_word_embeddings=numbers["tied"], **SPECIAL)
 
 
 def fill(model, generator):
     """Draws every weight."""
     for name, weight in model.named_parameters():
         noise = torch.randn(weight.shape, generator=generator)
-        if name.endswith("norm.weight") or "layernorm" in name or ".norm1.w" in name or ".norm2.w" in name:
+        if any(part in name for part in ("norm.weight", "layernorm", ".norm1.w", ".norm2.w", "ln_q")):
             value = 1.0 + 0.2 * noise
         elif name.endswith("bias"):
             value = 0.2 * noise
@@ -106,15 +149,21 @@ def main():
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wide", action="store_true", help="also the larger shapes")
+    parser.add_argument("--only", help="names of checkpoints, with commas")
     args = parser.parse_args()
     shapes = SHAPES | (WIDE if args.wide else {})
     for number, (name, numbers) in enumerate(shapes.items()):
+        if args.only and name not in args.only.split(","):
+            continue
         generator = torch.Generator().manual_seed(args.seed * 1000 + number)
-        model = Qwen3VLForConditionalGeneration(config(numbers)).to(torch.bfloat16)
+        family = FAMILIES[numbers["family"]]
+        model = family.model(family.config(numbers)).to(torch.bfloat16)
         fill(model, generator)
         folder = args.out / name
         model.save_pretrained(folder, max_shard_size=numbers["shard"] or "50GB")
         (folder / "generation_config.json").unlink(missing_ok=True)
+        if numbers["published"]:
+            numbers["published"](folder)
         size = sum(f.stat().st_size for f in folder.glob("*.safetensors"))
         print(f"{folder}: {size} bytes of weights")
 

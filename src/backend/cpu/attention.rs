@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Attention: every patch to every patch of its frame pair, and causal with shared key-value heads.
+//! Attention: every patch to every patch of its span, and causal with shared key-value heads.
 //!
 //! Scores are held for a block of queries at a time, so memory grows with the number of keys and
 //! not with its square.
@@ -17,14 +17,16 @@ use super::{Cancel, Error};
 /// Queries whose scores are held at a time.
 const BLOCK: usize = 128;
 
-/// Attention of all rows to all rows: `Qwen3VLVisionAttention` without its projections.
+/// Attention within spans of rows: `Qwen3VLVisionAttention` and its like without the projections.
 ///
-/// `qkv` is `[rows, 3, heads, head_dim]`, `out` `[rows, heads, head_dim]`.
-pub(super) fn full(
+/// `qkv` is `[rows, 3, heads, head_dim]`, `out` `[rows, heads, head_dim]`. `bounds` are the first
+/// row of each span and the number of rows (`cu_seqlens`): a row sees the rows of its span.
+pub(super) fn spans(
     gemm: &Gemm,
     qkv: &[f32],
     n_heads: usize,
     rotation: &Rotation,
+    bounds: &[usize],
     cancel: &Cancel,
     out: &mut [f32],
 ) -> Result<(), Error> {
@@ -32,6 +34,7 @@ pub(super) fn full(
     let width = n_heads * head_dim;
     let rows = qkv.len() / (3 * width);
     let scale = (head_dim as f32).powf(-0.5);
+    let longest = bounds.windows(2).map(|b| b[1] - b[0]).max().unwrap_or(0);
     let mut by_head = vec![0.0; rows * width];
     by_head
         .par_chunks_mut(rows * head_dim)
@@ -47,18 +50,24 @@ pub(super) fn full(
                 rotation.apply(row, part(1), 1.0, &mut k[here.clone()]);
                 v[here].copy_from_slice(part(2));
             }
-            let mut scores = vec![0.0; BLOCK.min(rows) * rows];
+            let mut scores = vec![0.0; BLOCK.min(longest) * longest];
             let step = BLOCK * head_dim;
-            for (q, out) in q.chunks(step).zip(out.chunks_mut(step)) {
-                cancel.check()?;
-                let scores = &mut scores[..q.len() / head_dim * rows];
-                gemm.times_transposed(q, &k, head_dim, None, scores);
-                let scales: Vec<f32> = scores
-                    .chunks_exact_mut(rows)
-                    .map(softmax_unscaled)
-                    .collect();
-                gemm.times(scores, &v, head_dim, out);
-                scale_rows(out, &scales);
+            for bound in bounds.windows(2) {
+                let n_keys = bound[1] - bound[0];
+                let span = bound[0] * head_dim..bound[1] * head_dim;
+                let (k, v) = (&k[span.clone()], &v[span.clone()]);
+                let blocks = q[span.clone()].chunks(step);
+                for (q, out) in blocks.zip(out[span].chunks_mut(step)) {
+                    cancel.check()?;
+                    let scores = &mut scores[..q.len() / head_dim * n_keys];
+                    gemm.times_transposed(q, k, head_dim, None, scores);
+                    let scales: Vec<f32> = scores
+                        .chunks_exact_mut(n_keys)
+                        .map(softmax_unscaled)
+                        .collect();
+                    gemm.times(scores, v, head_dim, out);
+                    scale_rows(out, &scales);
+                }
             }
             Ok::<_, Error>(())
         })?;
@@ -142,8 +151,6 @@ fn scale_rows(x: &mut [f32], scales: &[f32]) {
 mod tests {
     use super::*;
 
-    use crate::backend::GridThw;
-
     fn wave(n: usize, step: f32) -> Vec<f32> {
         (0..n).map(|i| (i as f32 * step).sin()).collect()
     }
@@ -196,14 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn full_attention_agrees_with_the_plain_sum_over_several_blocks() {
+    fn attention_in_spans_agrees_with_the_plain_sum_over_several_blocks() {
         let gemm = Gemm::default();
-        let grid = GridThw { t: 1, h: 10, w: 14 };
         let (rows, heads, dim) = (140, 2, 8);
-        let rotation = Rotation::vision(grid, 2, dim);
+        let patches: Vec<(usize, usize)> = (0..rows).map(|i| (i / 14, i % 14)).collect();
+        let rotation = Rotation::vision(patches.into_iter(), dim);
         let qkv = wave(rows * 3 * heads * dim, 0.41);
-        let mut out = vec![f32::NAN; rows * heads * dim];
-        full(&gemm, &qkv, heads, &rotation, &Cancel::default(), &mut out).expect("no cancel");
         let part = |i: usize, head: usize| -> Vec<f32> {
             let at = |row: usize| &qkv[((row * 3 + i) * heads + head) * dim..][..dim];
             let mut all = vec![0.0; rows * dim];
@@ -216,13 +221,22 @@ mod tests {
             }
             all
         };
-        for head in 0..heads {
-            let (q, k, v) = (part(0, head), part(1, head), part(2, head));
-            for row in [0, 1, 127, 128, 139] {
-                let want = plain(&q[row * dim..][..dim], &k, &v, rows);
-                let got = &out[(row * heads + head) * dim..][..dim];
-                for (got, want) in got.iter().zip(want) {
-                    assert!((f64::from(*got) - want).abs() < 1e-5);
+        for bounds in [&[0, 140][..], &[0, 64, 68, 140]] {
+            let mut out = vec![f32::NAN; rows * heads * dim];
+            let cancel = Cancel::default();
+            spans(&gemm, &qkv, heads, &rotation, bounds, &cancel, &mut out).expect("no cancel");
+            for head in 0..heads {
+                let (q, k, v) = (part(0, head), part(1, head), part(2, head));
+                for row in [0, 1, 63, 64, 67, 68, 127, 128, 139] {
+                    let end = *bounds.iter().find(|&&end| row < end).expect("a span");
+                    let first = *bounds.iter().rfind(|&&first| first <= row).expect("one");
+                    let seen = first * dim..end * dim;
+                    let q = &q[row * dim..][..dim];
+                    let want = plain(q, &k[seen.clone()], &v[seen], end - first);
+                    let got = &out[(row * heads + head) * dim..][..dim];
+                    for (got, want) in got.iter().zip(want) {
+                        assert!((f64::from(*got) - want).abs() < 1e-5, "row {row}");
+                    }
                 }
             }
         }

@@ -87,6 +87,11 @@ impl Linear {
         }
     }
 
+    /// Width of an input row.
+    pub(super) fn in_features(&self) -> usize {
+        self.in_features
+    }
+
     /// Width of a result row.
     pub(super) fn out_features(&self) -> usize {
         match &self.matrix {

@@ -5,8 +5,10 @@
 use half::bf16;
 
 use super::int8::Int8Builder;
+use super::layout::Layout;
 use super::linear::{Linear, Matrix, Table, TableRows};
 use super::norm::{LayerNorm, RmsNorm};
+use super::spec::Tower;
 use super::weights::Reader;
 use super::{Error, Precision};
 
@@ -24,14 +26,20 @@ enum Stored {
 pub(super) struct Loader<'a> {
     reader: Reader<'a>,
     stored: Stored,
-    visual: &'static str,
-    text: &'static str,
+    layout: Layout,
+}
+
+/// Whether a linear layer has a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bias {
+    With,
+    Without,
 }
 
 impl<'a> Loader<'a> {
-    /// Readies a reader's tensors for `precision`.
-    pub(super) fn new(reader: Reader<'a>, precision: Precision) -> Self {
-        let layout = reader.layout();
+    /// Readies a reader's tensors for `precision`; `tower` says how they may be called.
+    pub(super) fn new(reader: Reader<'a>, tower: &Tower, precision: Precision) -> Self {
+        let layout = Layout::find(tower, |name| reader.has(name));
         let stored = match precision {
             Precision::Auto if reader.n_parameters() >= INT8_FROM => Stored::Int8,
             Precision::Int8 => Stored::Int8,
@@ -40,48 +48,70 @@ impl<'a> Loader<'a> {
         Self {
             stored,
             reader,
-            visual: layout.visual,
-            text: layout.text,
+            layout,
         }
     }
 
     /// Full name of a tensor of the vision tower.
     pub(super) fn visual(&self, name: &str) -> String {
-        format!("{}{name}", self.visual)
+        format!("{}{name}", self.layout.visual)
     }
 
     /// Full name of a tensor of the decoder.
     pub(super) fn text(&self, name: &str) -> String {
-        format!("{}{name}", self.text)
+        format!("{}{name}", self.layout.text)
+    }
+
+    /// Full name of the head, without `.weight`.
+    pub(super) fn head(&self) -> &'static str {
+        self.layout.head
     }
 
     /// `name.weight` `[out, in]` and `name.bias` `[out]`.
     pub(super) fn linear(&mut self, name: &str, shape: [usize; 2]) -> Result<Linear, Error> {
-        let matrix = self.matrix(&[(format!("{name}.weight"), shape.to_vec())], shape[1])?;
-        let bias = self.reader.vector(&format!("{name}.bias"), shape[0])?;
-        Ok(Linear::new(shape[1], matrix, Some(bias)))
+        self.joined(&[(name.to_owned(), shape[0])], shape[1], Bias::With)
     }
 
-    /// Several `name.weight` `[out, in]` without bias as one matrix, in their order.
+    /// Several `name.weight` `[out, in]`, with or without `name.bias` `[out]`, as one matrix in
+    /// their order.
     pub(super) fn joined(
         &mut self,
         parts: &[(String, usize)],
         in_features: usize,
+        bias: Bias,
     ) -> Result<Linear, Error> {
-        let parts: Vec<_> = parts
+        let weights: Vec<_> = parts
             .iter()
             .map(|(name, out)| (format!("{name}.weight"), vec![*out, in_features]))
             .collect();
-        let matrix = self.matrix(&parts, in_features)?;
-        Ok(Linear::new(in_features, matrix, None))
+        let matrix = self.matrix(&weights, in_features)?;
+        let bias = match bias {
+            Bias::Without => None,
+            Bias::With => {
+                let parts = parts
+                    .iter()
+                    .map(|(name, out)| (format!("{name}.bias"), vec![*out]));
+                Some(self.floats(&parts.collect::<Vec<_>>())?)
+            }
+        };
+        Ok(Linear::new(in_features, matrix, bias))
     }
 
-    /// A `Conv3d` whose stride is its kernel, as a matrix; always f32.
-    pub(super) fn convolution(&mut self, name: &str, shape: [usize; 5]) -> Result<Linear, Error> {
+    /// A convolution whose stride is its kernel, as a matrix; always f32. `shape` is that of its
+    /// weight, output channels first.
+    pub(super) fn convolution(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        bias: Bias,
+    ) -> Result<Linear, Error> {
         let matrix = self.floats(&[(format!("{name}.weight"), shape.to_vec())])?;
-        let bias = self.reader.vector(&format!("{name}.bias"), shape[0])?;
+        let bias = match bias {
+            Bias::Without => None,
+            Bias::With => Some(self.reader.vector(&format!("{name}.bias"), shape[0])?),
+        };
         let in_features = shape[1..].iter().product();
-        Ok(Linear::new(in_features, Matrix::F32(matrix), Some(bias)))
+        Ok(Linear::new(in_features, Matrix::F32(matrix), bias))
     }
 
     /// `name` `[rows, width]` as it is.
@@ -102,10 +132,16 @@ impl<'a> Loader<'a> {
     }
 
     /// `name.weight` and `name.bias` `[width]`.
-    pub(super) fn layer_norm(&mut self, name: &str, width: usize) -> Result<LayerNorm, Error> {
+    pub(super) fn layer_norm(
+        &mut self,
+        name: &str,
+        width: usize,
+        eps: f32,
+    ) -> Result<LayerNorm, Error> {
         Ok(LayerNorm {
             weight: self.reader.vector(&format!("{name}.weight"), width)?,
             bias: self.reader.vector(&format!("{name}.bias"), width)?,
+            eps,
         })
     }
 

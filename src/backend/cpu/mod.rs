@@ -11,6 +11,7 @@ mod attention;
 mod gemv;
 mod int8;
 mod kv;
+mod layout;
 mod linear;
 mod loader;
 mod norm;
@@ -29,7 +30,7 @@ use rayon::ThreadPool;
 use kv::Kv;
 use linear::Gemm;
 use loader::Loader;
-pub use spec::{Spec, TextSpec, VisionSpec};
+pub use spec::{Rope, Spec, TextSpec, Tower, VisionSpec};
 use text::Text;
 use vision::Vision;
 use weights::Reader;
@@ -88,7 +89,8 @@ pub fn load(
     cancel: &Cancel,
 ) -> Result<Box<dyn Program>, Error> {
     let pool = thread_pool(options.threads)?;
-    let mut loader = Loader::new(Reader::open(weights, progress, cancel)?, options.precision);
+    let reader = Reader::open(weights, progress, cancel)?;
+    let mut loader = Loader::new(reader, &spec.vision.tower, options.precision);
     let vision = Vision::load(&spec.vision, &mut loader)?;
     let text = Text::load(&spec.text, &mut loader)?;
     let context = spec.text.max_position_embeddings.min(MAX_CONTEXT);

@@ -26,12 +26,10 @@ fn sum_by(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 pub(super) struct LayerNorm {
     pub(super) weight: Vec<f32>,
     pub(super) bias: Vec<f32>,
+    pub(super) eps: f32,
 }
 
 impl LayerNorm {
-    /// Epsilon of every layer norm of the vision tower.
-    const EPS: f32 = 1e-6;
-
     /// Bytes of the weights.
     pub(super) fn size_bytes(&self) -> usize {
         4 * (self.weight.len() + self.bias.len())
@@ -42,11 +40,11 @@ impl LayerNorm {
         let step = ROWS_PER_TASK * self.weight.len();
         y.par_chunks_mut(step)
             .zip(x.par_chunks(step))
-            .for_each(|(y, x)| layer_norm(x, &self.weight, &self.bias, Self::EPS, y));
+            .for_each(|(y, x)| layer_norm(x, &self.weight, &self.bias, self.eps, y));
     }
 }
 
-/// `Qwen3VLTextRMSNorm`: no mean, no bias.
+/// `Qwen3VLTextRMSNorm` and its like: no mean, no bias.
 pub(super) struct RmsNorm {
     pub(super) weight: Vec<f32>,
     pub(super) eps: f32,
@@ -69,6 +67,30 @@ impl RmsNorm {
     /// Normalises one row in place.
     pub(super) fn row(&self, row: &mut [f32]) {
         rms_norm_row(row, &self.weight, self.eps);
+    }
+}
+
+/// One of the two.
+pub(super) enum Norm {
+    Layer(LayerNorm),
+    Rms(RmsNorm),
+}
+
+impl Norm {
+    /// Bytes of the weights.
+    pub(super) fn size_bytes(&self) -> usize {
+        match self {
+            Norm::Layer(norm) => norm.size_bytes(),
+            Norm::Rms(norm) => norm.size_bytes(),
+        }
+    }
+
+    /// Normalises the rows of `x` `[rows, width]` into `y`.
+    pub(super) fn forward(&self, x: &[f32], y: &mut [f32]) {
+        match self {
+            Norm::Layer(norm) => norm.forward(x, y),
+            Norm::Rms(norm) => norm.forward(x, y),
+        }
     }
 }
 
@@ -126,6 +148,7 @@ mod tests {
             let norm = LayerNorm {
                 weight: vec![1.0; width],
                 bias: vec![0.25; width],
+                eps: 1e-6,
             };
             let mut y = vec![0.0; x.len()];
             norm.forward(&x, &mut y);

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Rotary positions: two axes for the vision tower, three interleaved ones for the decoder.
+//! Rotary positions: two axes for the vision towers, three for the decoders.
 
-use crate::backend::vit::merge_block_order;
-use crate::backend::{GridThw, Position};
+use crate::backend::Position;
 
-use super::spec::TextSpec;
+use super::spec::{Rope, TextSpec};
 
 /// Cosines and sines of the rotation of each row, `[rows, half]`: component `j` of a head turns
 /// with component `j + half`.
@@ -29,12 +28,15 @@ impl Rotation {
         self.sin.push(angle.sin());
     }
 
-    /// `Qwen3VLVisionModel.rot_pos_emb`: rows in merge-block order; the first half of the angles
-    /// turns with the patch's row, the second with its column.
-    pub(super) fn vision(grid: GridThw, merge_size: usize, head_dim: usize) -> Self {
+    /// `Qwen3VLVisionModel.rot_pos_emb`: the first half of the angles turns with a patch's row, the
+    /// second with its column. `patches` gives row and column in the order of the net's rows.
+    pub(super) fn vision(
+        patches: impl ExactSizeIterator<Item = (usize, usize)>,
+        head_dim: usize,
+    ) -> Self {
         let frequencies = inverse_frequencies(10_000.0, head_dim / 2);
-        let mut rotation = Self::with_capacity(grid.h * grid.w, head_dim / 2);
-        for (row, column) in merge_block_order(grid, merge_size) {
+        let mut rotation = Self::with_capacity(patches.len(), head_dim / 2);
+        for (row, column) in patches {
             for axis in [row, column] {
                 for &frequency in &frequencies {
                     rotation.push(axis as f32 * frequency);
@@ -44,19 +46,11 @@ impl Rotation {
         rotation
     }
 
-    /// `Qwen3VLTextRotaryEmbedding`: frequency `j` turns with height if `j % 3 == 1`, with width if
-    /// `j % 3 == 2`, as far as their sections reach, and with time elsewhere.
+    /// `Qwen3VLTextRotaryEmbedding`, `apply_multimodal_rotary_pos_emb` of Qwen2.5-VL.
     pub(super) fn text(positions: &[Position], spec: &TextSpec) -> Self {
         let half = spec.head_dim / 2;
         let frequencies = inverse_frequencies(spec.rope_theta, spec.head_dim);
-        let [_, height, width] = spec.mrope_section;
-        let axes: Vec<usize> = (0..half)
-            .map(|j| match j % 3 {
-                1 if j < 3 * height => 1,
-                2 if j < 3 * width => 2,
-                _ => 0,
-            })
-            .collect();
+        let axes = axes(spec.rope, half);
         let mut rotation = Self::with_capacity(positions.len(), half);
         for position in positions {
             for (&frequency, &axis) in frequencies.iter().zip(&axes) {
@@ -82,6 +76,21 @@ impl Rotation {
     }
 }
 
+/// The axis (time, height, width) that each of `half` frequencies turns with.
+fn axes(rope: Rope, half: usize) -> Vec<usize> {
+    let axis = |j: usize| match rope {
+        Rope::Interleaved([_, height, width]) => match j % 3 {
+            1 if j < 3 * height => 1,
+            2 if j < 3 * width => 2,
+            _ => 0,
+        },
+        Rope::Contiguous([time, height, _]) => {
+            usize::from(j >= time) + usize::from(j >= time + height)
+        }
+    };
+    (0..half).map(axis).collect()
+}
+
 /// `theta ^ (-2 i / dim)` for i in 0..dim / 2, rounded to f32 where torch rounds.
 fn inverse_frequencies(theta: f64, dim: usize) -> Vec<f32> {
     (0..dim / 2)
@@ -98,32 +107,20 @@ mod tests {
 
     #[test]
     fn axes_interleave_up_to_their_sections() {
-        let spec = TextSpec {
-            num_hidden_layers: 1,
-            hidden_size: 16,
-            intermediate_size: 16,
-            num_attention_heads: 1,
-            num_key_value_heads: 1,
-            head_dim: 16,
-            vocab_size: 8,
-            rms_norm_eps: 1e-6,
-            rope_theta: 1.0,
-            mrope_section: [4, 2, 2],
-            tie_word_embeddings: true,
-            max_position_embeddings: 16,
-        };
-        // With theta 1 every frequency is 1, so each angle is the position of its axis.
-        let rotation = Rotation::text(&[[1, 2, 3]], &spec);
-        let axes: Vec<f32> = [1, 2, 3, 1, 2, 3, 1, 1]
-            .map(|p: i32| (p as f32).cos())
-            .into();
-        assert_eq!(rotation.cos, axes);
+        let got = axes(Rope::Interleaved([4, 2, 2]), 8);
+        assert_eq!(got, [0, 1, 2, 0, 1, 2, 0, 0]);
+    }
+
+    #[test]
+    fn contiguous_sections_follow_each_other() {
+        let got = axes(Rope::Contiguous([2, 3, 3]), 8);
+        assert_eq!(got, [0, 0, 1, 1, 1, 2, 2, 2]);
     }
 
     #[test]
     fn a_turn_keeps_the_length() {
-        let grid = GridThw { t: 1, h: 2, w: 2 };
-        let rotation = Rotation::vision(grid, 2, 8);
+        let patches = [(0, 0), (0, 1), (1, 0), (1, 1)];
+        let rotation = Rotation::vision(patches.into_iter(), 8);
         let head = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
         let mut out = [0.0; 8];
         rotation.apply(3, &head, 1.0, &mut out);

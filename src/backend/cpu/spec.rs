@@ -2,7 +2,7 @@
 
 //! Sizes of a model, as far as arithmetic needs them. Families fill them from their `config.json`.
 
-/// A vision tower with its mergers.
+/// A vision tower with its mergers: what all towers have, and which one it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VisionSpec {
     /// Transformer blocks.
@@ -23,10 +23,27 @@ pub struct VisionSpec {
     pub spatial_merge_size: usize,
     /// Width of a visual token: the decoder's `hidden_size`.
     pub out_hidden_size: usize,
-    /// Entries of the learned position table, a square number.
-    pub num_position_embeddings: usize,
-    /// Blocks whose output also goes to the decoder, in the order of the decoder layers.
-    pub deepstack_visual_indexes: Vec<usize>,
+    /// What this tower does differently.
+    pub tower: Tower,
+}
+
+/// Which vision tower it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tower {
+    /// `Qwen3VLVisionModel`: layer norms, a learned position table of any grid, deepstack.
+    Qwen3Vl {
+        /// Entries of the learned position table, a square number.
+        num_position_embeddings: usize,
+        /// Blocks whose output also goes to the decoder, in the order of the decoder layers.
+        deepstack_visual_indexes: Vec<usize>,
+    },
+    /// `Qwen2_5_VisionTransformerPretrainedModel`: RMS norms, SwiGLU, attention in windows.
+    Qwen25Vl {
+        /// Side of a window, merge blocks.
+        window: usize,
+        /// Blocks that attend to the whole temporal patch.
+        fullatt_block_indexes: Vec<usize>,
+    },
 }
 
 /// A decoder.
@@ -44,21 +61,37 @@ pub struct TextSpec {
     pub num_key_value_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
+    /// Whether the query, key and value projections have a bias (Qwen2).
+    pub qkv_bias: bool,
+    /// Whether queries and keys are normalised (Qwen3).
+    pub qk_norm: bool,
     /// Entries of the vocabulary.
     pub vocab_size: usize,
     /// Epsilon of the RMS norms.
     pub rms_norm_eps: f32,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// Shares of the head dimension (in pairs) of the time, height and width axes; interleaved.
-    pub mrope_section: [usize; 3],
+    /// Which axis turns which part of a head.
+    pub rope: Rope,
     /// Whether the head is the embedding table.
     pub tie_word_embeddings: bool,
     /// Rows that a sequence may have.
     pub max_position_embeddings: usize,
 }
 
-/// A Qwen3-VL model: tower, deepstack mergers, decoder with q/k norm and interleaved mrope.
+/// How the three axes of a position share out the rotary frequencies, `head_dim / 2` of them.
+///
+/// Sections are the shares of time, height and width and sum to `head_dim / 2`: `mrope_section`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rope {
+    /// Frequencies 1, 4, 7, ... turn with height, 2, 5, 8, ... with width, as far as the sections
+    /// reach; the others with time (Qwen3-VL).
+    Interleaved([usize; 3]),
+    /// The first section turns with time, the next with height, the last with width (Qwen2.5-VL).
+    Contiguous([usize; 3]),
+}
+
+/// A model: tower and decoder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// The vision tower.

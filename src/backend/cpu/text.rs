@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The decoder of Qwen3-VL: `Qwen3VLTextModel` and its head.
+//! The decoders of all families and their heads: `Qwen3VLTextModel`, `Qwen2_5_VLTextModel`.
 
 use rayon::prelude::*;
 
 use super::activation::{add_assign, swiglu};
 use super::kv::{Head, Kv};
 use super::linear::{Gemm, Linear, Table};
-use super::loader::Loader;
+use super::loader::{Bias, Loader};
 use super::norm::RmsNorm;
 use super::rope::Rotation;
 use super::spec::TextSpec;
@@ -18,13 +18,13 @@ use crate::backend::{Position, Segment};
 /// for activations does not grow with them.
 const PASS_ROWS: usize = 1024;
 
-/// `Qwen3VLTextDecoderLayer`.
+/// `Qwen3VLTextDecoderLayer`, `Qwen2_5_VLDecoderLayer`.
 struct Layer {
     input_norm: RmsNorm,
     /// Query, key and value projections in one matrix.
     qkv: Linear,
-    q_norm: RmsNorm,
-    k_norm: RmsNorm,
+    /// Norms of queries and keys.
+    qk_norm: Option<[RmsNorm; 2]>,
     o_proj: Linear,
     post_norm: RmsNorm,
     /// Gate and up projections in one matrix.
@@ -48,6 +48,11 @@ impl Text {
         let (hidden, inner, eps) = (spec.hidden_size, spec.intermediate_size, spec.rms_norm_eps);
         let queries = spec.num_attention_heads * spec.head_dim;
         let keys = spec.num_key_value_heads * spec.head_dim;
+        let qkv_bias = if spec.qkv_bias {
+            Bias::With
+        } else {
+            Bias::Without
+        };
         let table_shape = [spec.vocab_size, hidden];
         let name = loader.text("embed_tokens.weight");
         let embed = loader.table(&name, table_shape)?;
@@ -61,15 +66,23 @@ impl Text {
                 (name("self_attn.v_proj"), keys),
             ];
             let gate_up = [(name("mlp.gate_proj"), inner), (name("mlp.up_proj"), inner)];
+            let (o_proj, down) = (name("self_attn.o_proj"), name("mlp.down_proj"));
+            let mut qk_norm = None;
+            if spec.qk_norm {
+                let [q, k] = [name("self_attn.q_norm"), name("self_attn.k_norm")];
+                qk_norm = Some([
+                    loader.rms_norm(&q, spec.head_dim, eps)?,
+                    loader.rms_norm(&k, spec.head_dim, eps)?,
+                ]);
+            }
             layers.push(Layer {
                 input_norm: loader.rms_norm(&name("input_layernorm"), hidden, eps)?,
-                qkv: loader.joined(&qkv, hidden)?,
-                q_norm: loader.rms_norm(&name("self_attn.q_norm"), spec.head_dim, eps)?,
-                k_norm: loader.rms_norm(&name("self_attn.k_norm"), spec.head_dim, eps)?,
-                o_proj: loader.joined(&[(name("self_attn.o_proj"), hidden)], queries)?,
+                qkv: loader.joined(&qkv, hidden, qkv_bias)?,
+                qk_norm,
+                o_proj: loader.joined(&[(o_proj, hidden)], queries, Bias::Without)?,
                 post_norm: loader.rms_norm(&name("post_attention_layernorm"), hidden, eps)?,
-                gate_up: loader.joined(&gate_up, hidden)?,
-                down: loader.joined(&[(name("mlp.down_proj"), hidden)], inner)?,
+                gate_up: loader.joined(&gate_up, hidden, Bias::Without)?,
+                down: loader.joined(&[(down, hidden)], inner, Bias::Without)?,
             });
         }
         let name = loader.text("norm");
@@ -77,7 +90,8 @@ impl Text {
         let head = if spec.tie_word_embeddings {
             None
         } else {
-            Some(loader.table("lm_head.weight", table_shape)?)
+            let name = format!("{}.weight", loader.head());
+            Some(loader.table(&name, table_shape)?)
         };
         Ok(Self {
             spec: spec.clone(),
@@ -291,14 +305,10 @@ impl Scratch {
 impl Layer {
     fn size_bytes(&self) -> usize {
         let linears = [&self.qkv, &self.o_proj, &self.gate_up, &self.down];
-        let norms = [
-            &self.input_norm,
-            &self.q_norm,
-            &self.k_norm,
-            &self.post_norm,
-        ];
+        let norms = [&self.input_norm, &self.post_norm];
+        let norms = norms.into_iter().chain(self.qk_norm.iter().flatten());
         linears.map(Linear::size_bytes).iter().sum::<usize>()
-            + norms.map(RmsNorm::size_bytes).iter().sum::<usize>()
+            + norms.map(RmsNorm::size_bytes).sum::<usize>()
     }
 
     /// Passes `x` `[rows, hidden]` through the layer and appends its keys and values to `heads`.
@@ -347,7 +357,7 @@ impl Layer {
         Ok(())
     }
 
-    /// Normalises and turns queries and keys; queries go to `q`, keys and values to `heads`.
+    /// Normalises (where the family does) and turns queries and keys; queries go to `q`, keys and values to `heads`.
     fn split(
         &self,
         spec: &TextSpec,
@@ -361,16 +371,18 @@ impl Layer {
         let width = (spec.num_attention_heads + 2 * heads.len()) * dim;
         let rows = qkv.len() / width;
         let scale = (dim as f32).powf(-0.5);
-        let n_normed = spec.num_attention_heads + heads.len();
-        qkv.par_chunks_mut(width).for_each(|row| {
-            for (i, head) in row.chunks_exact_mut(dim).take(n_normed).enumerate() {
-                if i < spec.num_attention_heads {
-                    self.q_norm.row(head);
-                } else {
-                    self.k_norm.row(head);
+        if let Some([q_norm, k_norm]) = &self.qk_norm {
+            let n_normed = spec.num_attention_heads + heads.len();
+            qkv.par_chunks_mut(width).for_each(|row| {
+                for (i, head) in row.chunks_exact_mut(dim).take(n_normed).enumerate() {
+                    if i < spec.num_attention_heads {
+                        q_norm.row(head);
+                    } else {
+                        k_norm.row(head);
+                    }
                 }
-            }
-        });
+            });
+        }
         let n_heads = heads.len();
         let qkv = &*qkv;
         q.par_chunks_mut(rows * group * dim)

@@ -23,34 +23,6 @@ const PIECE_BYTES: usize = 4 << 20;
 /// A header longer than this is not one: the format's own limit.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// Names of the parts of a model, by the class that saved it.
-const LAYOUTS: [Layout; 3] = [
-    // Qwen3VLForConditionalGeneration
-    Layout {
-        visual: "model.visual.",
-        text: "model.language_model.",
-    },
-    // checkpoints with the names of Qwen2-VL
-    Layout {
-        visual: "visual.",
-        text: "model.",
-    },
-    // Qwen3VLModel
-    Layout {
-        visual: "visual.",
-        text: "language_model.",
-    },
-];
-
-/// What the names of the two halves of a model begin with.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Layout {
-    /// The vision tower.
-    pub(super) visual: &'static str,
-    /// The decoder without its head.
-    pub(super) text: &'static str,
-}
-
 /// Appends the numbers in some bytes of a file.
 type Decode = fn(&[u8], &mut Vec<f32>);
 
@@ -112,16 +84,9 @@ impl<'a> Reader<'a> {
         self.n_parameters
     }
 
-    /// The naming that the files follow.
-    pub(super) fn layout(&self) -> Layout {
-        let fits = |layout: &&Layout| {
-            self.entries
-                .contains_key(&format!("{}embed_tokens.weight", layout.text))
-                && self
-                    .entries
-                    .contains_key(&format!("{}patch_embed.proj.weight", layout.visual))
-        };
-        *LAYOUTS.iter().find(fits).unwrap_or(&LAYOUTS[0])
+    /// Whether there is such a tensor.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
     }
 
     /// Reads a tensor of one dimension.

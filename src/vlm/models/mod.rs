@@ -2,6 +2,8 @@
 
 //! One file a family: only what it does differently.
 
+mod qwen;
+mod qwen25vl;
 mod qwen3vl;
 
 use super::config::model_type;
@@ -15,6 +17,7 @@ pub(super) fn open(files: ModelFiles) -> Result<Checkpoint, Error> {
     let config = Document::require(&files, "config.json")?;
     match model_type(&config)? {
         "qwen3_vl" => qwen3vl::open(files, &config),
+        "qwen2_5_vl" => qwen25vl::open(files, &config),
         other => Err(Error::Family(other.to_owned())),
     }
 }
@@ -80,7 +83,7 @@ mod tests {
         let got = complaint(folder.path());
         assert_eq!(
             got,
-            "model type \"llava\" is not supported; this build runs qwen3_vl"
+            "model type \"llava\" is not supported; this build runs qwen3_vl, qwen2_5_vl"
         );
         fs::write(&config, "{}").unwrap();
         let got = complaint(folder.path());

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Vision towers: what they share. Each family's own part is a file below.
+
+mod block;
+mod qwen25vl;
+mod qwen3vl;
+
+use rayon::prelude::*;
+
+use super::linear::{Gemm, Linear};
+use super::loader::Loader;
+use super::spec::{Tower, VisionSpec};
+use super::{Cancel, Error};
+use crate::backend::vit::levels;
+use crate::backend::{Features, GridThw, Patches, VisualTokens};
+
+use block::{Block, Merger};
+use qwen3vl::Qwen3Vl;
+use qwen25vl::Qwen25Vl;
+
+/// Patches that are normalised and embedded at a time.
+const EMBED_ROWS: usize = 512;
+
+/// A tower with its mergers.
+pub(super) struct Vision {
+    stem: Stem,
+    family: Family,
+}
+
+/// What only one family has.
+enum Family {
+    Qwen3Vl(Qwen3Vl),
+    Qwen25Vl(Qwen25Vl),
+}
+
+/// What all towers have.
+struct Stem {
+    spec: VisionSpec,
+    patch_embed: Linear,
+    blocks: Vec<Block>,
+    merger: Merger,
+}
+
+/// Visual tokens `[n_tokens, out_hidden_size]`, and one such matrix per deepstack level.
+type Encoded = (Vec<f32>, Vec<Vec<f32>>);
+
+impl Vision {
+    /// Reads the tower's weights.
+    pub(super) fn load(spec: &VisionSpec, loader: &mut Loader<'_>) -> Result<Self, Error> {
+        let (stem, family) = match &spec.tower {
+            Tower::Qwen3Vl {
+                num_position_embeddings,
+                deepstack_visual_indexes,
+            } => {
+                let (entries, indexes) = (*num_position_embeddings, deepstack_visual_indexes);
+                let (stem, own) = Qwen3Vl::load(spec, entries, indexes, loader)?;
+                (stem, Family::Qwen3Vl(own))
+            }
+            Tower::Qwen25Vl {
+                window,
+                fullatt_block_indexes,
+            } => {
+                let stem = qwen25vl::load(spec, loader)?;
+                let own = Qwen25Vl {
+                    window: *window,
+                    fullatt_block_indexes: fullatt_block_indexes.clone(),
+                };
+                (stem, Family::Qwen25Vl(own))
+            }
+        };
+        Ok(Self { stem, family })
+    }
+
+    /// Bytes of the weights.
+    pub(super) fn size_bytes(&self) -> usize {
+        let own = match &self.family {
+            Family::Qwen3Vl(own) => own.size_bytes(),
+            Family::Qwen25Vl(_) => 0,
+        };
+        self.stem.size_bytes() + own
+    }
+
+    /// Runs the tower on one temporal patch.
+    pub(super) fn encode(
+        &self,
+        gemm: &Gemm,
+        patches: &Patches,
+        cancel: &Cancel,
+    ) -> Result<VisualTokens, Error> {
+        self.stem.check(patches)?;
+        let x = self.stem.embed(gemm, patches, cancel)?;
+        let grid = patches.grid;
+        let (embeds, deepstack) = match &self.family {
+            Family::Qwen3Vl(own) => own.forward(&self.stem, gemm, grid, x, cancel)?,
+            Family::Qwen25Vl(own) => own.forward(&self.stem, gemm, grid, x, cancel)?,
+        };
+        Ok(VisualTokens {
+            grid,
+            n_tokens: grid.n_tokens(self.stem.spec.spatial_merge_size),
+            features: Features::Host { embeds, deepstack },
+        })
+    }
+}
+
+impl Stem {
+    fn size_bytes(&self) -> usize {
+        self.patch_embed.size_bytes()
+            + self.blocks.iter().map(Block::size_bytes).sum::<usize>()
+            + self.merger.size_bytes()
+    }
+
+    fn check(&self, patches: &Patches) -> Result<(), Error> {
+        let GridThw { t, h, w } = patches.grid;
+        let merge = self.spec.spatial_merge_size;
+        if t != 1 || h == 0 || w == 0 || h % merge != 0 || w % merge != 0 {
+            return Err(Error::Shape {
+                what: "grid of a temporal patch",
+                want: format!("t 1, h and w multiples of {merge}"),
+                got: format!("t {t}, h {h}, w {w}"),
+            });
+        }
+        let want = patches.grid.n_patches() * self.patch_len();
+        if patches.pixels.len() != want {
+            return Err(Error::Shape {
+                what: "bytes of a temporal patch",
+                want: want.to_string(),
+                got: patches.pixels.len().to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Numbers in one patch row.
+    fn patch_len(&self) -> usize {
+        let spec = &self.spec;
+        spec.in_channels * spec.temporal_patch_size * spec.patch_size * spec.patch_size
+    }
+
+    /// Normalises the pixels and multiplies them with the patch matrix: `[rows, hidden]`.
+    fn embed(&self, gemm: &Gemm, patches: &Patches, cancel: &Cancel) -> Result<Vec<f32>, Error> {
+        let (patch_len, hidden) = (self.patch_len(), self.spec.hidden_size);
+        let channel_len = patch_len / self.spec.in_channels;
+        let levels = levels(patches);
+        let rows = patches.grid.n_patches();
+        let mut x = vec![0.0; rows * hidden];
+        let mut floats = vec![0.0; EMBED_ROWS.min(rows) * patch_len];
+        let blocks = patches.pixels.chunks(EMBED_ROWS * patch_len);
+        for (pixels, x) in blocks.zip(x.chunks_mut(EMBED_ROWS * hidden)) {
+            cancel.check()?;
+            let floats = &mut floats[..pixels.len()];
+            floats
+                .par_chunks_mut(channel_len)
+                .zip(pixels.par_chunks(channel_len))
+                .enumerate()
+                .for_each(|(i, (floats, pixels))| {
+                    let levels = &levels[i % levels.len()];
+                    for (float, &pixel) in floats.iter_mut().zip(pixels) {
+                        *float = levels[usize::from(pixel)];
+                    }
+                });
+            self.patch_embed.forward(gemm, floats, x);
+        }
+        Ok(x)
+    }
+}

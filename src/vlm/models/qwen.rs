@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What Qwen2.5-VL and Qwen3-VL share: pixels, special tokens, the way a prompt is made.
+
+use std::sync::Arc;
+
+use crate::backend::{GridThw, Patches};
+use crate::vlm::chat::{ChatTemplate, Message, Part};
+use crate::vlm::config::{QwenConfig, generation_defaults};
+use crate::vlm::files::ModelFiles;
+use crate::vlm::grid::Geometry;
+use crate::vlm::image::{RgbImage, patch_rows, smart_resize};
+use crate::vlm::mrope::{Rows, positions};
+use crate::vlm::preprocessor::Preprocessor;
+use crate::vlm::tokenizer::Tokenizer;
+use crate::vlm::{
+    Checkpoint, Error, PixelBudget, Prompt, PromptRequest, PromptRun, VisualKind, Vlm,
+};
+
+/// What tells the families apart.
+pub(super) trait Family: Send + Sync + 'static {
+    /// As `config.json` names it.
+    fn model_type(&self) -> &'static str;
+
+    /// What stands in a prompt for a video: a run of placeholders between start and end tokens,
+    /// with one placeholder for all visual tokens of a temporal patch.
+    fn video(&self, special: &SpecialTokens, request: &PromptRequest<'_>) -> String;
+
+    /// The runs of a prompt, as far as positions are concerned.
+    fn rows(&self, runs: &[PromptRun], request: &PromptRequest<'_>) -> Vec<Rows>;
+}
+
+/// Opens a checkpoint whose `config.json` was read.
+pub(super) fn open(
+    files: ModelFiles,
+    config: QwenConfig,
+    family: impl Family,
+) -> Result<Checkpoint, Error> {
+    let vision = &config.spec.vision;
+    let tower = Geometry {
+        patch_size: vision.patch_size,
+        temporal_patch_size: vision.temporal_patch_size,
+        merge_size: vision.spatial_merge_size,
+    };
+    let preprocessor = Preprocessor::read(&files, tower)?;
+    let vocab_size = config.spec.text.vocab_size;
+    let defaults = generation_defaults(&files, &config.eos, vocab_size)?;
+    let tokenizer = Arc::new(Tokenizer::open(&files, vocab_size)?);
+    let template = ChatTemplate::open(&files)?;
+    let model_type = family.model_type().to_owned();
+    let vlm = Qwen {
+        special: SpecialTokens::find(&config, &tokenizer)?,
+        preprocessor,
+        template,
+        tokenizer: Arc::clone(&tokenizer),
+        family,
+    };
+    Ok(Checkpoint {
+        name: files.name(),
+        model_type,
+        max_pixels: None,
+        vlm: Arc::new(vlm),
+        tokenizer,
+        defaults,
+        cpu: config.spec,
+        files,
+    })
+}
+
+/// A family with one checkpoint's numbers.
+struct Qwen<F> {
+    preprocessor: Preprocessor,
+    template: ChatTemplate,
+    tokenizer: Arc<Tokenizer>,
+    special: SpecialTokens,
+    family: F,
+}
+
+/// A token as it is written in a prompt, and its id.
+pub(super) struct SpecialToken {
+    id: u32,
+    pub(super) text: String,
+}
+
+/// The tokens around pixels, written as the checkpoint's tokenizer writes them.
+pub(super) struct SpecialTokens {
+    image: SpecialToken,
+    pub(super) video: SpecialToken,
+    pub(super) vision_start: SpecialToken,
+    pub(super) vision_end: SpecialToken,
+}
+
+impl SpecialTokens {
+    fn find(config: &QwenConfig, tokenizer: &Tokenizer) -> Result<Self, Error> {
+        let find = |key: &str, id: u32| {
+            let text = tokenizer.id_to_token(id).ok_or_else(|| {
+                Error::Tokenizer(format!(
+                    "tokenizer.json has no token {id}, which config.json names as {key}; do the \
+                     two files belong together?"
+                ))
+            })?;
+            if !tokenizer.is_added(id) {
+                return Err(Error::Tokenizer(format!(
+                    "token {id} of tokenizer.json is {text:?}, not one of its added_tokens, but \
+                     config.json names it as {key}; do the two files belong together?"
+                )));
+            }
+            Ok(SpecialToken { id, text })
+        };
+        Ok(Self {
+            image: find("image_token_id", config.image_token_id)?,
+            video: find("video_token_id", config.video_token_id)?,
+            vision_start: find("vision_start_token_id", config.vision_start_token_id)?,
+            vision_end: find("vision_end_token_id", config.vision_end_token_id)?,
+        })
+    }
+
+    fn placeholder(&self, kind: VisualKind) -> &SpecialToken {
+        match kind {
+            VisualKind::Image => &self.image,
+            VisualKind::Video => &self.video,
+        }
+    }
+}
+
+impl<F: Family> Vlm for Qwen<F> {
+    fn temporal_patch_size(&self) -> usize {
+        self.preprocessor.geometry.temporal_patch_size
+    }
+
+    fn target_size(
+        &self,
+        width: usize,
+        height: usize,
+        kind: VisualKind,
+        budget: PixelBudget,
+    ) -> Result<(usize, usize), Error> {
+        let own = &self.preprocessor;
+        let max = budget
+            .max_pixels
+            .map_or(own.max_pixels, |max| max.min(own.max_pixels));
+        let ratio = match kind {
+            VisualKind::Image => 1.0,
+            VisualKind::Video => budget.video_ratio.unwrap_or(own.video_ratio),
+        };
+        let part = |pixels: usize| (pixels as f64 * ratio) as usize;
+        // A small budget goes before the checkpoint's least size.
+        let (min, max) = (part(own.min_pixels.min(max)), part(max));
+        smart_resize(width, height, own.geometry.factor(), min, max)
+    }
+
+    fn patches(&self, frames: &[RgbImage]) -> Result<Patches, Error> {
+        let (grid, pixels) = patch_rows(frames, self.preprocessor.geometry)?;
+        Ok(Patches {
+            grid,
+            pixels,
+            mean: self.preprocessor.image_mean,
+            std: self.preprocessor.image_std,
+        })
+    }
+
+    fn n_visual_tokens(&self, grid: GridThw) -> usize {
+        grid.n_tokens(self.preprocessor.geometry.merge_size)
+    }
+
+    fn prompt(&self, request: &PromptRequest<'_>) -> Result<Prompt, Error> {
+        self.check(request)?;
+        let rendered = self.template.render(&messages(request))?;
+        let text = self.expand(&rendered, request)?;
+        let runs = self.runs(&self.tokenizer.encode(&text)?, request)?;
+        let rows = self.family.rows(&runs, request);
+        let (positions, next_position) = positions(&rows, self.preprocessor.geometry.merge_size);
+        Ok(Prompt {
+            runs,
+            positions,
+            next_position,
+            placeholder: (!request.visuals.is_empty())
+                .then(|| self.special.placeholder(request.kind).id),
+        })
+    }
+}
+
+impl<F: Family> Qwen<F> {
+    /// That pixels and words of a request can stand in a prompt.
+    fn check(&self, request: &PromptRequest<'_>) -> Result<(), Error> {
+        for visual in request.visuals {
+            self.preprocessor.geometry.check(visual.grid)?;
+        }
+        if request.kind == VisualKind::Image && request.visuals.len() > 1 {
+            return Err(Error::Grid(format!(
+                "an image prompt takes one image, got {}",
+                request.visuals.len()
+            )));
+        }
+        let turns = request.history.iter();
+        let texts = turns
+            .flat_map(|turn| [turn.user.as_str(), turn.assistant.as_str()])
+            .chain(request.system)
+            .chain([request.text]);
+        for text in texts {
+            for token in [&self.special.image, &self.special.video] {
+                if text.contains(&token.text) {
+                    return Err(Error::Template(format!(
+                        "the text contains {}, which stands for pixels; leave it out",
+                        token.text
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the template's one placeholder by what the processor puts there, with one
+    /// placeholder token for all visual tokens of a temporal patch.
+    fn expand(&self, rendered: &str, request: &PromptRequest<'_>) -> Result<String, Error> {
+        let SpecialTokens {
+            vision_start: start,
+            vision_end: end,
+            ..
+        } = &self.special;
+        let placeholder = &self.special.placeholder(request.kind).text;
+        let want = usize::from(!request.visuals.is_empty());
+        let got = rendered.matches(placeholder.as_str()).count();
+        if got != want {
+            return Err(Error::Template(format!(
+                "it put {got} of {placeholder} into the prompt, want {want}; does \
+                 chat_template.jinja belong to this checkpoint?"
+            )));
+        }
+        if request.kind == VisualKind::Image || want == 0 {
+            return Ok(rendered.to_owned());
+        }
+        let video = self.family.video(&self.special, request);
+        let whole = format!("{}{placeholder}{}", start.text, end.text);
+        Ok(if rendered.contains(&whole) {
+            rendered.replacen(&whole, &video, 1)
+        } else {
+            rendered.replacen(placeholder.as_str(), &video, 1)
+        })
+    }
+
+    /// Splits the prompt's tokens at the placeholders.
+    fn runs(&self, ids: &[u32], request: &PromptRequest<'_>) -> Result<Vec<PromptRun>, Error> {
+        let placeholder = self.special.placeholder(request.kind).id;
+        let n_placeholders = ids.iter().filter(|&&id| id == placeholder).count();
+        if n_placeholders != request.visuals.len() {
+            return Err(Error::Template(format!(
+                "the prompt has {n_placeholders} placeholders for {} temporal patches",
+                request.visuals.len()
+            )));
+        }
+        let mut runs = Vec::with_capacity(2 * n_placeholders + 1);
+        for (index, text) in ids.split(|&id| id == placeholder).enumerate() {
+            if index > 0 {
+                runs.push(PromptRun::Visual(index - 1));
+            }
+            if !text.is_empty() {
+                runs.push(PromptRun::Tokens(text.to_vec()));
+            }
+        }
+        Ok(runs)
+    }
+}
+
+/// System prompt if given, earlier exchanges, then pixels and question.
+fn messages<'a>(request: &PromptRequest<'a>) -> Vec<Message<'a>> {
+    let text = |role, text| Message {
+        role,
+        parts: vec![Part::Text(text)],
+    };
+    let mut messages = Vec::with_capacity(2 + 2 * request.history.len());
+    messages.extend(request.system.map(|system| text("system", system)));
+    for turn in request.history {
+        messages.push(text("user", &turn.user));
+        messages.push(text("assistant", &turn.assistant));
+    }
+    let pixels = match request.kind {
+        _ if request.visuals.is_empty() => None,
+        VisualKind::Image => Some(Part::Image),
+        VisualKind::Video => Some(Part::Video),
+    };
+    messages.push(Message {
+        role: "user",
+        parts: pixels
+            .into_iter()
+            .chain([Part::Text(request.text)])
+            .collect(),
+    });
+    messages
+}
