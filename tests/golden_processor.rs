@@ -7,20 +7,21 @@
 //! a hundred may differ by 1 of 255 (rounding may depend on the processor; on x86-64 none differs),
 //! probabilities by 1e-5; everything else is exact.
 
+#[path = "common/prompts.rs"]
+mod prompts;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gstvlmcaption::backend::{Cancel, GridThw, Position, cpu};
+use gstvlmcaption::backend::{Cancel, cpu};
 use gstvlmcaption::vlm::chat::{ChatTemplate, Message, Part};
 use gstvlmcaption::vlm::files::ModelFiles;
 use gstvlmcaption::vlm::generate::{GenerateOptions, StopReason, generate};
 use gstvlmcaption::vlm::grid::Geometry;
 use gstvlmcaption::vlm::image::{RgbImage, patch_rows, smart_resize};
 use gstvlmcaption::vlm::sampling::{Sampler, Sampling};
-use gstvlmcaption::vlm::{
-    Checkpoint, PixelBudget, PromptRequest, PromptRun, Turn, VisualInput, VisualKind,
-};
+use gstvlmcaption::vlm::{Checkpoint, PixelBudget, PromptRequest, VisualInput, VisualKind};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
@@ -28,7 +29,7 @@ use serde::Deserialize;
 struct Vectors {
     sizes: Vec<[Option<usize>; 7]>,
     pixels: Vec<Pixels>,
-    prompts: Vec<PromptCase>,
+    prompts: Vec<prompts::Case>,
     tokens: Tokens,
     templates: Vec<Template>,
     sampling: Vec<SamplingCase>,
@@ -52,24 +53,6 @@ struct Pixels {
 struct Frame {
     pattern: String,
     seed: u64,
-}
-
-#[derive(Deserialize)]
-struct PromptCase {
-    kind: String,
-    system: Option<String>,
-    history: Vec<(String, String)>,
-    text: String,
-    /// Columns and rows of visual tokens.
-    cells: [usize; 2],
-    /// Frames per second as a fraction.
-    fps: (f64, f64),
-    /// Numbers of the frames.
-    indices: Vec<u32>,
-    ids: Vec<u32>,
-    /// One list per axis.
-    positions: [Vec<u32>; 3],
-    next_position: u32,
 }
 
 #[derive(Deserialize)]
@@ -231,67 +214,7 @@ fn patch_rows_are_those_of_the_processors() {
 #[test]
 fn prompts_have_the_tokens_and_positions_of_the_reference() {
     let checkpoint = demo();
-    each_set(|_, vectors| {
-        for case in &vectors.prompts {
-            let [columns, rows] = case.cells;
-            let visual = |seconds: Vec<f64>| VisualInput {
-                grid: GridThw {
-                    t: 1,
-                    h: 2 * rows,
-                    w: 2 * columns,
-                },
-                seconds,
-            };
-            let seconds = |index: u32| f64::from(index) / (case.fps.0 / case.fps.1);
-            let (kind, visuals) = match case.kind.as_str() {
-                "video" => (
-                    VisualKind::Video,
-                    case.indices
-                        .chunks(2)
-                        .map(|pair| [pair[0], pair[pair.len() - 1]].map(seconds).to_vec())
-                        .map(visual)
-                        .collect(),
-                ),
-                "image" => (VisualKind::Image, vec![visual(vec![])]),
-                _ => (VisualKind::Video, vec![]),
-            };
-            let history: Vec<Turn> = case
-                .history
-                .iter()
-                .map(|(user, assistant)| Turn {
-                    user: user.clone(),
-                    assistant: assistant.clone(),
-                })
-                .collect();
-            let prompt = checkpoint
-                .vlm
-                .prompt(&PromptRequest {
-                    system: case.system.as_deref(),
-                    history: &history,
-                    text: &case.text,
-                    kind,
-                    visuals: &visuals,
-                })
-                .unwrap();
-
-            let mut ids = Vec::new();
-            for run in &prompt.runs {
-                match run {
-                    PromptRun::Tokens(tokens) => ids.extend(tokens),
-                    PromptRun::Visual(index) => {
-                        let n = checkpoint.vlm.n_visual_tokens(visuals[*index].grid);
-                        ids.extend(std::iter::repeat_n(prompt.placeholder.unwrap(), n));
-                    }
-                }
-            }
-            assert_eq!(ids, case.ids, "{:?} {:?}", case.text, case.indices);
-            let positions: Vec<Position> = (0..case.ids.len())
-                .map(|row| [0, 1, 2].map(|axis| case.positions[axis][row]))
-                .collect();
-            assert_eq!(prompt.positions, positions, "{:?}", case.text);
-            assert_eq!(prompt.next_position, case.next_position);
-        }
-    });
+    each_set(|_, vectors| prompts::compare(&checkpoint, &vectors.prompts));
 }
 
 #[test]

@@ -174,6 +174,32 @@ mod tests {
     }
 
     #[test]
+    fn windows_are_those_of_transformers() {
+        #[derive(serde::Deserialize)]
+        struct Case {
+            grid: [usize; 3],
+            window: usize,
+            index: Vec<usize>,
+            bounds: Vec<usize>,
+            reverse: Vec<usize>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Vectors {
+            windows: Vec<Case>,
+        }
+        let text = include_str!("../../tests/data/processor/qwen25.json");
+        let vectors: Vectors = serde_json::from_str(text).expect("vectors");
+        assert!(vectors.windows.len() >= 24);
+        for case in vectors.windows {
+            let [t, h, w] = case.grid;
+            let order = WindowOrder::new(GridThw { t, h, w }, 2, case.window);
+            assert_eq!(order.index, case.index, "{t}x{h}x{w}");
+            assert_eq!(order.bounds, case.bounds, "{t}x{h}x{w}");
+            assert_eq!(order.reverse(), case.reverse, "{t}x{h}x{w}");
+        }
+    }
+
+    #[test]
     fn each_temporal_patch_has_windows_of_its_own() {
         let one = WindowOrder::new(GridThw { t: 1, h: 10, w: 4 }, 2, 4);
         let two = WindowOrder::new(GridThw { t: 2, h: 10, w: 4 }, 2, 4);
