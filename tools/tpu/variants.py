@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MPL-2.0
+"""The table of small bmodels that the tests run: one of each kind that users have.
+
+`convert.py` compiles them. `tests` says how long the emulator takes: `short` is what
+`cargo xtask test --tpu` runs, `long` needs `--tpu-long` as well.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One bmodel: which checkpoint, which compiler, how."""
+    name: str
+    checkpoint: str
+    flags: str
+    version: str = "1.30.2"
+    chip: str = "bm1684x"
+    quantize: str = "bf16"
+
+    @property
+    def rewritten(self):
+        """Whether the compiler rounds the weights, so that the reference must have them rounded."""
+        return self.quantize.startswith(("w4", "w8"))
+
+    @property
+    def reference(self):
+        """What `reference.py` was asked about: the checkpoint, or its rounded weights."""
+        return self.name if self.rewritten else self.checkpoint
+
+
+QWEN3 = "-s 256 --max_pixels 128,128"
+STATIC = QWEN3 + " --max_input_length 192"
+QWEN25 = "-s 256 --max_pixels 112,112"
+INTERN = "-s 512"
+# The demo model sees at most 16384 pixels; a prompt of four pairs has some 300 tokens.
+DEMO = "-s 512 --max_pixels 128,128"
+
+NEW = [
+    Variant("q3_static", "qwen3vl", STATIC),
+    Variant("q3_dyn", "qwen3vl", f"{QWEN3} --dynamic"),
+    Variant("q3_kv", "qwen3vl", f"{QWEN3} --use_history_kv"),
+    Variant("q3_sample", "qwen3vl", f"{STATIC} --do_sample"),
+    Variant("q3_embdisk", "qwen3vl", f"{STATIC} --embedding_disk"),
+    Variant("q3_w4", "qwen3vl", f"{STATIC} -g 32", quantize="w4bf16"),
+    Variant("q3_w8", "qwen3vl", STATIC, quantize="w8bf16"),
+    Variant("q3_f16", "qwen3vl", STATIC, quantize="f16"),
+    Variant("q3_w4f16", "qwen3vl", f"{STATIC} -g 32", quantize="w4f16"),
+    Variant("q3_1688", "qwen3vl", f"{STATIC} --num_core 2", chip="bm1688"),
+    Variant("q3_1688_1core", "qwen3vl", f"{STATIC} --num_core 1", chip="bm1688"),
+    Variant("q3_1688_kv", "qwen3vl", f"{QWEN3} --num_core 2 --use_history_kv", chip="bm1688"),
+    Variant("q25_static", "qwen25vl", f"{QWEN25} --max_input_length 192"),
+    Variant("q25_dyn", "qwen25vl", f"{QWEN25} --dynamic"),
+    Variant("q25_kv", "qwen25vl", f"{QWEN25} --use_history_kv"),
+    Variant("iv3_static", "internvl3", f"{INTERN} --max_input_length 384"),
+    Variant("iv3_dyn", "internvl3", f"{INTERN} --dynamic"),
+    Variant("iv3_kv", "internvl3", f"{INTERN} --use_history_kv"),
+    Variant("demo_bm1684x", "demo", f"{DEMO} --max_input_length 384"),
+    Variant("demo_dyn_bm1684x", "demo", f"{DEMO} --dynamic"),
+    Variant("demo_kv_bm1684x", "demo", f"{DEMO} --use_history_kv --chunk_length 256"),
+    Variant("demo_bm1688", "demo", f"{DEMO} --max_input_length 384 --num_core 2", chip="bm1688"),
+]
+
+VARIANTS = {variant.name: variant for variant in NEW}
