@@ -3,8 +3,8 @@
 //! Bmodels on the vendor's runtime against transformers on the same bf16 weights.
 //!
 //! `cargo xtask test --tpu` compiles the models, makes the references and sets
-//! `VLMCAPTION_SOPHON_LIB` (the runtime: an emulator or a board's), `VLMCAPTION_TPU_MODELS` (a
-//! folder of bmodels by variant) and `VLMCAPTION_TPU_REFERENCES` (references by family).
+//! `VLMCAPTION_SOPHON_LIB` (the runtime: an emulator or a board's) and `VLMCAPTION_TPU_MODELS` (a
+//! folder of bmodels by variant, each with a `variant.json`, and of references).
 
 mod reference;
 
@@ -56,13 +56,16 @@ fn load(variant: &str) -> Loaded {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let path = bmodel(variant);
     let described = Described::open(&path).unwrap();
-    let (family, window) = match described.layout.vision.family {
-        Family::Qwen3Vl => ("qwen3vl", 4),
+    let window = match described.layout.vision.family {
         // window_size 56 of the small checkpoint
-        Family::Qwen25Vl => ("qwen25vl", 2),
-        Family::InternVl3 => ("internvl3", 4),
+        Family::Qwen25Vl => 2,
+        Family::Qwen3Vl | Family::InternVl3 => 4,
     };
-    let reference = Reference::read(&folder("VLMCAPTION_TPU_REFERENCES").join(family));
+    let variant = fs::read(path.with_file_name("variant.json")).unwrap();
+    let variant: serde_json::Value = serde_json::from_slice(&variant).unwrap();
+    let name = variant["reference"].as_str().unwrap();
+    let folder = folder("VLMCAPTION_TPU_MODELS");
+    let reference = Reference::read(&folder.join("reference").join(name));
     let options = Options {
         device: 0,
         vocab_size: reference.vocab_size,
@@ -222,27 +225,38 @@ fn judge(name: &str, choices: &[(u32, Choice)]) {
     );
 }
 
+/// Steps of an answer that are compared. The emulator takes a second for one: without
+/// `VLMCAPTION_TPU_LONG` one case of each kind is answered at length, and of the others the prompt
+/// and the first token are compared.
+fn steps(case: &str) -> usize {
+    let long = std::env::var_os("VLMCAPTION_TPU_LONG").is_some();
+    match case {
+        _ if long => 24,
+        "two_pairs" | "two_tiles" if std::env::var_os("NOPAIRS").is_none() => 20,
+        _ => 1,
+    }
+}
+
 /// Compares features and all cases that a variant can hold.
 fn check(variant: &str) {
-    const STEPS: usize = 24;
     let mut loaded = load(variant);
     println!("{variant}: {:#?}", loaded.described.layout);
     let cases = std::mem::take(&mut loaded.reference.cases);
     let mut compared = 0;
     for case in &cases {
         match case {
-            Case::One { name, turn } if loaded.fits(&[turn], STEPS) => {
+            Case::One { name, turn } if loaded.fits(&[turn], steps(name)) => {
                 let sequence = loaded.program.open().unwrap();
-                loaded.compare(sequence, name, turn, STEPS);
+                loaded.compare(sequence, name, turn, steps(name));
                 loaded.program.close(sequence);
                 compared += 1;
             }
             Case::Turns { name, turns, .. }
-                if loaded.fits(&turns.iter().collect::<Vec<_>>(), STEPS) =>
+                if loaded.fits(&turns.iter().collect::<Vec<_>>(), steps(name)) =>
             {
                 let sequence = loaded.program.open().unwrap();
                 for (t, turn) in turns.iter().enumerate() {
-                    let steps = turn.kept.unwrap_or(STEPS);
+                    let steps = turn.kept.unwrap_or(steps(name));
                     loaded.compare(sequence, &format!("{name}.turn.{t}"), turn, steps);
                 }
                 loaded.program.close(sequence);
@@ -269,6 +283,6 @@ macro_rules! variants {
 }
 
 variants! {
-    q3_static q3_kv q3_dyn q3_sample q3_embdisk q3_f16
+    q3_static q3_kv q3_dyn q3_sample q3_embdisk q3_w4 q3_w8 q3_f16 q3_w4f16
     q25_static q25_kv q25_dyn
 }

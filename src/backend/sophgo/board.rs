@@ -156,6 +156,11 @@ impl Port {
     pub(super) fn elements(&self) -> usize {
         self.shape.iter().product()
     }
+
+    /// Bytes of the compiled shape.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.elements() * self.dtype.size_bytes()
+    }
 }
 
 /// One stage of a loaded net.
@@ -581,8 +586,12 @@ impl Board {
     }
 }
 
+/// The library compares memory with what a net was compiled for in units of this.
+const PAGE_BYTES: usize = 4096;
+
 /// Whether arguments are what a stage was compiled for: as many, of the same types, of the same
-/// shape or (in a dynamic net) of one that is nowhere larger.
+/// shape or (in a dynamic net) of one that is nowhere larger. Memory of a dynamic launch must hold
+/// the compiled shape all the same: the library throws otherwise.
 fn check(net: &LoadedNet, ports: &[Port], args: &[Arg]) -> Result<(), String> {
     if ports.len() != args.len() {
         return Err(format!("{} tensors for {}", args.len(), ports.len()));
@@ -600,6 +609,10 @@ fn check(net: &LoadedNet, ports: &[Port], args: &[Arg]) -> Result<(), String> {
                 "a tensor {:?} {:?} for {:?} {:?}",
                 arg.dtype, dims, port.dtype, port.shape
             ));
+        }
+        let (got, want) = (arg.mem.size_bytes(), port.size_bytes());
+        if net.is_dynamic && got.next_multiple_of(PAGE_BYTES) < want {
+            return Err(format!("memory of {got} bytes for {want}"));
         }
     }
     Ok(())

@@ -21,6 +21,9 @@ pub(super) struct Scratch {
     pub ids: Mem,
     /// `[rows, hidden_size]` embeddings.
     pub x: Mem,
+    /// `[rows, hidden_size]` hidden states of every second layer of a dynamic launch; `x` has the
+    /// others.
+    pub y: Mem,
     /// `[position_rows, rows]`.
     pub positions: Mem,
     /// One a stage.
@@ -67,6 +70,7 @@ impl Scratch {
         Ok(Self {
             ids: board.alloc_zeroed(rows * 4)?,
             x: board.alloc_zeroed(rows * row_bytes)?,
+            y: board.alloc_zeroed(rows * row_bytes)?,
             positions: board.alloc_zeroed(rows * 4 * layout.position_rows)?,
             masks,
             deepstack,

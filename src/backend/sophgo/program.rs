@@ -331,25 +331,37 @@ impl Sophgo {
             };
             if let Some((index, rows)) = history {
                 for (port, cache) in ports.inputs[index..].iter().zip([k_cache, v_cache]) {
-                    inputs.push(port.shaped(cache.part(0, rows * kv)?, &heads(rows))?);
+                    // The nets do not take the cache itself (the emulator's results are not
+                    // numbers then), as the vendor's programs never gave it.
+                    self.board.copy(port.mem, cache.part(0, rows * kv)?)?;
+                    inputs.push(port.shaped(port.mem, &heads(rows))?);
                 }
             }
-            // A dynamic launch writes its rows where they belong; a static one writes padding too.
-            let outs = [1, 2].map(|o| ports.outputs[o].mem);
-            let targets = [k_cache, v_cache].map(|cache| cache.part(at * kv, m * kv));
-            let [k_target, v_target] = targets;
-            let targets = [k_target?, v_target?];
-            let kv_outs = if dynamic { targets } else { outs };
-            let out = ports.outputs[0].mem;
+            // A dynamic launch writes its rows where they belong, as long as the library sees room
+            // there for all it might write; a static one writes padding too.
+            let most = ports.outputs[1].size_bytes();
+            let direct = dynamic && k_cache.size_bytes() - at * kv >= most;
+            let kv_outs = match direct {
+                true => [k_cache.part(at * kv, most)?, v_cache.part(at * kv, most)?],
+                false => [ports.outputs[1].mem, ports.outputs[2].mem],
+            };
+            // A dynamic launch reads its input where it is, so what the last one left in the region
+            // that all nets share would be overwritten while it is read.
+            let out = match (dynamic, i % 2) {
+                (false, _) => ports.outputs[0].mem,
+                (true, 0) => self.scratch.y,
+                (true, _) => self.scratch.x,
+            };
             let outputs = [
                 ports.outputs[0].shaped(out, &[1, n, layout.hidden_size])?,
                 ports.outputs[1].shaped(kv_outs[0], &heads(n))?,
                 ports.outputs[2].shaped(kv_outs[1], &heads(n))?,
             ];
             self.board.launch(net, stage, &inputs, &outputs)?;
-            if !dynamic {
-                for (target, from) in targets.into_iter().zip(outs) {
-                    self.board.copy(target, from.part(0, m * kv)?)?;
+            if !direct {
+                for (cache, out) in [k_cache, v_cache].into_iter().zip(kv_outs) {
+                    let rows = cache.part(at * kv, m * kv)?;
+                    self.board.copy(rows, out.part(0, m * kv)?)?;
                 }
             }
             hidden = out;

@@ -140,14 +140,21 @@ impl VisionNet {
             Family::InternVl3 => self.layout.tokens,
             _ => n / (MERGE_SIZE * MERGE_SIZE),
         };
+        // A static launch writes the compiled rows, a dynamic one must be shown memory for them.
+        let most = ports.outputs[0].size_bytes();
         let rows = match dynamic {
             true => n_tokens,
-            false => ports.outputs[0].elements() * 2 / self.row_bytes,
+            false => most / self.row_bytes,
         };
-        let slot = self.slot(board, rows)?;
-        let outputs = self.net.stages[stage].outputs.iter().zip(&slot.levels);
+        let slot = self.slot(board, rows * self.row_bytes, most)?;
+        let mem = self.slots[slot.index];
+        let level_bytes = rows * self.row_bytes;
+        let outputs = self.net.stages[stage].outputs.iter().enumerate();
         let outputs: Vec<Arg> = outputs
-            .map(|(port, &mem)| port.shaped(mem, &[rows, self.row_bytes / 2]))
+            .map(|(level, port)| {
+                let room = mem.part(level * level_bytes, most)?;
+                port.shaped(room, &[rows, self.row_bytes / 2])
+            })
             .collect::<Result<_, _>>()?;
         board.launch(&self.net, stage, &inputs, &outputs)?;
         Ok((slot, n_tokens))
@@ -312,10 +319,15 @@ impl VisionNet {
         out
     }
 
-    /// Memory for the features of one launch: a slot that is free, or a new one.
-    fn slot(&mut self, board: &mut Board, rows: usize) -> Result<Slot, Error> {
-        let level_bytes = rows * self.row_bytes;
-        let need = level_bytes * (1 + self.layout.n_deepstack);
+    /// Memory for the features of one launch: a slot that is free, or a new one. Levels stand
+    /// `level_bytes` apart, and behind the last one is room for `most` bytes.
+    fn slot(
+        &mut self,
+        board: &mut Board,
+        level_bytes: usize,
+        most: usize,
+    ) -> Result<Slot, Error> {
+        let need = level_bytes * self.layout.n_deepstack + most;
         let found = self.free.lock().ok().and_then(|mut free| {
             let best = free
                 .iter()
