@@ -15,7 +15,9 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use gstvlmcaption::backend::cpu::{self, Options, Precision, Spec, TextSpec, VisionSpec, Weights};
+use gstvlmcaption::backend::cpu::{
+    self, Options, Precision, Rope, Spec, TextSpec, Tower, VisionSpec, Weights,
+};
 use gstvlmcaption::backend::{Cancel, GridThw, Next, Patches, Program, Segment, VisualTokens};
 use serde_json::Value;
 
@@ -205,8 +207,10 @@ fn spec(folder: &Path) -> Result<Spec, Box<dyn Error>> {
             temporal_patch_size: number(vision, "temporal_patch_size")?,
             spatial_merge_size: number(vision, "spatial_merge_size")?,
             out_hidden_size: number(vision, "out_hidden_size")?,
-            num_position_embeddings: number(vision, "num_position_embeddings")?,
-            deepstack_visual_indexes: numbers(vision, "deepstack_visual_indexes")?,
+            tower: Tower::Qwen3Vl {
+                num_position_embeddings: number(vision, "num_position_embeddings")?,
+                deepstack_visual_indexes: numbers(vision, "deepstack_visual_indexes")?,
+            },
         },
         text: TextSpec {
             num_hidden_layers: number(text, "num_hidden_layers")?,
@@ -218,9 +222,13 @@ fn spec(folder: &Path) -> Result<Spec, Box<dyn Error>> {
             vocab_size: number(text, "vocab_size")?,
             rms_norm_eps: float(&text["rms_norm_eps"])? as f32,
             rope_theta: float(&rope["rope_theta"])?,
-            mrope_section: numbers(rope, "mrope_section")?
-                .try_into()
-                .map_err(|_| "mrope_section has three parts")?,
+            qkv_bias: false,
+            qk_norm: true,
+            rope: Rope::Interleaved(
+                numbers(rope, "mrope_section")?
+                    .try_into()
+                    .map_err(|_| "mrope_section has three parts")?,
+            ),
             tie_word_embeddings: config["tie_word_embeddings"].as_bool().unwrap_or(true),
             max_position_embeddings: number(text, "max_position_embeddings")?,
         },

@@ -152,6 +152,21 @@ pub struct Limits {
     pub weight_bytes: u64,
 }
 
+/// How a device fares, as far as it can tell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Health {
+    /// The chip's name.
+    pub chip: Option<String>,
+    /// Bytes of device memory in use.
+    pub memory_used: Option<u64>,
+    /// Bytes of device memory.
+    pub memory_total: Option<u64>,
+    /// Use of the chip, percent.
+    pub utilisation: Option<u32>,
+    /// Degrees Celsius.
+    pub temperature: Option<u32>,
+}
+
 /// A model on a device.
 ///
 /// One thread owns it; none of the calls is ever made from a streaming thread. A long call looks
@@ -183,6 +198,11 @@ pub trait Program: Send {
 
     /// Ends a sequence and frees its rows.
     fn close(&mut self, sequence: SequenceId);
+
+    /// How the device fares; asked about once a second, between other calls.
+    fn health(&mut self) -> Health {
+        Health::default()
+    }
 }
 
 /// Tells a long call from another thread that its result is no longer wanted.

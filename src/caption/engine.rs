@@ -13,7 +13,7 @@ use super::schedule::{Load, Outcome, SessionState, State};
 use super::session::{Session, SessionOptions};
 use super::source::{Loader, Opened, Source};
 use super::{Report, worker};
-use crate::backend::{Cancel, Program};
+use crate::backend::{Cancel, Health, Program};
 use crate::vlm::{self, Checkpoint};
 
 /// Hears of everything that concerns one session; called from the threads of this module, never
@@ -29,6 +29,7 @@ pub struct Engine {
 pub(super) struct Shared {
     pub(super) checkpoint: Arc<Checkpoint>,
     notes: Vec<String>,
+    health: Mutex<Health>,
     pub(super) state: Mutex<State>,
     pub(super) changed: Condvar,
     /// Ends the loading.
@@ -64,6 +65,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             checkpoint,
             notes,
+            health: Mutex::default(),
             state: Mutex::new(State {
                 sessions: BTreeMap::new(),
                 next_id: 0,
@@ -97,6 +99,11 @@ impl Engine {
     /// What the user should know of the model, though it works.
     pub fn notes(&self) -> &[String] {
         &self.shared.notes
+    }
+
+    /// How the device fares, as it was at most a second of work ago.
+    pub fn health(&self) -> Health {
+        self.shared.health.lock().unwrap().clone()
     }
 
     /// Begins a session; `weight` is its share of the device's time.
@@ -154,10 +161,18 @@ impl Drop for Engine {
 
 /// The engine thread: reads the weights, then takes turns until the engine is dropped.
 fn run(shared: &Shared, loader: Loader) {
+    /// The device is asked how it fares at most this often.
+    const CHECKUP: Duration = Duration::from_secs(1);
     let Some(mut program) = load(shared, loader) else {
         return;
     };
+    let mut asked: Option<Instant> = None;
     loop {
+        if asked.is_none_or(|asked| asked.elapsed() >= CHECKUP) {
+            asked = Some(Instant::now());
+            let health = caught(|| program.health()).unwrap_or_default();
+            *shared.health.lock().unwrap() = health;
+        }
         let mut turn = {
             let mut state = shared.state.lock().unwrap();
             loop {

@@ -92,6 +92,15 @@ pub enum Report {
         /// All text up to now.
         text: String,
     },
+    /// A window held more than the model does: the caption is about its last frames.
+    Cut {
+        /// Frames that were left.
+        frames: usize,
+        /// Frames of the window.
+        of: usize,
+        /// Rows of the prompt with those frames.
+        tokens: usize,
+    },
     /// A window was captioned.
     Caption(Box<Caption>),
     /// A window could not be captioned.

@@ -4,15 +4,15 @@
 
 use std::sync::Arc;
 
-use super::engine::Shared;
+use super::engine::{Listener, Shared};
 use super::prompt::{Ask, Variables, render};
 use super::schedule::{Job, Outcome, Turn, Work};
-use super::window::{Pair, Visual, Window};
+use super::window::{FrameTime, Pair, Visual, Window};
 use super::{Caption, Report};
-use crate::backend::{self, Cancel, Program, VisualTokens};
+use crate::backend::{self, Cancel, Limits, Program, VisualTokens};
 use crate::vlm::generate::{GenerateOptions, generate};
 use crate::vlm::sampling::Sampling;
-use crate::vlm::{self, PromptRequest, VisualInput, VisualKind};
+use crate::vlm::{self, Checkpoint, Prompt, PromptRequest, VisualInput, VisualKind};
 
 /// Encodes a pair, or captions a window.
 pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &mut Turn) -> Outcome {
@@ -50,6 +50,7 @@ pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &mut Turn) 
                 stream,
                 history,
                 cancel,
+                listener,
                 &mut on_text,
             ) {
                 Ok((caption, said)) => Outcome::Caption(Box::new(caption), said),
@@ -75,6 +76,7 @@ fn caption(
     stream: &str,
     history: &[vlm::Turn],
     cancel: &Cancel,
+    listener: &Listener,
     on_text: &mut dyn FnMut(&str),
 ) -> Result<(Caption, vlm::Turn), vlm::Error> {
     let queue_wait = job.complete_since.elapsed();
@@ -85,48 +87,29 @@ fn caption(
         .iter()
         .map(|pair| encode(program, pair, cancel))
         .collect::<Result<Vec<_>, _>>()?;
-    let visuals: Vec<VisualInput> = window
-        .pairs
-        .iter()
-        .zip(&tokens)
-        .map(|(pair, tokens)| VisualInput {
-            grid: tokens.grid,
-            seconds: seconds(window, pair),
-        })
-        .collect();
-
-    let variables = Variables {
-        stream,
-        n: job.sequence,
-        start: window
-            .frames
-            .first()
-            .map_or_else(Default::default, |f| f.pts),
-        end: window
-            .frames
-            .last()
-            .map_or_else(Default::default, |f| f.pts),
-        wallclock: window
-            .frames
-            .first()
-            .map_or_else(Default::default, |f| f.wallclock),
-        last: history.last().map_or("", |turn| turn.assistant.as_str()),
-    };
-    let system = render(&ask.system_prompt, &variables);
-    let text = render(&ask.prompt, &variables);
-    let kind = if window.frames.len() == 1 {
-        VisualKind::Image
-    } else {
-        VisualKind::Video
-    };
     let checkpoint = &shared.checkpoint;
-    let prompt = checkpoint.vlm.prompt(&PromptRequest {
-        system: (!system.is_empty()).then_some(&system),
+    let fitted = fit(
+        checkpoint,
+        program.limits(),
+        job,
+        ask,
+        stream,
         history,
-        text: &text,
-        kind,
-        visuals: &visuals,
-    })?;
+        &tokens,
+    )?;
+    let Fitted {
+        prompt,
+        text,
+        skip,
+        frames,
+    } = fitted;
+    if skip > 0 {
+        listener(Report::Cut {
+            frames: frames.len(),
+            of: window.frames.len(),
+            tokens: prompt.n_rows(),
+        });
+    }
     let options = GenerateOptions {
         max_tokens: ask.max_tokens,
         sampling: Sampling {
@@ -146,7 +129,7 @@ fn caption(
         program,
         &checkpoint.tokenizer,
         &prompt,
-        &tokens,
+        &tokens[skip..],
         &options,
         cancel,
         on_text,
@@ -154,7 +137,7 @@ fn caption(
     let caption = Caption {
         text: said.text.clone(),
         sequence: job.sequence,
-        frames: window.frames.clone(),
+        frames,
         prompt_hash: ask.prompt_hash(),
         tokens_in: said.tokens_in,
         tokens_out: said.tokens_out,
@@ -170,6 +153,86 @@ fn caption(
             assistant: said.text,
         },
     ))
+}
+
+/// A prompt that the program can hold.
+struct Fitted {
+    prompt: Prompt,
+    /// The question, its variables replaced.
+    text: String,
+    /// Pairs at the beginning of the window that were left out.
+    skip: usize,
+    /// The frames of the others.
+    frames: Vec<FrameTime>,
+}
+
+/// Renders the prompt of a window. What does not fit is left out before anything is computed: the
+/// oldest exchanges first, then the oldest pairs, until one pair is left.
+fn fit(
+    checkpoint: &Checkpoint,
+    limits: &Limits,
+    job: &Job,
+    ask: &Ask,
+    stream: &str,
+    history: &[vlm::Turn],
+    tokens: &[Arc<VisualTokens>],
+) -> Result<Fitted, vlm::Error> {
+    let window = &job.window;
+    let (mut forget, mut skip) = (0, 0);
+    let mut frames = window.frames.clone();
+    loop {
+        let pairs = &window.pairs[skip..];
+        if let Some(first) = pairs.first().and_then(|pair| pair.pts.first()) {
+            frames.retain(|frame| frame.pts >= *first);
+        }
+        let visuals: Vec<VisualInput> = pairs
+            .iter()
+            .zip(&tokens[skip..])
+            .map(|(pair, tokens)| VisualInput {
+                grid: tokens.grid,
+                seconds: seconds(&frames, pair),
+            })
+            .collect();
+        let time = |frame: Option<&FrameTime>| frame.copied();
+        let (first, last) = (time(frames.first()), time(frames.last()));
+        let variables = Variables {
+            stream,
+            n: job.sequence,
+            start: first.map_or_else(Default::default, |f| f.pts),
+            end: last.map_or_else(Default::default, |f| f.pts),
+            wallclock: first.map_or_else(Default::default, |f| f.wallclock),
+            last: history.last().map_or("", |turn| turn.assistant.as_str()),
+        };
+        let system = render(&ask.system_prompt, &variables);
+        let text = render(&ask.prompt, &variables);
+        let kind = if window.frames.len() == 1 {
+            VisualKind::Image
+        } else {
+            VisualKind::Video
+        };
+        let prompt = checkpoint.vlm.prompt(&PromptRequest {
+            system: (!system.is_empty()).then_some(&system),
+            history: &history[forget..],
+            text: &text,
+            kind,
+            visuals: &visuals,
+        })?;
+        let rows = prompt.n_rows();
+        let fits = rows <= limits.prompt && rows + ask.max_tokens <= limits.context;
+        if !fits && forget < history.len() {
+            forget += 1;
+        } else if !fits && skip + 1 < window.pairs.len() {
+            skip += 1;
+        } else {
+            // One pair, or an answer that may be cut: the program says so if it does not fit.
+            return Ok(Fitted {
+                prompt,
+                text,
+                skip,
+                frames,
+            });
+        }
+    }
 }
 
 /// What the vision net makes of a pair; computed once, then shared.
@@ -198,12 +261,9 @@ fn encode(
     result
 }
 
-/// Times of a pair's frames since the first frame of the window.
-fn seconds(window: &Window, pair: &Pair) -> Vec<f64> {
-    let first = window
-        .frames
-        .first()
-        .map_or_else(Default::default, |f| f.pts);
+/// Times of a pair's frames since the first frame.
+fn seconds(frames: &[FrameTime], pair: &Pair) -> Vec<f64> {
+    let first = frames.first().map_or_else(Default::default, |f| f.pts);
     pair.pts
         .iter()
         .map(|pts| pts.saturating_sub(first).as_secs_f64())

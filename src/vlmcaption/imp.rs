@@ -5,7 +5,7 @@
 //! Locks, in this order: `settings`, `captioner`, `stream`, `board`, `origin`. None is held across
 //! a push, an event, a query, a message, a signal or a wait.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ pub struct VlmCaption {
 
 /// The engine in use and what it was asked for.
 pub(super) struct Model {
-    engine: Arc<Engine>,
+    pub(super) engine: Arc<Engine>,
     source: Source,
 }
 
@@ -65,6 +65,8 @@ pub(super) struct Tally {
     pub(super) dropped_last: Mutex<Option<Instant>>,
     /// Progress messages were begun and not ended.
     pub(super) loading: AtomicBool,
+    /// The user was told that windows are cut.
+    pub(super) cut: AtomicBool,
 }
 
 #[glib::object_subclass]
@@ -337,6 +339,7 @@ impl VlmCaption {
         let engine = self.acquire(&plan)?;
         *self.stream.lock().unwrap() = Stream::new(plan.options.sample_rate);
         self.board.lock().unwrap().clear();
+        self.tally.cut.store(false, Ordering::Relaxed);
         self.text.reset();
         let captioner = Captioner::start(&engine, plan.options, self.listener());
         let captioner = captioner.map_err(|error| {

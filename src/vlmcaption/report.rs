@@ -45,6 +45,7 @@ impl VlmCaption {
                     .build();
                 self.post(structure);
             }
+            Report::Cut { frames, of, tokens } => self.cut(frames, of, tokens),
             Report::Caption(caption) => self.caption(&caption),
             Report::Failed { reason, .. } => self.failed(reason),
             Report::Dropped { reason, frames } => self.dropped(reason, frames.len()),
@@ -121,6 +122,20 @@ impl VlmCaption {
         });
     }
 
+    /// Windows are too large for the model: the user is told once.
+    fn cut(&self, frames: usize, of: usize, tokens: usize) {
+        if self.tally.cut.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        gst::element_imp_warning!(
+            self,
+            gst::LibraryError::Settings,
+            ("a window of {of} frames is more than the model holds: captions are about its \
+                 last {frames} frames ({tokens} tokens); lower window, max-pixels, video-ratio or \
+                 max-tokens")
+        );
+    }
+
     /// A window got no caption: the video flows on, and the user is told once per reason.
     fn failed(&self, reason: String) {
         self.tally.failed.fetch_add(1, Ordering::Relaxed);
@@ -194,6 +209,19 @@ impl VlmCaption {
             .field("dropped-text", self.text.n_dropped());
         let error = self.board.lock().unwrap().error().map(str::to_owned);
         let builder = builder.field_if_some("last-error", error);
+        let engine = self
+            .model
+            .lock()
+            .unwrap()
+            .as_ref()
+            .map(|m| m.engine.clone());
+        let health = engine.map(|engine| engine.health()).unwrap_or_default();
+        let builder = builder
+            .field_if_some("chip", health.chip)
+            .field_if_some("memory-used", health.memory_used)
+            .field_if_some("memory-total", health.memory_total)
+            .field_if_some("utilisation", health.utilisation)
+            .field_if_some("temperature", health.temperature);
         let Some(captioner) = self.captioner() else {
             return builder.build();
         };

@@ -9,7 +9,7 @@ use super::prefill::{DecodeMasks, Scratch};
 use super::vision::{Slot, VisionNet};
 use super::{Described, Error, Options};
 use crate::backend::{
-    self, Cancel, Features, Limits, Next, Patches, Position, Program, Segment, SequenceId,
+    self, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
     VisualTokens,
 };
 
@@ -697,8 +697,7 @@ impl Program for Sophgo {
         let hidden = self.run(&batch, done, rows, cancel)?;
         self.kept.extend(&batch.rows[done..]);
         self.open = Some((id, needed));
-        let next = self.head(hidden);
-        next
+        self.head(hidden)
     }
 
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
@@ -713,6 +712,17 @@ impl Program for Sophgo {
     fn close(&mut self, sequence: SequenceId) {
         if self.open.is_some_and(|(id, _)| id == sequence) {
             self.open = None;
+        }
+    }
+
+    fn health(&mut self) -> Health {
+        let load = self.board.load_of_chip();
+        Health {
+            chip: Some(self.board.chip().to_string()),
+            memory_used: load.map(|(used, _, _)| used << 20),
+            memory_total: load.map(|(_, total, _)| total << 20),
+            utilisation: load.map(|(_, _, percent)| percent),
+            temperature: self.board.temperature(),
         }
     }
 }

@@ -321,12 +321,7 @@ impl VisionNet {
 
     /// Memory for the features of one launch: a slot that is free, or a new one. Levels stand
     /// `level_bytes` apart, and behind the last one is room for `most` bytes.
-    fn slot(
-        &mut self,
-        board: &mut Board,
-        level_bytes: usize,
-        most: usize,
-    ) -> Result<Slot, Error> {
+    fn slot(&mut self, board: &mut Board, level_bytes: usize, most: usize) -> Result<Slot, Error> {
         let need = level_bytes * self.layout.n_deepstack + most;
         let found = self.free.lock().ok().and_then(|mut free| {
             let best = free
