@@ -119,6 +119,7 @@ def internvl3():
               "initializer_factor": 1.0, "initializer_range": 0.02, "use_flash_attn": False,
               "torch_dtype": "bfloat16"}
     config = {"architectures": ["InternVLChatModel"], "model_type": "internvl_chat",
+              "auto_map": {"AutoConfig": "configuration_internvl_chat.InternVLChatConfig"},
               "downsample_ratio": 0.5, "dynamic_image_size": True, "force_image_size": side,
               "hidden_size": hidden, "llm_config": llm, "vision_config": vision,
               "max_dynamic_patch": 12, "min_dynamic_patch": 1, "ps_version": "v2",
@@ -153,6 +154,24 @@ def internvl3():
                  "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
     return shapes, config, processor
 
+
+INTERNVL_CONFIG = '''\
+# SPDX-License-Identifier: MPL-2.0
+"""What old transformers need to read this config.json: published checkpoints bring the like."""
+
+from transformers import PretrainedConfig, Qwen2Config
+
+
+class InternVLChatConfig(PretrainedConfig):
+    """A decoder's and a vision tower's configuration."""
+
+    model_type = "internvl_chat"
+
+    def __init__(self, llm_config=None, vision_config=None, **others):
+        super().__init__(**others)
+        self.llm_config = Qwen2Config(**(llm_config or {}))
+        self.vision_config = PretrainedConfig(**(vision_config or {}))
+'''
 
 FAMILIES = {"qwen3vl": qwen3vl, "qwen25vl": qwen25vl, "internvl3": internvl3}
 
@@ -197,6 +216,8 @@ def main():
         for file, content in (("config.json", config), ("generation_config.json", GENERATION),
                               ("preprocessor_config.json", processor)):
             (folder / file).write_text(json.dumps(content, indent=1) + "\n")
+        if "auto_map" in config:
+            (folder / "configuration_internvl_chat.py").write_text(INTERNVL_CONFIG)
         total = sum(value.numel() for value in values.values())
         print(f"{folder}: {total / 1e6:.2f} M weights", flush=True)
 

@@ -7,15 +7,17 @@
 For static greedy bmodels of Qwen3-VL. The order, sizes and memories of uploads, memsets, copies and
 launches are those of `models/Qwen3_VL/python_demo` in Sophgo's LLM-TPU at 1cf86115: everything
 zeroed before use, masks of the full size, every net of one answer on its own. The tokens must be
-the reference's. The sections "load" and "answer" are printed at the end by `count.c`; `answer` is
+the reference's. It also says how long the emulator takes for each net. The sections "load" and "answer" are printed at the end by `count.c`; `answer` is
 what `backend=sophgo` is compared with.
 """
 
 import argparse
+import collections
 import ctypes as c
 import json
 import pathlib
 import sys
+import time
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -60,6 +62,7 @@ class Board:
         self.rt.bmrt_get_network_info.restype = c.POINTER(Net)
         for name in ("bmrt_load_bmodel", "bmrt_launch_tensor_ex"):
             getattr(self.rt, name).restype = c.c_bool
+        self.seconds = collections.defaultdict(list)
         self.handle = c.c_void_p()
         self.ok(self.lib.bm_dev_request(c.byref(self.handle), 0))
         self.bmrt = c.c_void_p(self.rt.bmrt_create(self.handle))
@@ -122,9 +125,12 @@ class Board:
             for i in range(count):
                 tensors[i] = Tensor(dtypes[i], shapes[i], bound.get(i, mems[i]), 0)
             sides += [tensors, count]
+        start = time.process_time()
         if not self.rt.bmrt_launch_tensor_ex(self.bmrt, net.name, *sides, c.c_bool(True),
                                              c.c_bool(False)):
             sys.exit(f"demo_calls.py: {net.name.decode()} does not run")
+        self.ok(self.lib.bm_thread_sync(self.handle))
+        self.seconds[net.name.decode().rstrip("0123456789")].append(time.process_time() - start)
 
 
 def vision_inputs(grid, side):
@@ -266,6 +272,8 @@ def main():
     mark("end")
     board.close()
     wanted = [step["token"] for step in case["greedy"][:args.steps]]
+    for name, seconds in board.seconds.items():
+        print(f"{name:14} {len(seconds):3} launches, {sum(seconds) / len(seconds):.2f} s of CPU each")
     print(f"said   {said}\nwanted {wanted}", flush=True)
     if said != wanted:
         sys.exit("demo_calls.py: the tokens differ")

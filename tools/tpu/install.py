@@ -84,6 +84,7 @@ def check(folder):
     """Says early what would fail late."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise Problem("TPU-MLIR runs on Linux on x86-64 only; convert there and copy the bmodel")
+    # What `parallel` and the like come from is in tools/xtask/src/setup.rs too.
     missing = [name for name in ("gcc", "g++", "make", "parallel", "readelf", "nm") if not shutil.which(name)]
     if missing:
         raise Problem(f"{', '.join(missing)} missing: the compiler starts them (Debian: apt-get "

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MPL-2.0
 """The table of small bmodels that the tests run: one of each kind that users have.
 
-`convert.py` compiles them. `tests` says how long the emulator takes: `short` is what
-`cargo xtask test --tpu` runs, `long` needs `--tpu-long` as well.
+`convert.py` compiles them. Those that are `long` are made for `cargo xtask test --tpu-long` only: the
+emulator needs minutes for them, or they differ from another in what the plugin never sees.
 """
 
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ class Variant:
     version: str = "1.30.2"
     chip: str = "bm1684x"
     quantize: str = "bf16"
+    long: bool = False
 
     @property
     def rewritten(self):
@@ -45,20 +46,40 @@ NEW = [
     Variant("q3_w4", "qwen3vl", f"{STATIC} -g 32", quantize="w4bf16"),
     Variant("q3_w8", "qwen3vl", STATIC, quantize="w8bf16"),
     Variant("q3_f16", "qwen3vl", STATIC, quantize="f16"),
-    Variant("q3_w4f16", "qwen3vl", f"{STATIC} -g 32", quantize="w4f16"),
+    Variant("q3_w4f16", "qwen3vl", f"{STATIC} -g 32", quantize="w4f16", long=True),
     Variant("q3_1688", "qwen3vl", f"{STATIC} --num_core 2", chip="bm1688"),
-    Variant("q3_1688_1core", "qwen3vl", f"{STATIC} --num_core 1", chip="bm1688"),
-    Variant("q3_1688_kv", "qwen3vl", f"{QWEN3} --num_core 2 --use_history_kv", chip="bm1688"),
+    Variant("q3_1688_1core", "qwen3vl", f"{STATIC} --num_core 1", chip="bm1688", long=True),
+    Variant("q3_1688_kv", "qwen3vl", f"{QWEN3} --num_core 2 --use_history_kv", chip="bm1688",
+            long=True),
     Variant("q25_static", "qwen25vl", f"{QWEN25} --max_input_length 192"),
-    Variant("q25_dyn", "qwen25vl", f"{QWEN25} --dynamic"),
+    Variant("q25_dyn", "qwen25vl", f"{QWEN25} --dynamic", long=True),
     Variant("q25_kv", "qwen25vl", f"{QWEN25} --use_history_kv"),
     Variant("iv3_static", "internvl3", f"{INTERN} --max_input_length 384"),
-    Variant("iv3_dyn", "internvl3", f"{INTERN} --dynamic"),
+    Variant("iv3_dyn", "internvl3", f"{INTERN} --dynamic", long=True),
     Variant("iv3_kv", "internvl3", f"{INTERN} --use_history_kv"),
     Variant("demo_bm1684x", "demo", f"{DEMO} --max_input_length 384"),
     Variant("demo_dyn_bm1684x", "demo", f"{DEMO} --dynamic"),
-    Variant("demo_kv_bm1684x", "demo", f"{DEMO} --use_history_kv --chunk_length 256"),
+    Variant("demo_kv_bm1684x", "demo", f"{DEMO} --use_history_kv --chunk_length 256", long=True),
     Variant("demo_bm1688", "demo", f"{DEMO} --max_input_length 384 --num_core 2", chip="bm1688"),
 ]
 
-VARIANTS = {variant.name: variant for variant in NEW}
+# Older compilers, whose nets take other inputs: masks everywhere, history as the last two of five
+# inputs of the block itself. 1.21 does not know Qwen3-VL, 1.18 no vision at all.
+HISTORY = "--use_block_with_kv --max_input_length 128 --max_prefill_kv_length 128"
+INTERN_HISTORY = "-s 768 --use_block_with_kv --max_input_length 384 --max_prefill_kv_length 384"
+OLD = [
+    Variant("q3_static_124", "qwen3vl", STATIC, "1.24"),
+    Variant("q3_kv_124", "qwen3vl", f"{QWEN3} {HISTORY}", "1.24"),
+    Variant("q3_dyn_124", "qwen3vl", f"{QWEN3} --dynamic --dynamic_vit", "1.24"),
+    *(Variant(f"{name}_{version.replace('.', '')}", checkpoint, flags, version, long=True)
+      for version in ("1.24", "1.21")
+      for name, checkpoint, flags in (
+          ("q25_static", "qwen25vl", QWEN25),
+          ("q25_kv", "qwen25vl", f"{QWEN25} {HISTORY}"),
+          ("q25_dyn", "qwen25vl", f"{QWEN25} --dynamic"),
+          ("iv3_static", "internvl3", INTERN),
+          ("iv3_kv", "internvl3", INTERN_HISTORY),
+          ("iv3_dyn", "internvl3", f"{INTERN} --dynamic"))),
+]
+
+VARIANTS = {variant.name: variant for variant in NEW + OLD}

@@ -63,6 +63,11 @@ impl Args {
         asked
     }
 
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.left.is_empty()
+    }
+
     /// All words that are left, for another program.
     pub fn rest(self) -> Vec<String> {
         self.left

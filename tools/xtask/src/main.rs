@@ -15,6 +15,7 @@ mod setup;
 mod shell;
 mod steps;
 mod test;
+mod tpu;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ cargo xtask <command> [options]
 For everybody:
   demo         build the plugin and caption a live street of shapes
   test         install what is missing, then run every check and every test
+  bmodel       compile a checkpoint for a Sophgo BM1684X or BM1688
 
 Parts of `test`:
   setup        look for the system packages and install those that are missing
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         "setup" => setup::command(args),
         "demo" => demo::command(args),
         "test" => test::command(args),
+        "bmodel" => tpu::bmodel(args),
         "check" => check::command(args),
         "docs" => docs::command(args),
         "demo-model" => python::demo_model(args),

@@ -19,12 +19,13 @@ const GSTREAMER: &str = "1.20";
 pub const PYTHON: &str = "/usr/bin/python3";
 
 const HELP: &str = "\
-cargo xtask setup [--for build|demo|test] [--yes]
+cargo xtask setup [--for build|demo|test|tpu] [--yes]
 
 Looks for everything the project needs besides Rust and installs what is missing with apt-get:
   build   pkg-config and the development files of GStreamer >= 1.20
   demo    also GStreamer's tools and basic plugins
   test    also the plugins, RTSP server and Python bindings that pipelines/ use (default)
+  tpu     what the compiler for Sophgo's TPUs starts, and nothing else
 
 It prints the apt-get line before it runs it, and asks once; with --yes or CI=true it does not ask.
 It needs root or sudo for that. Where it cannot install, it says which packages to install.";
@@ -38,6 +39,19 @@ pub enum Level {
     Demo,
     /// To run everything in `pipelines/` and `tests/`.
     Test,
+    /// To compile for Sophgo's TPUs; apart from the others.
+    Tpu,
+}
+
+impl Level {
+    /// Whether what `need` names is part of this.
+    fn holds(self, need: Self) -> bool {
+        if self == Self::Tpu || need == Self::Tpu {
+            self == need
+        } else {
+            need <= self
+        }
+    }
 }
 
 /// How to find out whether something is there.
@@ -115,6 +129,11 @@ const NEEDS: &[Need] = &[
         Probe::Python("GstRtspServer", "1.0"),
         "gir1.2-gst-rtsp-server-1.0",
     ),
+    need(Level::Tpu, Probe::Program("python3"), "python3"),
+    need(Level::Tpu, Probe::Program("g++"), "g++"),
+    need(Level::Tpu, Probe::Program("make"), "make"),
+    need(Level::Tpu, Probe::Program("readelf"), "binutils"),
+    need(Level::Tpu, Probe::Program("parallel"), "parallel"),
 ];
 
 impl Need {
@@ -157,6 +176,7 @@ pub fn command(mut args: Args) -> Outcome {
         Some("build") => Level::Build,
         Some("demo") => Level::Demo,
         Some("test") | None => Level::Test,
+        Some("tpu") => Level::Tpu,
         Some(other) => return Err(format!("--for cannot be `{other}`")),
     };
     let yes = args.flag("--yes");
@@ -169,7 +189,11 @@ pub fn command(mut args: Args) -> Outcome {
 /// # Errors
 /// A sentence that names what is missing and how to get it.
 pub fn ensure(level: Level, yes: bool) -> Outcome {
-    println!("Looking for GStreamer >= {GSTREAMER} and what goes with it");
+    if level == Level::Tpu {
+        println!("Looking for what the compiler for TPUs needs");
+    } else {
+        println!("Looking for GStreamer >= {GSTREAMER} and what goes with it");
+    }
     let missing = missing(level);
     if missing.is_empty() {
         println!("Everything is there.");
@@ -183,7 +207,7 @@ pub fn ensure(level: Level, yes: bool) -> Outcome {
     install(&packages, yes)?;
     let still: Vec<&Need> = NEEDS
         .iter()
-        .filter(|need| need.level <= level && !need.is_met())
+        .filter(|need| level.holds(need.level) && !need.is_met())
         .collect();
     match still.first() {
         None => {
@@ -202,7 +226,7 @@ pub fn ensure(level: Level, yes: bool) -> Outcome {
 fn missing(level: Level) -> Vec<&'static Need> {
     NEEDS
         .iter()
-        .filter(|need| need.level <= level && !need.is_met())
+        .filter(|need| level.holds(need.level) && !need.is_met())
         .collect()
 }
 
@@ -302,7 +326,14 @@ mod tests {
 
     #[test]
     fn a_higher_level_asks_for_everything_below_it() {
-        assert!(Level::Build < Level::Demo && Level::Demo < Level::Test);
+        assert!(Level::Test.holds(Level::Build) && Level::Test.holds(Level::Demo));
+        assert!(Level::Demo.holds(Level::Build) && !Level::Build.holds(Level::Demo));
+    }
+
+    #[test]
+    fn the_compiler_for_tpus_is_nobodys_need_but_its_own() {
+        assert!(Level::Tpu.holds(Level::Tpu));
+        assert!(!Level::Test.holds(Level::Tpu) && !Level::Tpu.holds(Level::Build));
     }
 
     #[test]

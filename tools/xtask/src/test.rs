@@ -7,10 +7,11 @@ use std::process::Command;
 use crate::args::Args;
 use crate::setup::{self, Level};
 use crate::steps::Steps;
+use crate::tpu::{self, Extent};
 use crate::{Outcome, check, docs, shell};
 
 const HELP: &str = "\
-cargo xtask test [--quick] [--yes]
+cargo xtask test [--quick] [--tpu | --tpu-long] [--yes]
 
 Installs what is missing (see `cargo xtask setup --help`), then runs
   fmt, layering, licences, clippy        what `cargo xtask check` does
@@ -22,8 +23,11 @@ Installs what is missing (see `cargo xtask setup --help`), then runs
   rtsp                                   a real RTSP server on loopback, killed and restarted
   demo                                   twelve seconds of `cargo xtask demo`
 
-  --quick   only the checks and the workspace's tests
-  --yes     install without asking (so does CI=true)";
+  --quick     only the checks and the workspace's tests
+  --tpu       then also Sophgo's TPUs on the vendor's emulator: installs the compiler (3 GB), makes a
+              small bmodel of each kind, and compares what each says with transformers
+  --tpu-long  the same with more kinds and the oldest compilers: an hour and more
+  --yes       install without asking (so does CI=true)";
 
 /// `cargo xtask test`.
 ///
@@ -34,11 +38,19 @@ pub fn command(mut args: Args) -> Outcome {
         return Ok(());
     }
     let quick = args.flag("--quick");
+    let extent = match (args.flag("--tpu"), args.flag("--tpu-long")) {
+        (_, true) => Some(Extent::Long),
+        (true, false) => Some(Extent::Short),
+        (false, false) => None,
+    };
     let yes = args.flag("--yes");
     args.finish()?;
 
     let level = if quick { Level::Demo } else { Level::Test };
     setup::ensure(level, yes)?;
+    if extent.is_some() {
+        setup::ensure(Level::Tpu, yes)?;
+    }
     let mut steps = Steps::default();
     check::add(&mut steps);
     // One selection for all that follows: with another one cargo would choose other features of
@@ -60,6 +72,16 @@ pub fn command(mut args: Args) -> Outcome {
     });
     if !quick {
         live(&mut steps);
+    }
+    if let Some(extent) = extent {
+        steps.step(
+            "emulator",
+            "Sophgo's compiler, and a bmodel of each kind",
+            || tpu::prepare(extent),
+        );
+        steps.step("tpu", "each of them against transformers", || {
+            tpu::test(extent, |line| tally.see(line))
+        });
     }
     println!(
         "\n{} tests passed, {} failed, {} ignored (they need hardware or a model; each says which)",
