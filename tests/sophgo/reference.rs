@@ -35,7 +35,6 @@ pub struct VisualInfo {
 pub enum Case {
     Turns {
         name: String,
-        fresh: String,
         turns: Vec<Turn>,
     },
     One {
@@ -85,15 +84,6 @@ impl Reference {
         let mut reference: Self = serde_json::from_slice(&read("reference.json")).unwrap();
         reference.tensors = read("reference.safetensors");
         reference
-    }
-
-    /// The case of this name, which has one turn.
-    pub fn one(&self, wanted: &str) -> &Turn {
-        let found = self.cases.iter().find_map(|case| match case {
-            Case::One { name, turn } if name == wanted => Some(turn),
-            _ => None,
-        });
-        found.unwrap_or_else(|| panic!("no case {wanted}"))
     }
 
     /// Pixels of visual `k` as a program takes them.

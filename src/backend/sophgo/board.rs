@@ -180,6 +180,13 @@ pub(super) struct LoadedNet {
     pub stages: Vec<Ports>,
 }
 
+impl LoadedNet {
+    /// Whether launches may be smaller than compiled.
+    pub(super) fn is_dynamic(&self) -> bool {
+        self.is_dynamic
+    }
+}
+
 /// A device with a bmodel on it. Must be used by one thread at a time, and its launches are waited
 /// for by the thread that made them.
 pub(super) struct Board {

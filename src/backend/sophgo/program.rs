@@ -373,12 +373,17 @@ impl Sophgo {
             }
             if let (Some(level), Some(add)) = (levels.get(i), &self.nets.add) {
                 let ports = &add.stages[0];
+                // Until TPU-MLIR 1.24 it is dynamic.
+                let numbers = match add.is_dynamic() {
+                    true => [m * layout.hidden_size],
+                    false => [ports.inputs[0].elements()],
+                };
                 let inputs = [
-                    ports.inputs[0].bound(hidden)?,
-                    ports.inputs[1].bound(*level)?,
+                    ports.inputs[0].shaped(hidden, &numbers)?,
+                    ports.inputs[1].shaped(*level, &numbers)?,
                 ];
-                self.board
-                    .launch(add, 0, &inputs, &[ports.outputs[0].whole()?])?;
+                let output = ports.outputs[0].shaped(ports.outputs[0].mem, &numbers)?;
+                self.board.launch(add, 0, &inputs, &[output])?;
                 hidden = ports.outputs[0].mem;
             }
             // So that a cancelled prompt ends within a layer.
