@@ -4,6 +4,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod clips;
+
 use std::io::Write;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;

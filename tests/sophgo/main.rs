@@ -8,6 +8,8 @@
 
 #![expect(clippy::print_stdout, reason = "reports what was compared")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod reference;
 
 use std::fs;
@@ -365,6 +367,46 @@ fn windows_of_a_static_bmodel_do_not_touch_each_other() {
 #[ignore = "needs bmodels, references and libsophon: cargo xtask test --tpu"]
 fn windows_of_a_history_bmodel_do_not_touch_each_other() {
     check_sequences("q3_kv");
+}
+
+/// Clips through the whole element: the same words on the device as on the host's cores.
+fn check_clips(variant: &str) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let many = std::env::var_os("VLMCAPTION_TPU_LONG").is_some();
+    let device = format!(
+        "model={} eos-timeout=600000000000",
+        bmodel(variant).display()
+    );
+    let clips = common::clips::clips();
+    let mut wrong = Vec::new();
+    for (n, clip) in clips.iter().take(if many { 50 } else { 3 }).enumerate() {
+        let (format, scale) = common::clips::camera(n);
+        let (pictures, decoy) = common::clips::draw(clip, scale);
+        let patience = gst::ClockTime::from_seconds(900);
+        let [on_device, on_host] = [&device, ""].map(|properties| {
+            let prompt = "Describe the video.";
+            common::clips::ask_with(properties, &pictures, &decoy, format, prompt, patience)
+        });
+        println!("  {} pictures: {on_device} ({on_host})", pictures.len());
+        if on_device != on_host {
+            wrong.push(format!("{on_device:?} where the host says {on_host:?}"));
+        }
+    }
+    // bf16 on the device, f32 on the host: one in fifty may fall the other way.
+    let allowed = usize::from(many);
+    assert!(wrong.len() <= allowed, "{wrong:#?}");
+}
+
+#[test]
+#[ignore = "needs bmodels, references and libsophon: cargo xtask test --tpu"]
+fn demo_clips_are_captioned_as_on_the_cpu() {
+    check_clips("demo_bm1684x");
+}
+
+#[test]
+#[ignore = "needs bmodels, references and libsophon: cargo xtask test --tpu"]
+fn demo_clips_are_captioned_on_two_cores() {
+    check_clips("demo_bm1688");
 }
 
 macro_rules! variants {

@@ -507,8 +507,8 @@ impl Board {
     /// As [`Board::upload`].
     pub(super) fn copy(&mut self, dst: Mem, src: Mem) -> Result<(), Error> {
         let (to, from) = (self.own(dst)?, self.own(src)?);
-        if self.core_num > 1 {
-            // Copies are in order with one core's launches.
+        if self.has_cores() {
+            // Copies are in order with one core's launches at most.
             self.sync()?;
         }
         // SAFETY: open, memory of this device; the range is checked inside. The two do not overlap:
@@ -518,6 +518,12 @@ impl Board {
                 .bm_memcpy_d2d_byte(self.handle, to, 0, from, 0, src.size_bytes())
         }?;
         Ok(())
+    }
+
+    /// Whether launches are waited for core by core: on chips that have several, whatever a net
+    /// takes of them.
+    fn has_cores(&self) -> bool {
+        self.core_num > 1 || self.chip == Chip::Bm1688
     }
 
     /// Waits for all launches.
@@ -531,7 +537,7 @@ impl Board {
         self.in_flight = false;
         // SAFETY: open.
         unsafe { self.api.bm_thread_sync(self.handle) }?;
-        if self.core_num > 1 {
+        if self.has_cores() {
             for core in 0..self.core_num as usize {
                 // SAFETY: open; every launch uses this many cores.
                 match unsafe { self.api.bm_thread_sync_from_core(self.handle, core) } {
