@@ -47,9 +47,15 @@ impl GridThw {
 /// 0..=255, rows in merge-block order, each row `[channel, frame, y, x]`. `mean` and `std` are in
 /// units of 0..=1 as in `preprocessor_config.json`; the backend applies
 /// `(pixel / 255 - mean) / std` where its net does not do so itself.
+///
+/// InternVL's tiles come in the same form: `temporal_patch_size` 1, a square grid of the tile's
+/// size (32 x 32 patches of 14 pixels, merge 2), so that the rows of a merge block are what pixel
+/// shuffle joins. For a net that reads a tile as `[3, height, width]`, `planes` in the backend's
+/// `vit` module puts the rows back into planes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Patches {
-    /// Size of the input in patches; `t` is 1.
+    /// Size of the input in patches. `t` is 1, or the number of tiles of an image (InternVL), whose
+    /// rows and visual tokens follow each other tile by tile and which do not see each other.
     pub grid: GridThw,
     /// The rows.
     pub pixels: Vec<u8>,

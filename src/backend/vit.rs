@@ -12,13 +12,16 @@ pub(super) fn merge_block_order(
     merge_size: usize,
 ) -> impl ExactSizeIterator<Item = (usize, usize)> {
     let (rows, columns) = (grid.h / merge_size, grid.w / merge_size);
-    (0..rows * columns * merge_size * merge_size).map(move |i| {
-        let (block, inner) = (i / (merge_size * merge_size), i % (merge_size * merge_size));
-        (
-            block / columns * merge_size + inner / merge_size,
-            block % columns * merge_size + inner % merge_size,
-        )
-    })
+    (0..rows * columns * merge_size * merge_size).map(move |i| place(i, columns, merge_size))
+}
+
+/// Row and column of patch `i` in merge-block order, of a grid of so many columns of blocks.
+fn place(i: usize, columns: usize, merge_size: usize) -> (usize, usize) {
+    let (block, inner) = (i / (merge_size * merge_size), i % (merge_size * merge_size));
+    (
+        block / columns * merge_size + inner / merge_size,
+        block % columns * merge_size + inner % merge_size,
+    )
 }
 
 /// The learned position table of Qwen3-VL, bilinear at a grid's points:
@@ -122,6 +125,24 @@ impl WindowOrder {
     }
 }
 
+/// The patches of frames back in planes: `[grid.t, 3, height, width]`, raw, for nets that read a
+/// frame whole (InternVL). For a `temporal_patch_size` of 1.
+pub(super) fn planes(patches: &Patches, patch_size: usize, merge_size: usize) -> Vec<u8> {
+    let GridThw { t, h, w } = patches.grid;
+    let (width, plane) = (w * patch_size, h * w * patch_size * patch_size);
+    let mut planes = vec![0; t * 3 * plane];
+    let lines = patches.pixels.chunks_exact(patch_size);
+    for (i, line) in lines.enumerate() {
+        let (row, y) = (i / patch_size, i % patch_size);
+        let (row, channel) = (row / 3, row % 3);
+        let (tile, row) = (row / (h * w), row % (h * w));
+        let (patch_y, patch_x) = place(row, w / merge_size, merge_size);
+        let at = (patch_y * patch_size + y) * width + patch_x * patch_size;
+        planes[(tile * 3 + channel) * plane + at..][..patch_size].copy_from_slice(line);
+    }
+    planes
+}
+
 /// What each of the 256 values of a pixel becomes, by channel: `(p / 255 - mean) / std`, rounded as
 /// the processor rounds it.
 pub(super) fn levels(patches: &Patches) -> [[f32; 256]; 3] {
@@ -206,6 +227,25 @@ mod tests {
         let shifted: Vec<usize> = one.index.iter().map(|block| block + 10).collect();
         assert_eq!(two.index, [one.index, shifted].concat());
         assert_eq!(two.bounds, [0, 32, 40, 72, 80]);
+    }
+
+    #[test]
+    fn patches_go_back_into_planes() {
+        // Two tiles of 4 x 4 pixels, patches of 2, merge 2: the patches are 0 1 / 2 3.
+        let grid = GridThw { t: 2, h: 2, w: 2 };
+        let patches = Patches {
+            grid,
+            pixels: (0..2 * 4 * 3 * 4).collect(),
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        };
+        let planes = planes(&patches, 2, 2);
+        assert_eq!(planes.len(), 96);
+        assert_eq!(planes[..8], [0, 1, 12, 13, 2, 3, 14, 15]);
+        assert_eq!(planes[8..12], [24, 25, 36, 37]);
+        // Green, and the second tile.
+        assert_eq!(planes[16..20], [4, 5, 16, 17]);
+        assert_eq!(planes[48..52], [48, 49, 60, 61]);
     }
 
     #[test]

@@ -317,11 +317,8 @@ impl<'a> Preparer<'a> {
     }
 
     fn resize(&self, image: &RgbImage) -> Result<RgbImage, String> {
-        let size = self
-            .vlm
-            .target_size(image.width, image.height, self.kind, self.budget);
-        size.and_then(|(width, height)| image.resize(width, height))
-            .map_err(|error| error.to_string())
+        let fitted = self.vlm.fit(image, self.kind, self.budget);
+        fitted.map_err(|error| error.to_string())
     }
 
     fn progress(&mut self, epoch: u64, progress: Progress) {

@@ -105,6 +105,7 @@ fn tables(tower: &Tower) -> sophgo::Tables {
             window: *window,
             ..published
         },
+        Tower::InternVl { .. } => published,
     }
 }
 

@@ -19,6 +19,7 @@ pub mod models;
 pub mod mrope;
 pub mod preprocessor;
 pub mod sampling;
+pub mod tiles;
 pub mod tokenizer;
 
 use std::sync::Arc;
@@ -126,7 +127,8 @@ pub trait Vlm: Send + Sync {
     /// Frames that make one temporal patch: 2 for Qwen, 1 for InternVL.
     fn temporal_patch_size(&self) -> usize;
 
-    /// Width and height that a `width` x `height` frame is resized to.
+    /// Width and height that a `width` x `height` frame is resized to; of an image that becomes
+    /// several tiles, those of its tiles one below the other.
     ///
     /// # Errors
     /// [`Error::Grid`] if the shape cannot be shown to the model (an aspect ratio above 200).
@@ -137,6 +139,21 @@ pub trait Vlm: Send + Sync {
         kind: VisualKind,
         budget: PixelBudget,
     ) -> Result<(usize, usize), Error>;
+
+    /// A frame as [`patches`](Self::patches) takes it: resized to
+    /// [`target_size`](Self::target_size), or cut into tiles.
+    ///
+    /// # Errors
+    /// [`Error::Grid`] if the frame cannot be resized to that, or has no such size.
+    fn fit(
+        &self,
+        frame: &RgbImage,
+        kind: VisualKind,
+        budget: PixelBudget,
+    ) -> Result<RgbImage, Error> {
+        let (width, height) = self.target_size(frame.width, frame.height, kind, budget)?;
+        frame.resize(width, height)
+    }
 
     /// Cuts 1 to `temporal_patch_size` frames of one size into patch rows; a short patch repeats
     /// its last frame.
@@ -254,7 +271,9 @@ pub enum Error {
         model: String,
     },
     /// A family that is not implemented.
-    #[error("model type {0:?} is not supported; this build runs qwen3_vl, qwen2_5_vl")]
+    #[error(
+        "model type {0:?} is not supported; this build runs qwen3_vl, qwen2_5_vl, internvl_chat, internvl"
+    )]
     Family(String),
     /// The chat template could not be rendered.
     #[error("chat template: {0}")]

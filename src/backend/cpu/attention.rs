@@ -25,14 +25,14 @@ pub(super) fn spans(
     gemm: &Gemm,
     qkv: &[f32],
     n_heads: usize,
-    rotation: &Rotation,
+    rotation: Option<&Rotation>,
     bounds: &[usize],
     cancel: &Cancel,
     out: &mut [f32],
 ) -> Result<(), Error> {
-    let head_dim = 2 * rotation.half;
-    let width = n_heads * head_dim;
-    let rows = qkv.len() / (3 * width);
+    let rows = bounds.last().copied().unwrap_or(0);
+    let width = out.len() / rows.max(1);
+    let head_dim = width / n_heads;
     let scale = (head_dim as f32).powf(-0.5);
     let longest = bounds.windows(2).map(|b| b[1] - b[0]).max().unwrap_or(0);
     let mut by_head = vec![0.0; rows * width];
@@ -46,8 +46,17 @@ pub(super) fn spans(
             for (row, qkv) in qkv.chunks_exact(3 * width).enumerate() {
                 let part = |i: usize| &qkv[i * width + head * head_dim..][..head_dim];
                 let here = row * head_dim..(row + 1) * head_dim;
-                rotation.apply(row, part(0), scale, &mut q[here.clone()]);
-                rotation.apply(row, part(1), 1.0, &mut k[here.clone()]);
+                let (q, k) = (&mut q[here.clone()], &mut k[here.clone()]);
+                match rotation {
+                    Some(rotation) => {
+                        rotation.apply(row, part(0), scale, q);
+                        rotation.apply(row, part(1), 1.0, k);
+                    }
+                    None => {
+                        q.iter_mut().zip(part(0)).for_each(|(q, x)| *q = x * scale);
+                        k.copy_from_slice(part(1));
+                    }
+                }
                 v[here].copy_from_slice(part(2));
             }
             let mut scores = vec![0.0; BLOCK.min(longest) * longest];
@@ -224,7 +233,16 @@ mod tests {
         for bounds in [&[0, 140][..], &[0, 64, 68, 140]] {
             let mut out = vec![f32::NAN; rows * heads * dim];
             let cancel = Cancel::default();
-            spans(&gemm, &qkv, heads, &rotation, bounds, &cancel, &mut out).expect("no cancel");
+            spans(
+                &gemm,
+                &qkv,
+                heads,
+                Some(&rotation),
+                bounds,
+                &cancel,
+                &mut out,
+            )
+            .expect("no cancel");
             for head in 0..heads {
                 let (q, k, v) = (part(0, head), part(1, head), part(2, head));
                 for row in [0, 1, 63, 64, 67, 68, 127, 128, 139] {

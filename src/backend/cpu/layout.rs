@@ -13,8 +13,21 @@ pub(super) struct Layout {
     pub(super) text: &'static str,
     /// The head.
     pub(super) head: &'static str,
+    /// What leads from the tower to the decoder, if that is a part of its own (InternVL).
+    pub(super) projector: &'static str,
+    /// What the parts of the tower and of the projector are called.
+    pub(super) names: Names,
     /// A tensor of the tower that every checkpoint of this layout has.
     probe: &'static str,
+}
+
+/// Whose names a checkpoint has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// The class of transformers.
+    Transformers,
+    /// OpenGVLab's own code (`internvl_chat`).
+    OpenGvLab,
 }
 
 const QWEN: [Layout; 3] = [
@@ -23,6 +36,8 @@ const QWEN: [Layout; 3] = [
         visual: "model.visual.",
         text: "model.language_model.",
         head: "lm_head",
+        projector: "",
+        names: Names::Transformers,
         probe: "patch_embed.proj.weight",
     },
     // Qwen2.5-VL as published
@@ -30,6 +45,8 @@ const QWEN: [Layout; 3] = [
         visual: "visual.",
         text: "model.",
         head: "lm_head",
+        projector: "",
+        names: Names::Transformers,
         probe: "patch_embed.proj.weight",
     },
     // the models without their heads
@@ -37,7 +54,39 @@ const QWEN: [Layout; 3] = [
         visual: "visual.",
         text: "language_model.",
         head: "lm_head",
+        projector: "",
+        names: Names::Transformers,
         probe: "patch_embed.proj.weight",
+    },
+];
+
+const INTERN: [Layout; 3] = [
+    // InternVLForConditionalGeneration since transformers 5
+    Layout {
+        visual: "model.vision_tower.",
+        text: "model.language_model.",
+        head: "lm_head",
+        projector: "model.multi_modal_projector.",
+        names: Names::Transformers,
+        probe: "embeddings.cls_token",
+    },
+    // the same as published
+    Layout {
+        visual: "vision_tower.",
+        text: "language_model.model.",
+        head: "language_model.lm_head",
+        projector: "multi_modal_projector.",
+        names: Names::Transformers,
+        probe: "embeddings.cls_token",
+    },
+    // InternVLChatModel
+    Layout {
+        visual: "vision_model.",
+        text: "language_model.model.",
+        head: "language_model.lm_head",
+        projector: "mlp1.",
+        names: Names::OpenGvLab,
+        probe: "embeddings.class_embedding",
     },
 ];
 
@@ -47,6 +96,7 @@ impl Layout {
     pub(super) fn find(tower: &Tower, has: impl Fn(&str) -> bool) -> Self {
         let layouts = match tower {
             Tower::Qwen3Vl { .. } | Tower::Qwen25Vl { .. } => &QWEN[..],
+            Tower::InternVl { .. } => &INTERN[..],
         };
         let fits = |layout: &&Layout| {
             has(&format!("{}embed_tokens.weight", layout.text))
@@ -60,25 +110,37 @@ impl Layout {
 mod tests {
     use super::*;
 
-    const TOWER: Tower = Tower::Qwen25Vl {
-        window: 4,
-        fullatt_block_indexes: Vec::new(),
-    };
+    fn towers() -> [(Tower, &'static [Layout]); 2] {
+        let qwen = Tower::Qwen25Vl {
+            window: 4,
+            fullatt_block_indexes: Vec::new(),
+        };
+        let intern = Tower::InternVl {
+            side: 32,
+            qkv_bias: true,
+            layer_norm_eps: 1e-6,
+        };
+        [(qwen, &QWEN), (intern, &INTERN)]
+    }
 
     #[test]
     fn a_layout_is_found_by_its_tensors() {
-        for layout in QWEN {
-            let names = [
-                format!("{}embed_tokens.weight", layout.text),
-                format!("{}patch_embed.proj.weight", layout.visual),
-            ];
-            let found = Layout::find(&TOWER, |name| names.iter().any(|n| n == name));
-            assert_eq!(found, layout);
+        for (tower, layouts) in towers() {
+            for layout in layouts {
+                let names = [
+                    format!("{}embed_tokens.weight", layout.text),
+                    format!("{}{}", layout.visual, layout.probe),
+                ];
+                let found = Layout::find(&tower, |name| names.iter().any(|n| n == name));
+                assert_eq!(found, *layout);
+            }
         }
     }
 
     #[test]
     fn an_unknown_layout_is_taken_for_the_newest() {
-        assert_eq!(Layout::find(&TOWER, |_| false), QWEN[0]);
+        for (tower, layouts) in towers() {
+            assert_eq!(Layout::find(&tower, |_| false), layouts[0]);
+        }
     }
 }

@@ -62,9 +62,14 @@ impl<'a> Loader<'a> {
         format!("{}{name}", self.layout.text)
     }
 
-    /// Full name of the head, without `.weight`.
-    pub(super) fn head(&self) -> &'static str {
-        self.layout.head
+    /// Whether there is such a tensor.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.reader.has(name)
+    }
+
+    /// How the tensors are called.
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// `name.weight` `[out, in]` and `name.bias` `[out]`.
@@ -84,7 +89,7 @@ impl<'a> Loader<'a> {
             .iter()
             .map(|(name, out)| (format!("{name}.weight"), vec![*out, in_features]))
             .collect();
-        let matrix = self.matrix(&weights, in_features)?;
+        let matrix = self.matrix(&weights, in_features, None)?;
         let bias = match bias {
             Bias::Without => None,
             Bias::With => {
@@ -95,6 +100,24 @@ impl<'a> Loader<'a> {
             }
         };
         Ok(Linear::new(in_features, matrix, bias))
+    }
+
+    /// `name.weight` `[out, in]` and `name.bias` `[out]`, whose results are then multiplied by
+    /// `scale` `[out]`: one layer, for the scale is the same for all inputs.
+    pub(super) fn scaled(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        scale: &str,
+    ) -> Result<Linear, Error> {
+        let scale = self.reader.vector(scale, shape[0])?;
+        let weight = (format!("{name}.weight"), shape.to_vec());
+        let matrix = self.matrix(&[weight], shape[1], Some(&scale))?;
+        let mut bias = self.reader.vector(&format!("{name}.bias"), shape[0])?;
+        for (bias, scale) in bias.iter_mut().zip(&scale) {
+            *bias *= scale;
+        }
+        Ok(Linear::new(shape[1], matrix, Some(bias)))
     }
 
     /// A convolution whose stride is its kernel, as a matrix; always f32. `shape` is that of its
@@ -114,8 +137,8 @@ impl<'a> Loader<'a> {
         Ok(Linear::new(in_features, Matrix::F32(matrix), bias))
     }
 
-    /// `name` `[rows, width]` as it is.
-    pub(super) fn rows(&mut self, name: &str, shape: [usize; 2]) -> Result<Vec<f32>, Error> {
+    /// `name` of this shape as it is.
+    pub(super) fn rows(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Error> {
         self.floats(&[(name.to_owned(), shape.to_vec())])
     }
 
@@ -158,22 +181,38 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// The rows of some tensors one after the other, in the form of the large matrices.
+    /// The rows of some tensors one after the other, in the form of the large matrices; each times
+    /// its scale, if there are any.
     fn matrix(
         &mut self,
         parts: &[(String, Vec<usize>)],
         in_features: usize,
+        scale: Option<&[f32]>,
     ) -> Result<Matrix, Error> {
-        if self.stored == Stored::F32 {
-            return Ok(Matrix::F32(self.floats(parts)?));
-        }
         let out_features = parts.iter().map(|(_, shape)| shape[0]).sum();
-        let mut builder = Int8Builder::new(out_features, in_features);
+        let mut matrix = match self.stored {
+            Stored::F32 => Growing::F32(Vec::with_capacity(out_features * in_features)),
+            Stored::Int8 => Growing::Int8(Int8Builder::new(out_features, in_features)),
+        };
+        let mut row = 0;
+        let mut scaled = Vec::new();
         for (name, shape) in parts {
-            self.reader
-                .rows(name, shape, &mut |piece| builder.push(piece))?;
+            self.reader.rows(name, shape, &mut |piece| {
+                let Some(scale) = scale else {
+                    return matrix.push(piece);
+                };
+                scaled.clear();
+                for weights in piece.chunks(in_features) {
+                    scaled.extend(weights.iter().map(|w| w * scale[row]));
+                    row += 1;
+                }
+                matrix.push(&scaled);
+            })?;
         }
-        Ok(Matrix::Int8(builder.finish()))
+        Ok(match matrix {
+            Growing::F32(matrix) => Matrix::F32(matrix),
+            Growing::Int8(builder) => Matrix::Int8(builder.finish()),
+        })
     }
 
     /// The rows of some tensors one after the other, in f32.
@@ -187,5 +226,21 @@ impl<'a> Loader<'a> {
             self.reader.rows(name, shape, &mut take)?;
         }
         Ok(matrix)
+    }
+}
+
+/// A matrix that is being read.
+enum Growing {
+    F32(Vec<f32>),
+    Int8(Int8Builder),
+}
+
+impl Growing {
+    /// Adds some rows.
+    fn push(&mut self, rows: &[f32]) {
+        match self {
+            Growing::F32(matrix) => matrix.extend_from_slice(rows),
+            Growing::Int8(builder) => builder.push(rows),
+        }
     }
 }

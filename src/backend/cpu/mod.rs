@@ -30,7 +30,7 @@ use rayon::ThreadPool;
 use kv::Kv;
 use linear::Gemm;
 use loader::Loader;
-pub use spec::{Rope, Spec, TextSpec, Tower, VisionSpec};
+pub use spec::{Head, Rope, Spec, TextSpec, Tower, VisionSpec};
 use text::Text;
 use vision::Vision;
 use weights::Reader;

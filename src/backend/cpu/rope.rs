@@ -79,6 +79,7 @@ impl Rotation {
 /// The axis (time, height, width) that each of `half` frequencies turns with.
 fn axes(rope: Rope, half: usize) -> Vec<usize> {
     let axis = |j: usize| match rope {
+        Rope::Plain => 0,
         Rope::Interleaved([_, height, width]) => match j % 3 {
             1 if j < 3 * height => 1,
             2 if j < 3 * width => 2,

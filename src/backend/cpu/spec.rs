@@ -28,7 +28,7 @@ pub struct VisionSpec {
 }
 
 /// Which vision tower it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Tower {
     /// `Qwen3VLVisionModel`: layer norms, a learned position table of any grid, deepstack.
     Qwen3Vl {
@@ -43,6 +43,16 @@ pub enum Tower {
         window: usize,
         /// Blocks that attend to the whole temporal patch.
         fullatt_block_indexes: Vec<usize>,
+    },
+    /// `InternVLVisionModel`, or `InternVisionModel` of OpenGVLab's own files: square tiles of one
+    /// size, a class token, learned positions, scaled residuals, pixel shuffle.
+    InternVl {
+        /// Patches along a side of a tile.
+        side: usize,
+        /// Whether the query, key and value projections have a bias.
+        qkv_bias: bool,
+        /// Epsilon of the blocks' norms.
+        layer_norm_eps: f32,
     },
 }
 
@@ -73,10 +83,22 @@ pub struct TextSpec {
     pub rope_theta: f64,
     /// Which axis turns which part of a head.
     pub rope: Rope,
-    /// Whether the head is the embedding table.
-    pub tie_word_embeddings: bool,
+    /// Where the head's weights are.
+    pub head: Head,
     /// Rows that a sequence may have.
     pub max_position_embeddings: usize,
+}
+
+/// Where the weights of a decoder's head are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Head {
+    /// It is the embedding table.
+    Tied,
+    /// It has its own.
+    Own,
+    /// Its own if the file has them, else the embedding table: for InternVL, of whose two
+    /// configurations each may say something else.
+    AsFound,
 }
 
 /// How the three axes of a position share out the rotary frequencies, `head_dim / 2` of them.
@@ -84,6 +106,8 @@ pub struct TextSpec {
 /// Sections are the shares of time, height and width and sum to `head_dim / 2`: `mrope_section`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rope {
+    /// All turn with time (Qwen2).
+    Plain,
     /// Frequencies 1, 4, 7, ... turn with height, 2, 5, 8, ... with width, as far as the sections
     /// reach; the others with time (Qwen3-VL).
     Interleaved([usize; 3]),

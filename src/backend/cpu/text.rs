@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The decoders of all families and their heads: `Qwen3VLTextModel`, `Qwen2_5_VLTextModel`.
+//! The decoders of all families and their heads: `Qwen3VLTextModel`, `Qwen2_5_VLTextModel`,
+//! `Qwen2Model`.
 
 use rayon::prelude::*;
 
 use super::activation::{add_assign, swiglu};
-use super::kv::{Head, Kv};
+use super::kv::{self, Kv};
 use super::linear::{Gemm, Linear, Table};
 use super::loader::{Bias, Loader};
 use super::norm::RmsNorm;
 use super::rope::Rotation;
-use super::spec::TextSpec;
+use super::spec::{Head, TextSpec};
 use super::{Cancel, Error, attention};
 use crate::backend::{Position, Segment};
 
@@ -18,7 +19,7 @@ use crate::backend::{Position, Segment};
 /// for activations does not grow with them.
 const PASS_ROWS: usize = 1024;
 
-/// `Qwen3VLTextDecoderLayer`, `Qwen2_5_VLDecoderLayer`.
+/// `Qwen3VLTextDecoderLayer`, `Qwen2_5_VLDecoderLayer`, `Qwen2DecoderLayer`.
 struct Layer {
     input_norm: RmsNorm,
     /// Query, key and value projections in one matrix.
@@ -87,11 +88,16 @@ impl Text {
         }
         let name = loader.text("norm");
         let norm = loader.rms_norm(&name, hidden, eps)?;
-        let head = if spec.tie_word_embeddings {
-            None
-        } else {
-            let name = format!("{}.weight", loader.head());
+        let name = format!("{}.weight", loader.layout().head);
+        let has_own = match spec.head {
+            Head::Tied => false,
+            Head::Own => true,
+            Head::AsFound => loader.has(&name),
+        };
+        let head = if has_own {
             Some(loader.table(&name, table_shape)?)
+        } else {
+            None
         };
         Ok(Self {
             spec: spec.clone(),
@@ -320,7 +326,7 @@ impl Layer {
         &self,
         gemm: &Gemm,
         spec: &TextSpec,
-        heads: &mut [Head],
+        heads: &mut [kv::Head],
         rotation: &Rotation,
         x: &mut [f32],
         scratch: &mut Scratch,
@@ -362,7 +368,7 @@ impl Layer {
         &self,
         spec: &TextSpec,
         qkv: &mut [f32],
-        heads: &mut [Head],
+        heads: &mut [kv::Head],
         rotation: &Rotation,
         q: &mut [f32],
     ) {

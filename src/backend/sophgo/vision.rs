@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::Error;
 use super::board::{Arg, Board, LoadedNet, Mem, Port};
 use super::layout::{Family, Layout};
-use crate::backend::vit::{Interpolation, WindowOrder, levels, merge_block_order};
+use crate::backend::vit::{Interpolation, WindowOrder, levels, merge_block_order, planes};
 use crate::backend::{self, GridThw, Patches};
 
 /// What masks of the vision nets hold where nothing is attended to; it survives bf16 and f16.
@@ -15,6 +15,9 @@ const MASKED: f32 = -10_000.0;
 
 /// Side of the merge of every family that has one.
 const MERGE_SIZE: usize = 2;
+
+/// Side of the patches that a tile of InternVL3 comes in.
+const TILE_PATCH: usize = 14;
 
 /// The vision net and what it reads beside pixels.
 pub(super) struct VisionNet {
@@ -309,12 +312,11 @@ impl VisionNet {
                     rows.chunks(row_len).for_each(|r| row(r, &mut out));
                 }
             }
-            Family::Qwen3Vl | Family::InternVl3 => {
-                patches
-                    .pixels
-                    .chunks(row_len)
-                    .for_each(|r| row(r, &mut out));
+            Family::Qwen3Vl => {
+                let rows = patches.pixels.chunks(row_len);
+                rows.for_each(|r| row(r, &mut out));
             }
+            Family::InternVl3 => row(&planes(patches, TILE_PATCH, MERGE_SIZE), &mut out),
         }
         out
     }

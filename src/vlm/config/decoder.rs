@@ -3,7 +3,7 @@
 //! The decoder's part of `config.json`.
 
 use super::{Error, Section};
-use crate::backend::cpu::{Rope, TextSpec};
+use crate::backend::cpu::{Head, Rope, TextSpec};
 
 /// Which decoder it is, as far as its configuration does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub(super) enum Decoder {
     Qwen3Vl,
     /// `Qwen2_5_VLTextModel`: biases of queries, keys and values, contiguous mrope.
     Qwen25Vl,
+    /// `Qwen2Model`: the same biases, positions on one axis.
+    Qwen2,
 }
 
 /// Reads the section `text` of the decoder; `root` may say whether the head is tied.
@@ -42,15 +44,25 @@ pub(super) fn text_spec(
     let head_dim = match decoder {
         Decoder::Qwen3Vl => text.size_or("head_dim", 128)?,
         Decoder::Qwen25Vl => hidden_size / num_attention_heads,
+        Decoder::Qwen2 => text.size_or("head_dim", hidden_size / num_attention_heads)?,
     };
     if !head_dim.is_multiple_of(2) {
         return Err(text.complain("head_dim", format!("is {head_dim}; want an even number")));
     }
-    let (rope_theta, rope) = rope(text, head_dim, decoder)?;
-    let tied = if root.value("tie_word_embeddings").is_some() {
-        root
-    } else {
-        text
+    let (rope_theta, rope) = match decoder {
+        Decoder::Qwen2 => (plain_rope(text)?, Rope::Plain),
+        Decoder::Qwen3Vl => mrope(text, head_dim, Sections::Interleaved)?,
+        Decoder::Qwen25Vl => mrope(text, head_dim, Sections::Contiguous)?,
+    };
+    let head = match decoder {
+        Decoder::Qwen2 => Head::AsFound,
+        Decoder::Qwen3Vl | Decoder::Qwen25Vl => {
+            let said = root.value("tie_word_embeddings").map_or(text, |_| root);
+            match said.flag_or("tie_word_embeddings", false)? {
+                true => Head::Tied,
+                false => Head::Own,
+            }
+        }
     };
     Ok(TextSpec {
         num_hidden_layers: text.size("num_hidden_layers")?,
@@ -59,30 +71,68 @@ pub(super) fn text_spec(
         num_attention_heads,
         num_key_value_heads,
         head_dim,
-        qkv_bias: decoder == Decoder::Qwen25Vl,
+        qkv_bias: decoder != Decoder::Qwen3Vl,
         qk_norm: decoder == Decoder::Qwen3Vl,
         vocab_size: text.size("vocab_size")?,
         rms_norm_eps: text.positive_or("rms_norm_eps", 1e-6)? as f32,
         rope_theta,
         rope,
-        tie_word_embeddings: tied.flag_or("tie_word_embeddings", false)?,
+        head,
         max_position_embeddings: text.size("max_position_embeddings")?,
     })
 }
 
-/// Base and shares of the rotary positions: `rope_parameters` since transformers 5,
-/// `rope_scaling` beside `rope_theta` before.
-fn rope(text: &Section<'_>, head_dim: usize, decoder: Decoder) -> Result<(f64, Rope), Error> {
-    let (rope, theta) = match text.section("rope_parameters")? {
-        Some(rope) if rope.value("rope_theta").is_some() => {
-            let theta = rope.positive("rope_theta")?;
-            (rope, theta)
+/// Where the rotary positions are described, and their base: `rope_parameters` since transformers
+/// 5, `rope_scaling` beside `rope_theta` before.
+fn rope_section<'a>(text: &Section<'a>) -> Result<(Option<Section<'a>>, Option<f64>), Error> {
+    let number = |section: &Section<'_>| match section.value("rope_theta") {
+        Some(_) => section.positive("rope_theta").map(Some),
+        None => Ok(None),
+    };
+    let section = text.section("rope_parameters")?;
+    if let Some(section) = section {
+        let theta = number(&section)?;
+        return Ok((
+            Some(section),
+            theta.map_or_else(|| number(text), |t| Ok(Some(t)))?,
+        ));
+    }
+    Ok((text.section("rope_scaling")?, number(text)?))
+}
+
+/// Base of rotary positions on one axis.
+fn plain_rope(text: &Section<'_>) -> Result<f64, Error> {
+    let (section, theta) = rope_section(text)?;
+    if let Some(rope) = section {
+        for key in ["rope_type", "type"] {
+            // Dynamic frequencies change beyond `max_position_embeddings` only, and no sequence
+            // gets there.
+            if rope.text(key)? != Some("dynamic") {
+                rope.expect_text(key, "default")?;
+            }
         }
-        Some(rope) => (rope, text.positive("rope_theta")?),
-        None => {
-            let rope = text.require_section("rope_scaling")?;
-            (rope, text.positive("rope_theta")?)
-        }
+    }
+    Ok(theta.unwrap_or(10_000.0))
+}
+
+/// How the three axes share out a head.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sections {
+    Interleaved,
+    Contiguous,
+}
+
+/// Base and shares of rotary positions on three axes.
+fn mrope(text: &Section<'_>, head_dim: usize, sections: Sections) -> Result<(f64, Rope), Error> {
+    let (section, theta) = rope_section(text)?;
+    let Some(rope) = section else {
+        return Err(text.complain(
+            "rope_scaling",
+            "is missing; is the file of another version?",
+        ));
+    };
+    let Some(theta) = theta else {
+        return Err(text.complain("rope_theta", "is missing; is the file of another version?"));
     };
     // 4.57 wrote `mrope` for `default`, and `type` is an older name of the key.
     for key in ["rope_type", "type"] {
@@ -90,38 +140,35 @@ fn rope(text: &Section<'_>, head_dim: usize, decoder: Decoder) -> Result<(f64, R
             rope.expect_text(key, "default")?;
         }
     }
-    let sections = match <[usize; 3]>::try_from(rope.indexes("mrope_section")?) {
-        Ok(sections) if sections.iter().sum::<usize>() == head_dim / 2 => sections,
-        Ok(sections) => return Err(unfit(&rope, &sections, head_dim / 2)),
-        Err(sections) => return Err(unfit(&rope, &sections, head_dim / 2)),
+    let n_pairs = head_dim / 2;
+    let shares = match <[usize; 3]>::try_from(rope.indexes("mrope_section")?) {
+        Ok(shares) if shares.iter().sum::<usize>() == n_pairs => shares,
+        Ok(shares) => return Err(unfit(&rope, &shares, n_pairs)),
+        Err(shares) => return Err(unfit(&rope, &shares, n_pairs)),
     };
-    let interleaved = decoder == Decoder::Qwen3Vl;
+    let interleaved = sections == Sections::Interleaved;
     if rope.flag_or("mrope_interleaved", interleaved)? != interleaved {
+        let (is, are) = match sections {
+            Sections::Interleaved => (false, "interleaved"),
+            Sections::Contiguous => (true, "contiguous"),
+        };
         return Err(rope.complain(
             "mrope_interleaved",
-            format!(
-                "is {}; the sections of this model type are {}",
-                !interleaved,
-                if interleaved {
-                    "interleaved"
-                } else {
-                    "contiguous"
-                },
-            ),
+            format!("is {is}; the sections of this model type are {are}"),
         ));
     }
-    match decoder {
-        Decoder::Qwen25Vl => Ok((theta, Rope::Contiguous(sections))),
-        Decoder::Qwen3Vl => {
+    match sections {
+        Sections::Contiguous => Ok((theta, Rope::Contiguous(shares))),
+        Sections::Interleaved => {
             // Height takes every third pair from 1, width from 2; the last must be in the head.
-            let reaches = |share: usize, first: usize| match share {
+            let reach = |share: usize, first: usize| match share {
                 0 => 0,
                 share => 3 * (share - 1) + first,
             };
-            if reaches(sections[1], 1).max(reaches(sections[2], 2)) >= head_dim / 2 {
-                return Err(unfit(&rope, &sections, head_dim / 2));
+            if reach(shares[1], 1).max(reach(shares[2], 2)) >= n_pairs {
+                return Err(unfit(&rope, &shares, n_pairs));
             }
-            Ok((theta, Rope::Interleaved(sections)))
+            Ok((theta, Rope::Interleaved(shares)))
         }
     }
 }

@@ -6,6 +6,7 @@
 //! so nothing downstream checks again.
 
 mod decoder;
+pub(crate) mod internvl;
 pub(crate) mod qwen25vl;
 pub(crate) mod qwen3vl;
 
@@ -74,6 +75,7 @@ pub fn spec(file: String, bytes: &[u8]) -> Result<Spec, Error> {
     match model_type(&config)? {
         "qwen3_vl" => Ok(qwen3vl::read(&config)?.spec),
         "qwen2_5_vl" => Ok(qwen25vl::read(&config)?.qwen.spec),
+        "internvl" | "internvl_chat" => Ok(internvl::read(&config)?.spec),
         other => Err(Error::Family(other.to_owned())),
     }
 }

@@ -91,7 +91,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::backend::cpu::Rope;
+    use crate::backend::cpu::{Head, Rope};
 
     /// The 3B as published: the decoder's keys at the top.
     fn published() -> Value {
@@ -134,7 +134,8 @@ mod tests {
         assert_eq!(config.qwen.eos, [151_645]);
         assert_eq!(text.rope, Rope::Contiguous([16, 24, 24]));
         assert_eq!((text.head_dim, text.rope_theta), (128, 1e6));
-        assert!(text.qkv_bias && !text.qk_norm && text.tie_word_embeddings);
+        assert!(text.qkv_bias && !text.qk_norm);
+        assert_eq!(text.head, Head::Tied);
         let want = Tower::Qwen25Vl {
             window: 4,
             fullatt_block_indexes: vec![7, 15, 23, 31],

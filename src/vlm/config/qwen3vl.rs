@@ -75,7 +75,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::backend::cpu::Rope;
+    use crate::backend::cpu::{Head, Rope};
     use crate::vlm::files::ModelFiles;
 
     fn demo() -> Value {
@@ -104,7 +104,7 @@ mod tests {
         let config = parse(&demo()).unwrap();
         assert_eq!(config.spec.text.rope, Rope::Interleaved([6, 5, 5]));
         assert_eq!(config.spec.text.rope_theta, 10_000.0);
-        assert!(config.spec.text.tie_word_embeddings);
+        assert_eq!(config.spec.text.head, Head::Tied);
         let Tower::Qwen3Vl {
             deepstack_visual_indexes,
             ..
@@ -161,7 +161,7 @@ mod tests {
             }
         });
         let spec = parse(&config).unwrap().spec;
-        assert!(!spec.text.tie_word_embeddings);
+        assert_eq!(spec.text.head, Head::Own);
         assert_eq!(spec.text.rope_theta, 5_000_000.0);
         assert_eq!(spec.vision.depth, 27);
     }

@@ -2,6 +2,8 @@
 
 //! One file a family: only what it does differently.
 
+mod internvl;
+mod prompt;
 mod qwen;
 mod qwen25vl;
 mod qwen3vl;
@@ -18,6 +20,7 @@ pub(super) fn open(files: ModelFiles) -> Result<Checkpoint, Error> {
     match model_type(&config)? {
         "qwen3_vl" => qwen3vl::open(files, &config),
         "qwen2_5_vl" => qwen25vl::open(files, &config),
+        "internvl_chat" | "internvl" => internvl::open(files, &config),
         other => Err(Error::Family(other.to_owned())),
     }
 }
@@ -83,7 +86,8 @@ mod tests {
         let got = complaint(folder.path());
         assert_eq!(
             got,
-            "model type \"llava\" is not supported; this build runs qwen3_vl, qwen2_5_vl"
+            "model type \"llava\" is not supported; this build runs qwen3_vl, qwen2_5_vl, \
+             internvl_chat, internvl"
         );
         fs::write(&config, "{}").unwrap();
         let got = complaint(folder.path());

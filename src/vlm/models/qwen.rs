@@ -4,8 +4,9 @@
 
 use std::sync::Arc;
 
+use super::prompt::{self, SpecialToken};
 use crate::backend::{GridThw, Patches};
-use crate::vlm::chat::{ChatTemplate, Message, Part};
+use crate::vlm::chat::ChatTemplate;
 use crate::vlm::config::{QwenConfig, generation_defaults};
 use crate::vlm::files::ModelFiles;
 use crate::vlm::grid::Geometry;
@@ -76,12 +77,6 @@ struct Qwen<F> {
     family: F,
 }
 
-/// A token as it is written in a prompt, and its id.
-pub(super) struct SpecialToken {
-    id: u32,
-    pub(super) text: String,
-}
-
 /// The tokens around pixels, written as the checkpoint's tokenizer writes them.
 pub(super) struct SpecialTokens {
     image: SpecialToken,
@@ -92,21 +87,7 @@ pub(super) struct SpecialTokens {
 
 impl SpecialTokens {
     fn find(config: &QwenConfig, tokenizer: &Tokenizer) -> Result<Self, Error> {
-        let find = |key: &str, id: u32| {
-            let text = tokenizer.id_to_token(id).ok_or_else(|| {
-                Error::Tokenizer(format!(
-                    "tokenizer.json has no token {id}, which config.json names as {key}; do the \
-                     two files belong together?"
-                ))
-            })?;
-            if !tokenizer.is_added(id) {
-                return Err(Error::Tokenizer(format!(
-                    "token {id} of tokenizer.json is {text:?}, not one of its added_tokens, but \
-                     config.json names it as {key}; do the two files belong together?"
-                )));
-            }
-            Ok(SpecialToken { id, text })
-        };
+        let find = |key, id| SpecialToken::find(tokenizer, key, id);
         Ok(Self {
             image: find("image_token_id", config.image_token_id)?,
             video: find("video_token_id", config.video_token_id)?,
@@ -165,17 +146,17 @@ impl<F: Family> Vlm for Qwen<F> {
 
     fn prompt(&self, request: &PromptRequest<'_>) -> Result<Prompt, Error> {
         self.check(request)?;
-        let rendered = self.template.render(&messages(request))?;
+        let rendered = self.template.render(&prompt::messages(request))?;
         let text = self.expand(&rendered, request)?;
-        let runs = self.runs(&self.tokenizer.encode(&text)?, request)?;
+        let placeholder = self.special.placeholder(request.kind).id;
+        let runs = prompt::split(&self.tokenizer.encode(&text)?, placeholder, request)?;
         let rows = self.family.rows(&runs, request);
         let (positions, next_position) = positions(&rows, self.preprocessor.geometry.merge_size);
         Ok(Prompt {
             runs,
             positions,
             next_position,
-            placeholder: (!request.visuals.is_empty())
-                .then(|| self.special.placeholder(request.kind).id),
+            placeholder: (!request.visuals.is_empty()).then_some(placeholder),
         })
     }
 }
@@ -186,28 +167,9 @@ impl<F: Family> Qwen<F> {
         for visual in request.visuals {
             self.preprocessor.geometry.check(visual.grid)?;
         }
-        if request.kind == VisualKind::Image && request.visuals.len() > 1 {
-            return Err(Error::Grid(format!(
-                "an image prompt takes one image, got {}",
-                request.visuals.len()
-            )));
-        }
-        let turns = request.history.iter();
-        let texts = turns
-            .flat_map(|turn| [turn.user.as_str(), turn.assistant.as_str()])
-            .chain(request.system)
-            .chain([request.text]);
-        for text in texts {
-            for token in [&self.special.image, &self.special.video] {
-                if text.contains(&token.text) {
-                    return Err(Error::Template(format!(
-                        "the text contains {}, which stands for pixels; leave it out",
-                        token.text
-                    )));
-                }
-            }
-        }
-        Ok(())
+        prompt::check_image(request)?;
+        let SpecialTokens { image, video, .. } = &self.special;
+        prompt::check_words(request, &[&image.text, &video.text])
     }
 
     /// Replaces the template's one placeholder by what the processor puts there, with one
@@ -220,13 +182,7 @@ impl<F: Family> Qwen<F> {
         } = &self.special;
         let placeholder = &self.special.placeholder(request.kind).text;
         let want = usize::from(!request.visuals.is_empty());
-        let got = rendered.matches(placeholder.as_str()).count();
-        if got != want {
-            return Err(Error::Template(format!(
-                "it put {got} of {placeholder} into the prompt, want {want}; does \
-                 chat_template.jinja belong to this checkpoint?"
-            )));
-        }
+        prompt::count(rendered, placeholder, want)?;
         if request.kind == VisualKind::Image || want == 0 {
             return Ok(rendered.to_owned());
         }
@@ -238,53 +194,4 @@ impl<F: Family> Qwen<F> {
             rendered.replacen(placeholder.as_str(), &video, 1)
         })
     }
-
-    /// Splits the prompt's tokens at the placeholders.
-    fn runs(&self, ids: &[u32], request: &PromptRequest<'_>) -> Result<Vec<PromptRun>, Error> {
-        let placeholder = self.special.placeholder(request.kind).id;
-        let n_placeholders = ids.iter().filter(|&&id| id == placeholder).count();
-        if n_placeholders != request.visuals.len() {
-            return Err(Error::Template(format!(
-                "the prompt has {n_placeholders} placeholders for {} temporal patches",
-                request.visuals.len()
-            )));
-        }
-        let mut runs = Vec::with_capacity(2 * n_placeholders + 1);
-        for (index, text) in ids.split(|&id| id == placeholder).enumerate() {
-            if index > 0 {
-                runs.push(PromptRun::Visual(index - 1));
-            }
-            if !text.is_empty() {
-                runs.push(PromptRun::Tokens(text.to_vec()));
-            }
-        }
-        Ok(runs)
-    }
-}
-
-/// System prompt if given, earlier exchanges, then pixels and question.
-fn messages<'a>(request: &PromptRequest<'a>) -> Vec<Message<'a>> {
-    let text = |role, text| Message {
-        role,
-        parts: vec![Part::Text(text)],
-    };
-    let mut messages = Vec::with_capacity(2 + 2 * request.history.len());
-    messages.extend(request.system.map(|system| text("system", system)));
-    for turn in request.history {
-        messages.push(text("user", &turn.user));
-        messages.push(text("assistant", &turn.assistant));
-    }
-    let pixels = match request.kind {
-        _ if request.visuals.is_empty() => None,
-        VisualKind::Image => Some(Part::Image),
-        VisualKind::Video => Some(Part::Video),
-    };
-    messages.push(Message {
-        role: "user",
-        parts: pixels
-            .into_iter()
-            .chain([Part::Text(request.text)])
-            .collect(),
-    });
-    messages
 }

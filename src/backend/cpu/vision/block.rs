@@ -15,7 +15,7 @@ use super::super::{Cancel, Error};
 /// Numbers that one task activates.
 const TASK: usize = 1 << 14;
 
-/// `Qwen3VLVisionBlock`, `Qwen2_5_VLVisionBlock`.
+/// `Qwen3VLVisionBlock`, `Qwen2_5_VLVisionBlock`, `InternVLVisionLayer`.
 pub(super) struct Block {
     pub(super) norm1: Norm,
     pub(super) qkv: Linear,
@@ -26,16 +26,30 @@ pub(super) struct Block {
 
 /// What follows the attention.
 pub(super) enum Mlp {
-    /// Two layers with a GELU by the tanh formula between them.
-    GeluTanh { fc1: Linear, fc2: Linear },
+    /// Two layers with a GELU between them.
+    Gelu {
+        form: Gelu,
+        fc1: Linear,
+        fc2: Linear,
+    },
     /// Gate and up projections in one matrix, and the way back.
     Swiglu { gate_up: Linear, down: Linear },
+}
+
+/// By which formula.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gelu {
+    /// `gelu_pytorch_tanh`
+    Tanh,
+    /// `gelu`
+    Erf,
 }
 
 /// Which rows see each other, and how they are turned.
 pub(super) struct Sight<'a> {
     pub(super) n_heads: usize,
-    pub(super) rotation: &'a Rotation,
+    /// `None` where positions are in the rows.
+    pub(super) rotation: Option<&'a Rotation>,
     /// First row of each span, and the number of rows.
     pub(super) bounds: &'a [usize],
 }
@@ -113,7 +127,7 @@ impl Block {
 impl Mlp {
     fn size_bytes(&self) -> usize {
         let (first, second) = match self {
-            Mlp::GeluTanh { fc1, fc2 } => (fc1, fc2),
+            Mlp::Gelu { fc1, fc2, .. } => (fc1, fc2),
             Mlp::Swiglu { gate_up, down } => (gate_up, down),
         };
         first.size_bytes() + second.size_bytes()
@@ -129,9 +143,12 @@ impl Mlp {
         out: &mut [f32],
     ) {
         match self {
-            Mlp::GeluTanh { fc1, fc2 } => {
+            Mlp::Gelu { form, fc1, fc2 } => {
                 fc1.forward(gemm, x, inner);
-                inner.par_chunks_mut(TASK).for_each(gelu_tanh);
+                inner.par_chunks_mut(TASK).for_each(match form {
+                    Gelu::Tanh => gelu_tanh,
+                    Gelu::Erf => gelu_erf,
+                });
                 fc2.forward(gemm, inner, out);
             }
             Mlp::Swiglu { gate_up, down } => {
@@ -148,8 +165,8 @@ impl Mlp {
     }
 }
 
-/// `Qwen3VLVisionPatchMerger`, `Qwen2_5_VLPatchMerger`: the patches of a merge block to one visual
-/// token.
+/// `Qwen3VLVisionPatchMerger`, `Qwen2_5_VLPatchMerger`, `InternVLMultiModalProjector`: the patches of
+/// a merge block to one visual token.
 pub(super) struct Merger {
     /// Of each patch, or of the joined row: its width says which.
     pub(super) norm: Norm,

@@ -3,19 +3,21 @@
 //! Vision towers: what they share. Each family's own part is a file below.
 
 mod block;
+mod internvl;
 mod qwen25vl;
 mod qwen3vl;
 
 use rayon::prelude::*;
 
 use super::linear::{Gemm, Linear};
-use super::loader::Loader;
+use super::loader::{Bias, Loader};
 use super::spec::{Tower, VisionSpec};
 use super::{Cancel, Error};
 use crate::backend::vit::levels;
 use crate::backend::{Features, GridThw, Patches, VisualTokens};
 
 use block::{Block, Merger};
+use internvl::InternVl;
 use qwen3vl::Qwen3Vl;
 use qwen25vl::Qwen25Vl;
 
@@ -30,8 +32,9 @@ pub(super) struct Vision {
 
 /// What only one family has.
 enum Family {
-    Qwen3Vl(Qwen3Vl),
-    Qwen25Vl(Qwen25Vl),
+    Qwen3(Qwen3Vl),
+    Qwen25(Qwen25Vl),
+    Intern(InternVl),
 }
 
 /// What all towers have.
@@ -55,7 +58,7 @@ impl Vision {
             } => {
                 let (entries, indexes) = (*num_position_embeddings, deepstack_visual_indexes);
                 let (stem, own) = Qwen3Vl::load(spec, entries, indexes, loader)?;
-                (stem, Family::Qwen3Vl(own))
+                (stem, Family::Qwen3(own))
             }
             Tower::Qwen25Vl {
                 window,
@@ -66,7 +69,16 @@ impl Vision {
                     window: *window,
                     fullatt_block_indexes: fullatt_block_indexes.clone(),
                 };
-                (stem, Family::Qwen25Vl(own))
+                (stem, Family::Qwen25(own))
+            }
+            Tower::InternVl {
+                side,
+                qkv_bias,
+                layer_norm_eps,
+            } => {
+                let bias = if *qkv_bias { Bias::With } else { Bias::Without };
+                let (stem, own) = InternVl::load(spec, *side, bias, *layer_norm_eps, loader)?;
+                (stem, Family::Intern(own))
             }
         };
         Ok(Self { stem, family })
@@ -75,8 +87,9 @@ impl Vision {
     /// Bytes of the weights.
     pub(super) fn size_bytes(&self) -> usize {
         let own = match &self.family {
-            Family::Qwen3Vl(own) => own.size_bytes(),
-            Family::Qwen25Vl(_) => 0,
+            Family::Qwen3(own) => own.size_bytes(),
+            Family::Qwen25(_) => 0,
+            Family::Intern(own) => own.size_bytes(),
         };
         self.stem.size_bytes() + own
     }
@@ -89,11 +102,15 @@ impl Vision {
         cancel: &Cancel,
     ) -> Result<VisualTokens, Error> {
         self.stem.check(patches)?;
+        if let Family::Intern(own) = &self.family {
+            own.check(patches.grid)?;
+        }
         let x = self.stem.embed(gemm, patches, cancel)?;
         let grid = patches.grid;
         let (embeds, deepstack) = match &self.family {
-            Family::Qwen3Vl(own) => own.forward(&self.stem, gemm, grid, x, cancel)?,
-            Family::Qwen25Vl(own) => own.forward(&self.stem, gemm, grid, x, cancel)?,
+            Family::Qwen3(own) => own.forward(&self.stem, gemm, grid, x, cancel)?,
+            Family::Qwen25(own) => own.forward(&self.stem, gemm, grid, x, cancel)?,
+            Family::Intern(own) => own.forward(&self.stem, gemm, grid, &x, cancel)?,
         };
         Ok(VisualTokens {
             grid,
@@ -113,7 +130,9 @@ impl Stem {
     fn check(&self, patches: &Patches) -> Result<(), Error> {
         let GridThw { t, h, w } = patches.grid;
         let merge = self.spec.spatial_merge_size;
-        if t != 1 || h == 0 || w == 0 || h % merge != 0 || w % merge != 0 {
+        // The slices of a temporal patch are the tiles of an image; only one family has them.
+        let slices = matches!(self.spec.tower, Tower::InternVl { .. }) && t > 0;
+        if (t != 1 && !slices) || h == 0 || w == 0 || h % merge != 0 || w % merge != 0 {
             return Err(Error::Shape {
                 what: "grid of a temporal patch",
                 want: format!("t 1, h and w multiples of {merge}"),

@@ -86,7 +86,7 @@ impl Qwen25Vl {
             cancel.check()?;
             let sight = Sight {
                 n_heads: spec.num_heads,
-                rotation: &rotation,
+                rotation: Some(&rotation),
                 bounds: if self.fullatt_block_indexes.contains(&i) {
                     &[0, rows]
                 } else {

@@ -10,7 +10,7 @@ use super::super::norm::Norm;
 use super::super::rope::Rotation;
 use super::super::spec::VisionSpec;
 use super::super::{Cancel, Error};
-use super::block::{Block, Merger, Mlp, Scratch, Sight};
+use super::block::{Block, Gelu, Merger, Mlp, Scratch, Sight};
 use super::{Encoded, Stem};
 use crate::backend::GridThw;
 use crate::backend::vit::{Interpolation, merge_block_order};
@@ -50,7 +50,7 @@ impl Qwen3Vl {
         let shape = [hidden, spec.in_channels, frames, patch, patch];
         let patch_embed = loader.convolution(&name, &shape, Bias::With)?;
         let name = loader.visual("pos_embed.weight");
-        let positions = loader.rows(&name, [n_positions, hidden])?;
+        let positions = loader.rows(&name, &[n_positions, hidden])?;
         let mut blocks = Vec::with_capacity(spec.depth);
         for i in 0..spec.depth {
             let block = loader.visual(&format!("blocks.{i}"));
@@ -60,7 +60,8 @@ impl Qwen3Vl {
                 qkv: loader.linear(&name("attn.qkv"), [3 * hidden, hidden])?,
                 proj: loader.linear(&name("attn.proj"), [hidden, hidden])?,
                 norm2: Norm::Layer(loader.layer_norm(&name("norm2"), hidden, EPS)?),
-                mlp: Mlp::GeluTanh {
+                mlp: Mlp::Gelu {
+                    form: Gelu::Tanh,
                     fc1: loader.linear(&name("mlp.linear_fc1"), [inner, hidden])?,
                     fc2: loader.linear(&name("mlp.linear_fc2"), [hidden, inner])?,
                 },
@@ -109,7 +110,7 @@ impl Qwen3Vl {
         let order = merge_block_order(grid, spec.spatial_merge_size);
         let sight = Sight {
             n_heads: spec.num_heads,
-            rotation: &Rotation::vision(order, spec.hidden_size / spec.num_heads),
+            rotation: Some(&Rotation::vision(order, spec.hidden_size / spec.num_heads)),
             bounds: &[0, rows],
         };
         let mut scratch = Scratch::new(rows, spec);
