@@ -13,6 +13,7 @@ Needs: torch, transformers 5.
 import argparse
 import json
 import pathlib
+import re
 
 import torch
 from families import FAMILIES
@@ -60,6 +61,59 @@ def qwen25_as_published(folder):
     rewrite(folder, config, rename)
 
 
+def internvl_as_opengvlab(folder):
+    """OpenGVLab's own checkpoints (`internvl_chat`). What transformers saved, which it cannot read
+    in that layout, goes to the folder `transformers` below."""
+    own = folder / "transformers"
+    own.mkdir(exist_ok=True)
+    for path in list(folder.glob("*.*")):
+        path.rename(own / path.name)
+    saved = json.loads((own / "config.json").read_text())
+    text, vision = saved["text_config"], saved["vision_config"]
+    rope = text.pop("rope_parameters")
+    keys = ("hidden_act hidden_size intermediate_size layer_norm_eps norm_type num_attention_heads "
+            "num_channels num_hidden_layers").split()
+    config = {
+        "architectures": ["InternVLChatModel"], "model_type": "internvl_chat",
+        "downsample_ratio": saved["downsample_ratio"], "dynamic_image_size": True,
+        "force_image_size": vision["image_size"][0], "max_dynamic_patch": 12,
+        "min_dynamic_patch": 1, "ps_version": "v2", "select_layer": -1, "template": "internvl2_5",
+        "use_thumbnail": True,
+        "llm_config": text | {
+            "rope_theta": rope["rope_theta"],
+            "rope_scaling": {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"}},
+        "vision_config": {key: vision[key] for key in keys} | {
+            "image_size": vision["image_size"][0], "patch_size": vision["patch_size"][0],
+            "qkv_bias": vision["attention_bias"], "qk_normalization": vision["use_qk_norm"],
+            "model_type": "intern_vit_6b"},
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    renames = [
+        (r"^(model\.)?vision_tower\.", "vision_model."),
+        (r"^(model\.)?multi_modal_projector\.layer_norm", "mlp1.0"),
+        (r"^(model\.)?multi_modal_projector\.linear_1", "mlp1.1"),
+        (r"^(model\.)?multi_modal_projector\.linear_2", "mlp1.3"),
+        (r"^model\.language_model\.", "language_model.model."),
+        (r"^lm_head", "language_model.lm_head"),
+        (r"embeddings\.cls_token", "embeddings.class_embedding"),
+        (r"embeddings\.position_embeddings", "embeddings.position_embedding"),
+        (r"embeddings\.patch_embeddings\.projection", "embeddings.patch_embedding"),
+        (r"encoder\.layer\.", "encoder.layers."),
+        (r"attention\.projection_layer", "attn.proj"),
+        (r"layernorm_before", "norm1"), (r"layernorm_after", "norm2"),
+        (r"lambda_1", "ls1"), (r"lambda_2", "ls2"),
+    ]
+    tensors = {}
+    for path in sorted(own.glob("*.safetensors")):
+        tensors |= load_file(path)
+    for name in [name for name in tensors if ".attention.q_proj." in name]:
+        joined = [tensors.pop(name.replace("q_proj", part)) for part in ("q_proj", "k_proj", "v_proj")]
+        tensors[name.replace("attention.q_proj", "attn.qkv")] = torch.cat(joined)
+    for pattern, new in renames:
+        tensors = {re.sub(pattern, new, name): tensor for name, tensor in tensors.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
 # name -> numbers. Between them: tied and untied heads, 1 to 4 query heads per key-value head,
 # 1 to 3 deepstack levels, heads of 32, 64 and 128, widths that fill no vector register, position
 # tables of even and odd sides, one file and several.
@@ -101,6 +155,24 @@ SHAPES = {
         dict(depth=2, hidden_size=16, intermediate_size=30, num_heads=2, patch_size=4,
              window_size=16, fullatt_block_indexes=[1]),
         tied=False, shard="60KB", family="qwen2_5_vl", published=qwen25_as_published),
+    "internvl-tied-group2-36-patches": shape(
+        dict(hidden_size=48, intermediate_size=68, num_hidden_layers=3, num_attention_heads=4,
+             num_key_value_heads=2),
+        dict(num_hidden_layers=3, hidden_size=24, intermediate_size=40, num_attention_heads=2,
+             patch_size=4, image_size=24, attention_bias=True),
+        tied=True, family="internvl"),
+    "internvl-untied-group1-16-patches": shape(
+        dict(hidden_size=40, intermediate_size=60, num_hidden_layers=2, num_attention_heads=2,
+             num_key_value_heads=2),
+        dict(num_hidden_layers=2, hidden_size=16, intermediate_size=36, num_attention_heads=1,
+             patch_size=6, image_size=24, attention_bias=False),
+        tied=False, shard="60KB", family="internvl"),
+    "internvl-opengvlab-group3-64-patches": shape(
+        dict(hidden_size=48, intermediate_size=70, num_hidden_layers=2, num_attention_heads=3,
+             num_key_value_heads=1),
+        dict(num_hidden_layers=2, hidden_size=16, intermediate_size=30, num_attention_heads=2,
+             patch_size=4, image_size=32, attention_bias=True),
+        tied=False, family="internvl", published=internvl_as_opengvlab),
 }
 
 # Shapes for a machine's own run: larger, so that blocks and slices have tails.
@@ -130,13 +202,14 @@ def fill(model, generator):
     """Draws every weight."""
     for name, weight in model.named_parameters():
         noise = torch.randn(weight.shape, generator=generator)
-        if any(part in name for part in ("norm.weight", "layernorm", ".norm1.w", ".norm2.w", "ln_q")):
-            value = 1.0 + 0.2 * noise
-        elif name.endswith("bias"):
+        if name.endswith("bias"):
             value = 0.2 * noise
+        elif any(part in name for part in ("norm.weight", "layernorm", "layer_norm", ".norm1.w",
+                                           ".norm2.w", "ln_q", "lambda_")):
+            value = 1.0 + 0.2 * noise
         elif "embed_tokens" in name or "lm_head" in name:
             value = 0.5 * noise
-        elif "pos_embed" in name:
+        elif "pos_embed" in name or "position_embeddings" in name or "cls_token" in name:
             value = 0.5 * noise
         else:
             fan_in = weight[0].numel()

@@ -16,6 +16,8 @@ A family is an object with
 import numpy as np
 import torch
 from transformers import (
+    InternVLConfig,
+    InternVLForConditionalGeneration,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen3VLConfig,
@@ -205,4 +207,66 @@ class Qwen25VL(Qwen3VL):
         return tokens, torch.cat(logits)
 
 
-FAMILIES = {"qwen3_vl": Qwen3VL, "qwen2_5_vl": Qwen25VL}
+class InternVL:
+    """Tiles of one size; an image's follow each other, a video has one a frame."""
+
+    model = InternVLForConditionalGeneration
+    # The grid is (tiles of an image or of a frame, side of a tile), filled in by `draw`.
+    cases = {
+        "text": ("text", None, 0),
+        "image-1-tile": ("image", 1, 1),
+        "image-3-tiles": ("image", 3, 1),
+        "image-5-tiles": ("image", 5, 1),
+        "video-1-frame": ("video", 1, 1),
+        "video-3-frames": ("video", 1, 3),
+        "video-6-frames": ("video", 1, 6),
+    }
+
+    @staticmethod
+    def config(numbers):
+        text = dict(numbers["text"])
+        text |= TEXT | dict(model_type="qwen2", tie_word_embeddings=numbers["tied"],
+                            rope_parameters=dict(rope_type="default", rope_theta=1_000_000.0))
+        vision = dict(numbers["vision"])
+        vision |= dict(num_channels=3, hidden_act="gelu", norm_type="layer_norm")
+        return InternVLConfig(text_config=text, vision_config=vision, image_token_id=254,
+                              downsample_ratio=0.5, tie_word_embeddings=numbers["tied"])
+
+    @staticmethod
+    def draw(config, kind, grid, count, generator):
+        side = config.vision_config.image_size[0] // config.vision_config.patch_size[0]
+        runs = [words(5, 240, generator)]
+        for _ in range(count):
+            runs[-1] += words(3, 240, generator) + [252]
+            runs.append(((grid, side, side), seed(generator)))
+            runs.append([253])
+        runs[-1] += words(6, 240, generator)
+        return runs
+
+    @staticmethod
+    def inputs(config, kind, runs):
+        vision = config.vision_config
+        (patch, _), merge = vision.patch_size, int(1 / config.downsample_ratio)
+        ids, tiles = [], []
+        for run in runs:
+            if isinstance(run, list):
+                ids += run
+                continue
+            (t, h, w), number = run
+            rows = pixels(number, t * h * w, 3 * patch**2)
+            # Patch rows in merge-block order to planes.
+            blocks = rows.reshape(t, h // merge, w // merge, merge, merge, 3, patch, patch)
+            planes = blocks.transpose(0, 5, 1, 3, 6, 2, 4, 7).reshape(t, 3, h * patch, w * patch)
+            tiles.append((torch.from_numpy(planes.copy()).float() / 255 - 0.5) / 0.5)
+            ids += [config.image_token_id] * (t * h * w // merge**2)
+        result = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids)).long()}
+        return result | ({"pixel_values": torch.cat(tiles)} if tiles else {})
+
+    @staticmethod
+    def positions(model, given):
+        return [[i] * 3 for i in range(given["input_ids"].shape[1])]
+
+    answer = Qwen3VL.answer
+
+
+FAMILIES = {"qwen3_vl": Qwen3VL, "qwen2_5_vl": Qwen25VL, "internvl": InternVL}

@@ -45,10 +45,12 @@ def main():
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for path in args.checkpoints:
-        model_type = json.loads((path / "config.json").read_text())["model_type"]
-        family = FAMILIES[model_type]
+        # What OpenGVLab's code reads is kept beside the same in the layout of transformers.
+        source = path / "transformers"
+        source = source if source.exists() else path
+        family = FAMILIES[json.loads((source / "config.json").read_text())["model_type"]]
         model = family.model.from_pretrained(
-            path, dtype=torch.float32, attn_implementation="eager").eval()
+            source, dtype=torch.float32, attn_implementation="eager").eval()
         model.generation_config.eos_token_id = None
         kept, vectors = [], {}
         for number, (name, (kind, grid, count)) in enumerate(family.cases.items()):
@@ -72,7 +74,7 @@ def main():
             kept.append({
                 "name": name,
                 "runs": [{"tokens": r} if isinstance(r, list) else
-                         {"visual": {"h": r[0][0], "w": r[0][1], "seed": r[1]}} for r in runs],
+                         {"visual": dict(zip("wht", reversed(r[0]))) | {"seed": r[1]}} for r in runs],
                 "positions": positions, "greedy": tokens, "steps": KEPT_STEPS})
             vectors[name] = logits[KEPT_STEPS].contiguous()
         with open(args.out / f"{path.name}.json", "w") as f:
