@@ -364,8 +364,9 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
         glib::ParamSpecString::builder("model")
             .nick("Model")
             .blurb(
-                "Folder of a Hugging Face checkpoint (Qwen3-VL, Qwen2.5-VL), or a .bmodel file; \
-                 empty runs the small built-in demo model. With backend=mock: a script of answers",
+                "Folder of a Hugging Face checkpoint (Qwen3-VL, Qwen2.5-VL, InternVL3), or a \
+                 .bmodel file; empty runs the small built-in demo model. With backend=mock: a \
+                 script of answers",
             )
             .mutable_ready()
             .build(),
