@@ -2,8 +2,12 @@
 
 //! Encode; streaming decode that never splits a character.
 
+mod qwen2;
+
 use super::Error;
 use super::files::ModelFiles;
+
+const FILE: &str = "tokenizer.json";
 
 /// Text to tokens and back.
 pub struct Tokenizer {
@@ -11,14 +15,20 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads the checkpoint's `tokenizer.json`, whose ids must fit the decoder's table.
+    /// Reads the checkpoint's `tokenizer.json`, or the older files of a Qwen2 tokenizer; the ids must
+    /// fit the decoder's table.
     ///
     /// # Errors
-    /// [`Error::MissingFile`], [`Error::Io`], or [`Error::Tokenizer`] if it is damaged or has more
-    /// ids than `vocab_size`.
+    /// [`Error::MissingFile`], [`Error::Io`], [`Error::Config`], or [`Error::Tokenizer`] if it is
+    /// damaged or has more ids than `vocab_size`.
     pub fn open(files: &ModelFiles, vocab_size: usize) -> Result<Self, Error> {
-        const FILE: &str = "tokenizer.json";
-        let tokenizer = Self::from_bytes(&files.require(FILE)?)?;
+        let tokenizer = match files.read(FILE)? {
+            Some(bytes) => Self::from_bytes(&bytes)?,
+            None => match qwen2::assemble(files)? {
+                Some(json) => Self::from_bytes(json.to_string().as_bytes())?,
+                None => Self::from_bytes(&files.require(FILE)?)?,
+            },
+        };
         if tokenizer.n_ids() > vocab_size {
             return Err(Error::Tokenizer(format!(
                 "{} has ids up to {}, but text_config.vocab_size of config.json is {vocab_size}",
