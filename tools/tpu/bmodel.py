@@ -219,7 +219,7 @@ def watch(process, work):
         done = tasks.with_name("task.txt.log")
         total = len(tasks.read_text().splitlines())
         count = max(0, len(done.read_text().splitlines()) - 1) if done.is_file() else 0
-        if count != said:
+        if total and count != said:
             say(f"  compiled {count} of {total} nets")
             said = count
     return process.returncode

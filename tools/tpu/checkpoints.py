@@ -23,6 +23,7 @@ import pathlib
 
 import torch
 from safetensors.torch import save_file
+from transformers.utils import logging
 
 VOCAB = 2048
 SPECIAL = {"image_token_id": 2040, "video_token_id": 2041, "vision_start_token_id": 2042,
@@ -200,6 +201,7 @@ def main():
         if args.only and name not in args.only.split(","):
             continue
         generator = torch.Generator().manual_seed(args.seed * 1000 + number)
+        logging.disable_progress_bar()
         model, config, processor = make()
         folder = args.out / name
         folder.mkdir(parents=True, exist_ok=True)

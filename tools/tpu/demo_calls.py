@@ -62,6 +62,7 @@ class Board:
         self.rt.bmrt_get_network_info.restype = c.POINTER(Net)
         for name in ("bmrt_load_bmodel", "bmrt_launch_tensor_ex"):
             getattr(self.rt, name).restype = c.c_bool
+        self.owned = []
         self.seconds = collections.defaultdict(list)
         self.handle = c.c_void_p()
         self.ok(self.lib.bm_dev_request(c.byref(self.handle), 0))
@@ -71,7 +72,9 @@ class Board:
             sys.exit(f"demo_calls.py: {bmodel} does not load")
 
     def close(self):
-        """The emulator crashes at the end of a process that leaves a device open."""
+        """The emulator ends a process badly that leaves a device open or memory on it."""
+        for mem in self.owned:
+            self.lib.bm_free_device(self.handle, mem)
         self.rt.bmrt_destroy(self.bmrt)
         self.lib.bm_dev_free(self.handle)
 
@@ -87,6 +90,7 @@ class Board:
     def new(self, size):
         mem = Mem()
         self.ok(self.lib.bm_malloc_device_byte(self.handle, c.byref(mem), c.c_uint(size)))
+        self.owned.append(mem)
         return mem
 
     def zero(self, mem):

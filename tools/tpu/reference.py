@@ -52,6 +52,8 @@ import pathlib
 import torch
 from safetensors.torch import save_file
 
+from transformers.utils import logging
+
 from families import load, new_cache
 
 N_STEPS = 24
@@ -295,6 +297,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", help="names of cases, with commas")
     args = parser.parse_args()
+    logging.disable_progress_bar()
     torch.set_num_threads(1)  # more only wait for each other: the models are tiny
     out = args.out or args.checkpoint
     out.mkdir(parents=True, exist_ok=True)
