@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use gstvlmcaption::backend::cpu::{
-    self, Options, Precision, Rope, Spec, TextSpec, Tower, VisionSpec, Weights,
+    self, Head, Options, Precision, Rope, Spec, TextSpec, Tower, VisionSpec, Weights,
 };
 use gstvlmcaption::backend::{Cancel, GridThw, Next, Patches, Program, Segment, VisualTokens};
 use serde_json::Value;
@@ -229,7 +229,10 @@ fn spec(folder: &Path) -> Result<Spec, Box<dyn Error>> {
                     .try_into()
                     .map_err(|_| "mrope_section has three parts")?,
             ),
-            tie_word_embeddings: config["tie_word_embeddings"].as_bool().unwrap_or(true),
+            head: match config["tie_word_embeddings"].as_bool() {
+                Some(false) => Head::Own,
+                Some(true) | None => Head::Tied,
+            },
             max_position_embeddings: number(text, "max_position_embeddings")?,
         },
     })

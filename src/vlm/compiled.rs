@@ -130,11 +130,15 @@ fn compare(described: &Described, checkpoint: &Checkpoint) -> Result<Vec<String>
         return Err(differs("the family", family.to_owned(), config));
     }
     let (text, vision) = (&checkpoint.cpu.text, &checkpoint.cpu.vision);
-    let row_len =
-        vision.in_channels * vision.temporal_patch_size * vision.patch_size * vision.patch_size;
+    let patch = vision.patch_size * vision.patch_size;
+    let row_len = vision.in_channels * vision.temporal_patch_size * patch;
+    let row_len = match vision.tower {
+        Tower::InternVl { side, .. } => row_len * side * side,
+        Tower::Qwen3Vl { .. } | Tower::Qwen25Vl { .. } => row_len,
+    };
     if layout.vision.row_len != row_len {
         let (model, config) = (layout.vision.row_len.to_string(), row_len.to_string());
-        return Err(differs("the length of a patch row", model, config));
+        return Err(differs("the size of a patch row or tile", model, config));
     }
     if let Head::Logits(n) = layout.head
         && n != text.vocab_size

@@ -92,9 +92,13 @@ impl Reference {
         let [t, h, w] = info.grid;
         let tensors = SafeTensors::deserialize(&self.tensors).unwrap();
         let pixels = tensors.tensor(&format!("visual.{k}.pixels")).unwrap();
+        let pixels = match pixels.shape() {
+            [3, height, width] => tile_rows(pixels.data(), *height, *width),
+            _ => pixels.data().to_vec(),
+        };
         Patches {
             grid: GridThw { t, h, w },
-            pixels: pixels.data().to_vec(),
+            pixels,
             mean: info.mean,
             std: info.std,
         }
@@ -108,6 +112,25 @@ impl Reference {
         let floats = tensor.data().as_chunks::<4>().0.iter();
         Some(floats.map(|&b| f32::from_le_bytes(b)).collect())
     }
+}
+
+/// Planes `[3, height, width]` of a tile of InternVL as patch rows in merge-block order.
+fn tile_rows(planes: &[u8], height: usize, width: usize) -> Vec<u8> {
+    const PATCH: usize = 14;
+    let mut rows = Vec::with_capacity(planes.len());
+    for block in 0..(height / PATCH / 2) * (width / PATCH / 2) {
+        let (top, left) = (block / (width / PATCH / 2), block % (width / PATCH / 2));
+        for (y, x) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let (patch_y, patch_x) = (2 * top + y, 2 * left + x);
+            for channel in 0..3 {
+                for line in 0..PATCH {
+                    let at = (channel * height + patch_y * PATCH + line) * width + patch_x * PATCH;
+                    rows.extend_from_slice(&planes[at..at + PATCH]);
+                }
+            }
+        }
+    }
+    rows
 }
 
 /// The least cosine of any row `[rows, width]`.

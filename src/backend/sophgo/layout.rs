@@ -88,7 +88,7 @@ pub enum Head {
 pub struct Vision {
     /// Which family's.
     pub family: Family,
-    /// Patches of a launch, by stage, longest first (InternVL3: tiles, always 1).
+    /// Patches of a launch, by stage, longest first (InternVL3: those of a tile).
     pub patches: Vec<usize>,
     /// Numbers in a patch row (InternVL3: in a tile).
     pub row_len: usize,
@@ -424,7 +424,8 @@ impl<'a> Reader<'a> {
             _ => return unknown(),
         };
         let (patches, row_len) = match family {
-            Family::InternVl3 => (vec![1], elements(pixels)),
+            // A tile of 32 x 32 patches.
+            Family::InternVl3 => (vec![1024], elements(pixels)),
             _ => match descending(net, |stage| stage.inputs.first()?.shape.first().copied()) {
                 Some(patches) => (patches, pixels.shape[1]),
                 None => {

@@ -194,6 +194,11 @@ impl Sophgo {
         self.tap = Some(tap);
     }
 
+    /// Ends [`watch`](Self::watch).
+    pub fn unwatch(&mut self) {
+        self.tap = None;
+    }
+
     /// Bytes of device memory beside weights and nets.
     pub fn buffer_bytes(&self) -> u64 {
         self.board.allocated() + self.vision.slot_bytes()

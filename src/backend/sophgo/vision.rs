@@ -16,8 +16,9 @@ const MASKED: f32 = -10_000.0;
 /// Side of the merge of every family that has one.
 const MERGE_SIZE: usize = 2;
 
-/// Side of the patches that a tile of InternVL3 comes in.
-const TILE_PATCH: usize = 14;
+/// Side of a patch of InternVL's tiles, and patches of a tile of 448 x 448.
+const TILE_PATCH_SIZE: usize = 14;
+const TILE_PATCHES: usize = 32 * 32;
 
 /// The vision net and what it reads beside pixels.
 pub(super) struct VisionNet {
@@ -101,66 +102,61 @@ impl VisionNet {
         })
     }
 
-    /// Launches the net on one temporal patch; the features and their number of rows.
+    /// Runs the net on one temporal patch, or on the tiles of one picture, a launch each; the
+    /// features and their number of rows.
     pub(super) fn encode(
         &mut self,
         board: &mut Board,
         patches: &Patches,
     ) -> Result<(Slot, usize), backend::Error> {
-        let n = match self.layout.family {
-            Family::InternVl3 => 1,
-            _ => patches.grid.n_patches(),
-        };
+        let n = patches.grid.h * patches.grid.w;
         self.check(patches, n)?;
         // The shortest stage that holds them; the longest does, by the check.
         let stage = self.layout.patches.iter().rposition(|&max| max >= n);
         let stage = stage.unwrap_or(0);
         self.prepare(board, patches.grid, stage)?;
 
-        let ports = &self.net.stages[stage];
-        let pixels = self.pixels.unwrap_or(ports.inputs[0].mem);
-        let floats = self.floats(patches);
-        board.upload(pixels, 0, &floats)?;
-
         let dynamic = self.layout.is_dynamic;
-        let mems = [&pixels].into_iter().chain(&self.aux);
-        let inputs: Vec<Arg> = match dynamic {
-            true => {
-                let shapes = self.shapes(n);
-                let ports = ports.inputs.iter().zip(&shapes).zip(mems);
-                ports
-                    .map(|((port, shape), &mem)| port.shaped(mem, shape))
-                    .collect::<Result<_, _>>()?
-            }
-            false => {
-                let ports = ports.inputs.iter().zip(mems);
-                ports
-                    .map(|(port, &mem)| port.bound(mem))
-                    .collect::<Result<_, _>>()?
-            }
-        };
         let n_tokens = match self.layout.family {
             Family::InternVl3 => self.layout.tokens,
-            _ => n / (MERGE_SIZE * MERGE_SIZE),
+            Family::Qwen3Vl | Family::Qwen25Vl => n / (MERGE_SIZE * MERGE_SIZE),
         };
         // A static launch writes the compiled rows, a dynamic one must be shown memory for them.
-        let most = ports.outputs[0].size_bytes();
+        let most = self.net.stages[stage].outputs[0].size_bytes();
         let rows = match dynamic {
             true => n_tokens,
             false => most / self.row_bytes,
         };
-        let slot = self.slot(board, rows * self.row_bytes, most)?;
+        let tiles = patches.grid.t;
+        let launch = rows * self.row_bytes;
+        let slot = self.slot(board, tiles * launch, most.max(launch) - launch)?;
         let mem = self.slots[slot.index];
-        let level_bytes = rows * self.row_bytes;
-        let outputs = self.net.stages[stage].outputs.iter().enumerate();
-        let outputs: Vec<Arg> = outputs
-            .map(|(level, port)| {
-                let room = mem.part(level * level_bytes, most)?;
-                port.shaped(room, &[rows, self.row_bytes / 2])
-            })
-            .collect::<Result<_, _>>()?;
-        board.launch(&self.net, stage, &inputs, &outputs)?;
-        Ok((slot, n_tokens))
+        let floats = self.floats(patches);
+        for (tile, floats) in floats.chunks(floats.len() / tiles).enumerate() {
+            let ports = &self.net.stages[stage];
+            let pixels = self.pixels.unwrap_or(ports.inputs[0].mem);
+            board.upload(pixels, 0, floats)?;
+            let mems = [&pixels].into_iter().chain(&self.aux);
+            let shapes = self.shapes(n);
+            let inputs = ports.inputs.iter().zip(&shapes).zip(mems);
+            let inputs: Vec<Arg> = inputs
+                .map(|((port, shape), &mem)| match dynamic {
+                    true => port.shaped(mem, shape),
+                    false => port.bound(mem),
+                })
+                .collect::<Result<_, _>>()?;
+            let outputs: Vec<Arg> = ports
+                .outputs
+                .iter()
+                .enumerate()
+                .map(|(level, port)| {
+                    let at = (level * tiles + tile) * rows * self.row_bytes;
+                    port.shaped(mem.part(at, most)?, &[rows, self.row_bytes / 2])
+                })
+                .collect::<Result<_, Error>>()?;
+            board.launch(&self.net, stage, &inputs, &outputs)?;
+        }
+        Ok((slot, tiles * n_tokens))
     }
 
     /// Bytes of all slots.
@@ -168,22 +164,28 @@ impl VisionNet {
         self.slots.iter().map(|mem| mem.size_bytes() as u64).sum()
     }
 
+    /// That `n` patches (of a tile, or of a temporal patch) are what the net takes.
     fn check(&self, patches: &Patches, n: usize) -> Result<(), backend::Error> {
+        let shape = |what, want: String, got: usize| {
+            let got = got.to_string();
+            Err(backend::Error::Shape { what, want, got })
+        };
         let max = self.layout.patches[0];
-        if n == 0 || n > max || patches.grid.t != 1 {
-            return Err(backend::Error::Shape {
-                what: "patches of a temporal patch",
-                want: format!("1 to {max} (the bmodel's --max_pixels)"),
-                got: n.to_string(),
-            });
-        }
-        let want = n * self.layout.row_len;
-        if patches.pixels.len() != want {
-            return Err(backend::Error::Shape {
-                what: "bytes of a temporal patch",
-                want: want.to_string(),
-                got: patches.pixels.len().to_string(),
-            });
+        let tiles = patches.grid.t;
+        let row_len = match self.layout.family {
+            Family::InternVl3 if n != TILE_PATCHES => {
+                return shape("patches of a tile", TILE_PATCHES.to_string(), n);
+            }
+            Family::InternVl3 => self.layout.row_len / TILE_PATCHES,
+            Family::Qwen3Vl | Family::Qwen25Vl if n == 0 || n > max || tiles != 1 => {
+                let want = format!("1 to {max} (the bmodel's --max_pixels)");
+                return shape("patches of a temporal patch", want, n * tiles);
+            }
+            Family::Qwen3Vl | Family::Qwen25Vl => self.layout.row_len,
+        };
+        let want = tiles * n * row_len;
+        if tiles == 0 || patches.pixels.len() != want {
+            return shape("bytes of pixels", want.to_string(), patches.pixels.len());
         }
         Ok(())
     }
@@ -316,15 +318,18 @@ impl VisionNet {
                 let rows = patches.pixels.chunks(row_len);
                 rows.for_each(|r| row(r, &mut out));
             }
-            Family::InternVl3 => row(&planes(patches, TILE_PATCH, MERGE_SIZE), &mut out),
+            Family::InternVl3 => {
+                let tiles = planes(patches, TILE_PATCH_SIZE, MERGE_SIZE);
+                tiles.chunks(row_len).for_each(|tile| row(tile, &mut out));
+            }
         }
         out
     }
 
-    /// Memory for the features of one launch: a slot that is free, or a new one. Levels stand
-    /// `level_bytes` apart, and behind the last one is room for `most` bytes.
-    fn slot(&mut self, board: &mut Board, level_bytes: usize, most: usize) -> Result<Slot, Error> {
-        let need = level_bytes * self.layout.n_deepstack + most;
+    /// Memory for features: a slot that is free, or a new one. Levels stand `level_bytes` apart,
+    /// and behind the last one is room for `spare` bytes.
+    fn slot(&mut self, board: &mut Board, level_bytes: usize, spare: usize) -> Result<Slot, Error> {
+        let need = level_bytes * (1 + self.layout.n_deepstack) + spare;
         let found = self.free.lock().ok().and_then(|mut free| {
             let best = free
                 .iter()
