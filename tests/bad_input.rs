@@ -165,9 +165,13 @@ fn an_empty_prompt_is_refused_at_ready() {
 }
 
 #[test]
-fn a_window_that_the_context_cannot_hold_says_what_to_lower() {
+fn a_window_that_the_context_cannot_hold_is_cut_and_says_what_to_lower() {
     let run = Run::start(
-        &[("window", "700"), ("drop-policy", "block")],
+        &[
+            ("window", "700"),
+            ("drop-policy", "block"),
+            ("eos-timeout", "300000000000"),
+        ],
         "video/x-raw,format=GRAY8,width=128,height=128,framerate=1/1",
     );
     for second in 0..700 {
@@ -177,7 +181,18 @@ fn a_window_that_the_context_cannot_hold_says_what_to_lower() {
     assert_eq!(run.buffers.lock().unwrap().len(), 700);
     let warnings = warnings(&messages);
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    says(&warnings[0], &["700 frames", "lower", "window"]);
+    says(&warnings[0], &["700 frames", "last", "lower", "window"]);
+    let captions = captions(&messages);
+    assert_eq!(captions.len(), 1);
+    // It is about the frames that were left, whole pairs up to the last one.
+    let pts = common::pts_list(&captions[0]);
+    assert_eq!(pts.last(), Some(&699_000_000_000));
+    assert!(
+        pts.len() < 700 && pts.len().is_multiple_of(2),
+        "{}",
+        pts.len()
+    );
+    assert!(!captions[0].get::<String>("text").unwrap().is_empty());
 }
 
 /// One frame of these caps through the demo model: what was said and what was complained of.

@@ -177,62 +177,90 @@ fn fit(
     history: &[vlm::Turn],
     tokens: &[Arc<VisualTokens>],
 ) -> Result<Fitted, vlm::Error> {
-    let window = &job.window;
-    let (mut forget, mut skip) = (0, 0);
-    let mut frames = window.frames.clone();
-    loop {
-        let pairs = &window.pairs[skip..];
-        if let Some(first) = pairs.first().and_then(|pair| pair.pts.first()) {
-            frames.retain(|frame| frame.pts >= *first);
+    let attempt = |forget: usize, skip: usize| {
+        let history = &history[forget..];
+        rendered(checkpoint, job, ask, stream, history, tokens, skip)
+    };
+    let fits = |fitted: &Fitted| {
+        let rows = fitted.prompt.n_rows();
+        rows <= limits.prompt && rows + ask.max_tokens <= limits.context
+    };
+    let mut fitted = attempt(0, 0)?;
+    for forget in 1..=history.len() {
+        if fits(&fitted) {
+            return Ok(fitted);
         }
-        let visuals: Vec<VisualInput> = pairs
-            .iter()
-            .zip(&tokens[skip..])
-            .map(|(pair, tokens)| VisualInput {
-                grid: tokens.grid,
-                seconds: seconds(&frames, pair),
-            })
-            .collect();
-        let time = |frame: Option<&FrameTime>| frame.copied();
-        let (first, last) = (time(frames.first()), time(frames.last()));
-        let variables = Variables {
-            stream,
-            n: job.sequence,
-            start: first.map_or_else(Default::default, |f| f.pts),
-            end: last.map_or_else(Default::default, |f| f.pts),
-            wallclock: first.map_or_else(Default::default, |f| f.wallclock),
-            last: history.last().map_or("", |turn| turn.assistant.as_str()),
-        };
-        let system = render(&ask.system_prompt, &variables);
-        let text = render(&ask.prompt, &variables);
-        let kind = if window.frames.len() == 1 {
-            VisualKind::Image
-        } else {
-            VisualKind::Video
-        };
-        let prompt = checkpoint.vlm.prompt(&PromptRequest {
-            system: (!system.is_empty()).then_some(&system),
-            history: &history[forget..],
-            text: &text,
-            kind,
-            visuals: &visuals,
-        })?;
-        let rows = prompt.n_rows();
-        let fits = rows <= limits.prompt && rows + ask.max_tokens <= limits.context;
-        if !fits && forget < history.len() {
-            forget += 1;
-        } else if !fits && skip + 1 < window.pairs.len() {
-            skip += 1;
-        } else {
-            // One pair, or an answer that may be cut: the program says so if it does not fit.
-            return Ok(Fitted {
-                prompt,
-                text,
-                skip,
-                frames,
-            });
+        fitted = attempt(forget, 0)?;
+    }
+    let most = job.window.pairs.len().saturating_sub(1);
+    if fits(&fitted) || most == 0 {
+        return Ok(fitted);
+    }
+    // Fewer pairs never take more rows. Whether the last one fits, the program says.
+    let (mut low, mut high) = (1, most);
+    while low < high {
+        let middle = low.midpoint(high);
+        match fits(&attempt(history.len(), middle)?) {
+            true => high = middle,
+            false => low = middle + 1,
         }
     }
+    attempt(history.len(), low)
+}
+
+/// The prompt of a window less its first `skip` pairs.
+fn rendered(
+    checkpoint: &Checkpoint,
+    job: &Job,
+    ask: &Ask,
+    stream: &str,
+    history: &[vlm::Turn],
+    tokens: &[Arc<VisualTokens>],
+    skip: usize,
+) -> Result<Fitted, vlm::Error> {
+    let window = &job.window;
+    let pairs = &window.pairs[skip..];
+    let mut frames = window.frames.clone();
+    if let Some(first) = pairs.first().and_then(|pair| pair.pts.first()) {
+        frames.retain(|frame| frame.pts >= *first);
+    }
+    let visuals: Vec<VisualInput> = pairs
+        .iter()
+        .zip(&tokens[skip..])
+        .map(|(pair, tokens)| VisualInput {
+            grid: tokens.grid,
+            seconds: seconds(&frames, pair),
+        })
+        .collect();
+    let (first, last) = (frames.first(), frames.last());
+    let variables = Variables {
+        stream,
+        n: job.sequence,
+        start: first.map_or_else(Default::default, |f| f.pts),
+        end: last.map_or_else(Default::default, |f| f.pts),
+        wallclock: first.map_or_else(Default::default, |f| f.wallclock),
+        last: history.last().map_or("", |turn| turn.assistant.as_str()),
+    };
+    let system = render(&ask.system_prompt, &variables);
+    let text = render(&ask.prompt, &variables);
+    let kind = if window.frames.len() == 1 {
+        VisualKind::Image
+    } else {
+        VisualKind::Video
+    };
+    let prompt = checkpoint.vlm.prompt(&PromptRequest {
+        system: (!system.is_empty()).then_some(&system),
+        history,
+        text: &text,
+        kind,
+        visuals: &visuals,
+    })?;
+    Ok(Fitted {
+        prompt,
+        text,
+        skip,
+        frames,
+    })
 }
 
 /// What the vision net makes of a pair; computed once, then shared.
