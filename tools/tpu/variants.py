@@ -44,7 +44,7 @@ NEW = [
     Variant("q3_sample", "qwen3vl", f"{STATIC} --do_sample"),
     Variant("q3_embdisk", "qwen3vl", f"{STATIC} --embedding_disk"),
     Variant("q3_w4", "qwen3vl", f"{STATIC} -g 32", quantize="w4bf16"),
-    Variant("q3_w8", "qwen3vl", STATIC, quantize="w8bf16"),
+    Variant("q3_w8", "qwen3vl", STATIC, quantize="w8bf16", long=True),
     Variant("q3_f16", "qwen3vl", STATIC, quantize="f16"),
     Variant("q3_w4f16", "qwen3vl", f"{STATIC} -g 32", quantize="w4f16", long=True),
     Variant("q3_1688", "qwen3vl", f"{STATIC} --num_core 2", chip="bm1688"),
@@ -54,13 +54,13 @@ NEW = [
     Variant("q25_static", "qwen25vl", f"{QWEN25} --max_input_length 192"),
     Variant("q25_dyn", "qwen25vl", f"{QWEN25} --dynamic", long=True),
     Variant("q25_kv", "qwen25vl", f"{QWEN25} --use_history_kv"),
-    Variant("iv3_static", "internvl3", f"{INTERN} --max_input_length 384"),
+    Variant("iv3_static", "internvl3", f"{INTERN} --max_input_length 384", long=True),
     Variant("iv3_dyn", "internvl3", f"{INTERN} --dynamic", long=True),
     Variant("iv3_kv", "internvl3", f"{INTERN} --use_history_kv"),
     Variant("demo_bm1684x", "demo", f"{DEMO} --max_input_length 384"),
-    Variant("demo_dyn_bm1684x", "demo", f"{DEMO} --dynamic"),
+    Variant("demo_dyn_bm1684x", "demo", f"{DEMO} --dynamic", long=True),
     Variant("demo_kv_bm1684x", "demo", f"{DEMO} --use_history_kv --chunk_length 256", long=True),
-    Variant("demo_bm1688", "demo", f"{DEMO} --max_input_length 384 --num_core 2", chip="bm1688"),
+    Variant("demo_bm1688", "demo", f"{DEMO} --max_input_length 384 --num_core 2", chip="bm1688", long=True),
 ]
 
 # Older compilers, whose nets take other inputs: masks everywhere, history as the last two of five
@@ -68,9 +68,8 @@ NEW = [
 HISTORY = "--use_block_with_kv --max_input_length 128 --max_prefill_kv_length 128"
 INTERN_HISTORY = "-s 768 --use_block_with_kv --max_input_length 384 --max_prefill_kv_length 384"
 OLD = [
-    Variant("q3_static_124", "qwen3vl", STATIC, "1.24"),
-    Variant("q3_kv_124", "qwen3vl", f"{QWEN3} {HISTORY}", "1.24"),
-    Variant("q3_dyn_124", "qwen3vl", f"{QWEN3} --dynamic --dynamic_vit", "1.24"),
+    Variant("q3_static_124", "qwen3vl", STATIC, "1.24", long=True),
+    Variant("q3_kv_124", "qwen3vl", f"{QWEN3} {HISTORY}", "1.24", long=True),
     *(Variant(f"{name}_{version.replace('.', '')}", checkpoint, flags, version, long=True)
       for version in ("1.24", "1.21")
       for name, checkpoint, flags in (

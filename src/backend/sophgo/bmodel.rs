@@ -475,8 +475,14 @@ pub(super) mod tests {
         let _ = Bmodel::parse(&bytes);
     }
 
+    /// `VLMCAPTION_FUZZ_CASES` makes it a night's work.
+    fn cases() -> u32 {
+        let cases = std::env::var("VLMCAPTION_FUZZ_CASES").ok();
+        cases.and_then(|n| n.parse().ok()).unwrap_or(2000)
+    }
+
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig::with_cases(cases()))]
         #[test]
         fn no_damage_makes_the_parser_fall(
             places in prop::collection::vec((0usize..60_000, any::<u8>()), 1..8),

@@ -3,6 +3,7 @@
 //! `cargo xtask test`: every check and every test, with a summary at the end.
 
 use std::process::Command;
+use std::time::Duration;
 
 use crate::args::Args;
 use crate::setup::{self, Level};
@@ -11,7 +12,7 @@ use crate::tpu::{self, Extent};
 use crate::{Outcome, check, docs, shell};
 
 const HELP: &str = "\
-cargo xtask test [--quick] [--tpu | --tpu-long] [--yes]
+cargo xtask test [--quick] [--tpu | --tpu-minutes N | --tpu-long] [--yes]
 
 Installs what is missing (see `cargo xtask setup --help`), then runs
   fmt, layering, licences, clippy        what `cargo xtask check` does
@@ -26,6 +27,8 @@ Installs what is missing (see `cargo xtask setup --help`), then runs
   --quick     only the checks and the workspace's tests
   --tpu       then also Sophgo's TPUs on the vendor's emulator: installs the compiler (3 GB), makes a
               small bmodel of each kind, and compares what each says with transformers
+  --tpu-minutes N
+              the same, but begins no test on the emulator after so many minutes; which, it says
   --tpu-long  the same with more kinds and the oldest compilers: an hour and more
   --yes       install without asking (so does CI=true)";
 
@@ -38,7 +41,10 @@ pub fn command(mut args: Args) -> Outcome {
         return Ok(());
     }
     let quick = args.flag("--quick");
-    let extent = match (args.flag("--tpu"), args.flag("--tpu-long")) {
+    let minutes: Option<u64> = args.value("--tpu-minutes")?;
+    let limit = minutes.map(|minutes| Duration::from_secs(60 * minutes));
+    let short = args.flag("--tpu") || limit.is_some();
+    let extent = match (short, args.flag("--tpu-long")) {
         (_, true) => Some(Extent::Long),
         (true, false) => Some(Extent::Short),
         (false, false) => None,
@@ -80,7 +86,7 @@ pub fn command(mut args: Args) -> Outcome {
             || tpu::prepare(extent),
         );
         steps.step("tpu", "each of them against transformers", || {
-            tpu::test(extent, |line| tally.see(line))
+            tpu::test(extent, limit, |line| tally.see(line))
         });
     }
     println!(
