@@ -15,6 +15,7 @@
 
 mod board;
 mod imp;
+mod model;
 mod output;
 mod pixels;
 mod report;

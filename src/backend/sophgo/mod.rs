@@ -13,6 +13,7 @@
 //! - exactly the rows that were computed enter the cache, and rows that begin a prompt as they began
 //!   the one before are not computed again where the bmodel can continue from rows.
 
+mod batch;
 mod bmodel;
 mod board;
 mod embedding;
@@ -22,6 +23,7 @@ mod half_type;
 mod layout;
 mod prefill;
 mod program;
+mod tensor;
 mod vision;
 
 use std::path::{Path, PathBuf};

@@ -3,9 +3,10 @@
 //! What the prompt's launches read beside hidden states: ids, positions, masks, deepstack.
 
 use super::Error;
-use super::board::{Board, Mem};
+use super::board::Board;
 use super::half_type::HalfType;
 use super::layout::{Embedding, History, Layout};
+use super::tensor::Mem;
 use crate::backend::Position;
 
 /// A mask and what it is for, so that it is sent only when it changes.

@@ -2,11 +2,13 @@
 
 //! The bmodel as a device program: counters, bindings, launches.
 
-use super::board::{Board, LoadedNet, Mem};
+use super::batch::{Batch, Row, Source};
+use super::board::Board;
 use super::embedding::Table;
 use super::layout::{Embedding, Head, History, Layout};
 use super::prefill::{DecodeMasks, Scratch};
-use super::vision::{Slot, VisionNet};
+use super::tensor::{LoadedNet, Mem};
+use super::vision::VisionNet;
 use super::{Described, Error, Options};
 use crate::backend::{
     self, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
@@ -65,27 +67,6 @@ struct DecodeMems {
     head: Mem,
     /// The token in `head`, if it is one.
     token: Option<u32>,
-}
-
-/// What a row of the cache was computed from. A row depends on those before it, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Row {
-    source: Source,
-    position: Position,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Token(u32),
-    /// Row of the features of a launch of the vision net.
-    Visual(u64, usize),
-}
-
-/// Rows to compute, and the features they need.
-struct Batch {
-    rows: Vec<Row>,
-    /// First row, number of rows, features.
-    visuals: Vec<(usize, usize, Arc<Slot>)>,
 }
 
 impl Sophgo {
@@ -297,7 +278,7 @@ impl Sophgo {
             &self.scratch,
             rows,
         )?;
-        let runs = visual_runs(batch, from, m, row_bytes)?;
+        let runs = batch.visual_runs(from, m, row_bytes)?;
         for (row, len, features) in &runs {
             let to = self.scratch.x.part(row * row_bytes, len * row_bytes)?;
             self.board.copy(to, features[0])?;
@@ -478,66 +459,6 @@ impl Sophgo {
         }
     }
 
-    /// The rows of segments, checked.
-    fn batch(
-        &self,
-        segments: &[Segment<'_>],
-        positions: &[Position],
-    ) -> Result<Batch, backend::Error> {
-        let shape = |what, want: String, got: String| backend::Error::Shape { what, want, got };
-        let n: usize = segments.iter().map(Segment::n_rows).sum();
-        if n == 0 || n != positions.len() {
-            let want = format!("one for each of {n} rows, and at least one");
-            return Err(shape("positions", want, positions.len().to_string()));
-        }
-        let context = self.layout.context;
-        if let Some(p) = positions.iter().flatten().find(|&&p| p as usize >= context) {
-            let needed = *p as usize + 1;
-            return Err(backend::Error::Context { needed, context });
-        }
-        let mut batch = Batch {
-            rows: Vec::with_capacity(n),
-            visuals: Vec::new(),
-        };
-        for segment in segments {
-            let from = batch.rows.len();
-            let at = positions[from..].iter().copied();
-            match segment {
-                Segment::Tokens(ids) => {
-                    let vocab_size = self.limits.vocab_size;
-                    if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
-                        let want = format!("below {vocab_size}");
-                        return Err(shape("token id", want, id.to_string()));
-                    }
-                    batch
-                        .rows
-                        .extend(ids.iter().zip(at).map(|(&id, position)| Row {
-                            source: Source::Token(id),
-                            position,
-                        }));
-                }
-                Segment::Visual(tokens) => {
-                    let slot = match &tokens.features {
-                        Features::Device(any) => any.clone().downcast::<Slot>().ok(),
-                        Features::Host { .. } => None,
-                    };
-                    let Some(slot) = slot else {
-                        let want = "made by this device".to_owned();
-                        return Err(shape("visual tokens", want, "others".to_owned()));
-                    };
-                    batch
-                        .rows
-                        .extend((0..tokens.n_tokens).zip(at).map(|(row, position)| Row {
-                            source: Source::Visual(slot.id, row),
-                            position,
-                        }));
-                    batch.visuals.push((from, tokens.n_tokens, slot));
-                }
-            }
-        }
-        Ok(batch)
-    }
-
     /// Of the rows that a new sequence begins with, how many are in the cache and worth keeping.
     fn common(&self, rows: &[Row]) -> usize {
         let same = self.kept.iter().zip(rows).take_while(|(a, b)| a == b);
@@ -594,27 +515,6 @@ fn embed(
         at += run.len();
     }
     Ok(())
-}
-
-/// The visual rows among `from .. from + m` of a batch: first row of the launch, number, features.
-fn visual_runs(
-    batch: &Batch,
-    from: usize,
-    m: usize,
-    row_bytes: usize,
-) -> Result<Vec<(usize, usize, Vec<Mem>)>, Error> {
-    let mut runs = Vec::new();
-    for (first, len, slot) in &batch.visuals {
-        let (start, end) = ((*first).max(from), (first + len).min(from + m));
-        if start >= end {
-            continue;
-        }
-        let offset = (start - first) * row_bytes;
-        let levels = slot.levels.iter();
-        let levels = levels.map(|level| level.part(offset, (end - start) * row_bytes));
-        runs.push((start - from, end - start, levels.collect::<Result<_, _>>()?));
-    }
-    Ok(runs)
 }
 
 /// That the device copies: a chip without its kernel module, or one that hangs, does not.
@@ -688,7 +588,12 @@ impl Program for Sophgo {
                 got: sequence.0.to_string(),
             });
         };
-        let batch = self.batch(segments, positions)?;
+        let batch = Batch::read(
+            segments,
+            positions,
+            self.layout.context,
+            self.limits.vocab_size,
+        )?;
         let n = batch.rows.len();
         let (needed, context) = (rows + n, self.layout.context);
         if needed > context {

@@ -5,8 +5,9 @@
 use std::sync::{Arc, Mutex};
 
 use super::Error;
-use super::board::{Arg, Board, LoadedNet, Mem, Port};
+use super::board::Board;
 use super::layout::{Family, Layout};
+use super::tensor::{Arg, LoadedNet, Mem, Port};
 use crate::backend::vit::{Interpolation, WindowOrder, levels, merge_block_order, planes};
 use crate::backend::{self, GridThw, Patches};
 

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Rows to compute: what each is made of, and where it stands.
+
+use std::sync::Arc;
+
+use super::Error;
+use super::tensor::Mem;
+use super::vision::Slot;
+use crate::backend::{self, Features, Position, Segment};
+
+/// What a row of the cache was computed from. A row depends on those before it, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Row {
+    pub source: Source,
+    pub position: Position,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    Token(u32),
+    /// Row of the features of a launch of the vision net.
+    Visual(u64, usize),
+}
+
+/// Rows to compute, and the features they need.
+pub(super) struct Batch {
+    pub rows: Vec<Row>,
+    /// First row, number of rows, features.
+    pub visuals: Vec<(usize, usize, Arc<Slot>)>,
+}
+
+impl Batch {
+    /// The rows of segments, checked.
+    ///
+    /// # Errors
+    /// [`Shape`](backend::Error::Shape), or [`Context`](backend::Error::Context) for a position
+    /// beyond the rotary table, which has `context` rows.
+    pub(super) fn read(
+        segments: &[Segment<'_>],
+        positions: &[Position],
+        context: usize,
+        vocab_size: usize,
+    ) -> Result<Self, backend::Error> {
+        let shape = |what, want: String, got: String| backend::Error::Shape { what, want, got };
+        let n: usize = segments.iter().map(Segment::n_rows).sum();
+        if n == 0 || n != positions.len() {
+            let want = format!("one for each of {n} rows, and at least one");
+            return Err(shape("positions", want, positions.len().to_string()));
+        }
+        if let Some(p) = positions.iter().flatten().find(|&&p| p as usize >= context) {
+            let needed = *p as usize + 1;
+            return Err(backend::Error::Context { needed, context });
+        }
+        let mut batch = Self {
+            rows: Vec::with_capacity(n),
+            visuals: Vec::new(),
+        };
+        for segment in segments {
+            let from = batch.rows.len();
+            let at = positions[from..].iter().copied();
+            match segment {
+                Segment::Tokens(ids) => {
+                    if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
+                        let want = format!("below {vocab_size}");
+                        return Err(shape("token id", want, id.to_string()));
+                    }
+                    batch
+                        .rows
+                        .extend(ids.iter().zip(at).map(|(&id, position)| Row {
+                            source: Source::Token(id),
+                            position,
+                        }));
+                }
+                Segment::Visual(tokens) => {
+                    let slot = match &tokens.features {
+                        Features::Device(any) => any.clone().downcast::<Slot>().ok(),
+                        Features::Host { .. } => None,
+                    };
+                    let Some(slot) = slot else {
+                        let want = "made by this device".to_owned();
+                        return Err(shape("visual tokens", want, "others".to_owned()));
+                    };
+                    batch
+                        .rows
+                        .extend((0..tokens.n_tokens).zip(at).map(|(row, position)| Row {
+                            source: Source::Visual(slot.id, row),
+                            position,
+                        }));
+                    batch.visuals.push((from, tokens.n_tokens, slot));
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    /// The visual rows among `from .. from + m` of a batch: first row of the launch, number, features.
+    pub(super) fn visual_runs(
+        &self,
+        from: usize,
+        m: usize,
+        row_bytes: usize,
+    ) -> Result<Vec<(usize, usize, Vec<Mem>)>, Error> {
+        let mut runs = Vec::new();
+        for (first, len, slot) in &self.visuals {
+            let (start, end) = ((*first).max(from), (first + len).min(from + m));
+            if start >= end {
+                continue;
+            }
+            let offset = (start - first) * row_bytes;
+            let levels = slot.levels.iter();
+            let levels = levels.map(|level| level.part(offset, (end - start) * row_bytes));
+            runs.push((start - from, end - start, levels.collect::<Result<_, _>>()?));
+        }
+        Ok(runs)
+    }
+}

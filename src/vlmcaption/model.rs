@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Which model runs where: the properties `model`, `config`, `backend`, `device` and `precision`.
+
+use std::path::PathBuf;
+
+use super::settings::Settings;
+use super::{Backend, Precision};
+use crate::backend::cpu;
+use crate::caption::source::Source;
+use crate::vlm::compiled::find_bmodel;
+
+impl Settings {
+    /// The model and what runs it.
+    ///
+    /// # Errors
+    /// A sentence that names the property and the fix.
+    pub(super) fn source(&self) -> Result<Source, String> {
+        let path = |value: &Option<String>| {
+            let value = value.as_deref().filter(|path| !path.is_empty());
+            value.map(PathBuf::from)
+        };
+        let (model, config) = (path(&self.model), path(&self.config));
+        let device = self.device.as_deref().unwrap_or_default().trim();
+        let bmodel = match self.backend {
+            Backend::Auto | Backend::Sophgo => model.as_deref().and_then(find_bmodel),
+            Backend::Cpu | Backend::Mock => None,
+        };
+        match (self.backend, bmodel) {
+            (Backend::Auto | Backend::Sophgo, Some(model)) => Ok(Source::Sophgo {
+                model,
+                config,
+                device: number(device)?,
+            }),
+            (Backend::Sophgo, None) => match model {
+                // The file itself says best what is wrong with it.
+                Some(model) => Ok(Source::Sophgo {
+                    model,
+                    config,
+                    device: number(device)?,
+                }),
+                None => Err(
+                    "backend=sophgo needs model=/path/to/a.bmodel; cargo xtask bmodel \
+                             makes one of a checkpoint"
+                        .into(),
+                ),
+            },
+            (Backend::Mock, _) => Ok(Source::Mock { script: model }),
+            (Backend::Auto | Backend::Cpu, _) => {
+                if config.is_some() {
+                    return Err(
+                        "config is for compiled models (.bmodel); a checkpoint's folder \
+                                has its configuration in it, leave config empty"
+                            .into(),
+                    );
+                }
+                let precision = match self.precision {
+                    Precision::Auto => cpu::Precision::Auto,
+                    Precision::F32 => cpu::Precision::F32,
+                    Precision::Int8 => cpu::Precision::Int8,
+                };
+                let options = cpu::Options {
+                    precision,
+                    threads: threads(device)?,
+                };
+                Ok(Source::Cpu { model, options })
+            }
+        }
+    }
+}
+
+/// A device's number; none is 0.
+fn number(device: &str) -> Result<usize, String> {
+    if device.is_empty() {
+        return Ok(0);
+    }
+    device.parse().map_err(|_| {
+        format!(
+            "device={device:?} is no number of a device; with a .bmodel it counts from 0, as \
+             bm-smi shows it"
+        )
+    })
+}
+
+/// The cpu's threads; none leaves it to the engine.
+fn threads(device: &str) -> Result<Option<usize>, String> {
+    let device = device.strip_prefix("cpu").unwrap_or(device);
+    let device = device.strip_prefix(':').unwrap_or(device);
+    if device.is_empty() {
+        return Ok(None);
+    }
+    let threads = device.strip_prefix("threads=").map(str::parse::<usize>);
+    match threads {
+        Some(Ok(threads)) if threads > 0 => Ok(Some(threads)),
+        _ => Err(format!(
+            "device={device:?} is nothing the cpu knows; set device=\"threads=4\", or leave it empty"
+        )),
+    }
+}
