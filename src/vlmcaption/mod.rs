@@ -14,10 +14,12 @@
 //! ```
 
 mod board;
+mod flow;
 mod imp;
 mod model;
 mod output;
 mod pixels;
+mod properties;
 mod report;
 mod settings;
 mod stream;

@@ -4,8 +4,9 @@
     python make.py --output build/
 
 Tokenizer, pattern cache, every training phase from random weights, export, evaluation. What is
-already in the output folder (tokenizer, pattern cache) is kept. `--minutes` bounds the training;
-without it the whole schedule runs. `--install` puts the files in place when they pass the bars.
+already in the output folder (tokenizer, pattern cache, phases of the training) is kept: a run that
+was stopped goes on when it is started again. `--minutes` bounds the training; without it the whole
+schedule runs. `--install` puts the files in place when they pass the bars.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@
     python train.py ... --phases polish-1,polish-2 --init ../../models/demo      # go on from weights
 
 Each phase ends with a decayed learning rate, so `run/PHASE.pt` of every phase is a usable model.
+It is written every three minutes, and a run that was stopped goes on from there when it is
+started again with the same folder.
 
 Two things make it fast. An auxiliary head says for every visual token what lies in its cell; it
 teaches the vision net directly and is thrown away at the end. And Muon updates every matrix, the
@@ -181,11 +183,31 @@ class Trainer:
         self.steps += 1
         return [answer.item(), right.item(), *seen.tolist()]
 
-    def save(self, file: Path) -> None:
-        """Writes weights and head, whole or not at all."""
+    def save(self, file: Path, clips: int) -> None:
+        """Writes weights, head and optimizers after so many clips of a phase, whole or not at all."""
         part = file.with_suffix(".part")
-        torch.save({"model": self.stock.state_dict(), "aux": self.aux.state_dict()}, part)
+        state = {
+            "model": self.stock.state_dict(),
+            "aux": self.aux.state_dict(),
+            "adam": self.adam.state_dict(),
+            "muon": [self.muon.momenta[w] for group in self.muon.groups.values() for w in group],
+            "steps": self.steps,
+            "clips": clips,
+        }
+        torch.save(state, part)
         part.rename(file)
+
+    def resume(self, file: Path) -> int:
+        """Goes on from what `save` wrote; returns the clips its phase has had."""
+        state = torch.load(file, map_location="cpu")
+        self.stock.load_state_dict(state["model"])
+        self.aux.load_state_dict(state["aux"])
+        self.adam.load_state_dict(state["adam"])
+        weights = [w for group in self.muon.groups.values() for w in group]
+        for weight, momentum in zip(weights, state["muon"], strict=True):
+            self.muon.momenta[weight].copy_(momentum)
+        self.steps = state["steps"]
+        return state["clips"]
 
 
 def rate_at(phase: Phase, progress: float, steps: int) -> float:
@@ -197,16 +219,24 @@ def rate_at(phase: Phase, progress: float, steps: int) -> float:
     return rate
 
 
-def run_phase(trainer: Trainer, phase: Phase, n_clips: float, minutes: float, loader: DataLoader, output: Path) -> None:
-    """Trains on so many clips, or fewer if the minutes of wall time are over before.
+def run_phase(
+    trainer: Trainer, phase: Phase, n_clips: float, minutes: float, loader: DataLoader, output: Path, had: int = 0
+) -> None:  # fmt: skip
+    """Trains on so many clips, `had` of them already seen, or fewer if the minutes of wall time
+    are over before.
 
     The learning rate follows whichever is further, so it has decayed at the end either way.
     """
     batches = iter(loader)
     begin = saved = time.monotonic()
-    steps = clips = 0
+    steps, clips = 0, had
     mean: list[float] = []
-    while (progress := max(clips / n_clips, (time.monotonic() - begin) / (60 * minutes))) < 1:
+    before = had / n_clips
+    while True:
+        timed = before + (1 - before) * (time.monotonic() - begin) / (60 * minutes)
+        progress = max(clips / n_clips, timed)
+        if progress >= 1:
+            break
         batch = next(batches)
         aux = phase.aux * max(0.1, 1 - max(0.0, progress - 0.3) / 0.5)
         values = trainer.step(batch, phase, rate_at(phase, progress, steps), aux)
@@ -217,14 +247,15 @@ def run_phase(trainer: Trainer, phase: Phase, n_clips: float, minutes: float, lo
             spent = time.monotonic() - begin
             heads = " ".join(f"{m:.3f}" for m in mean[2:])
             print(
-                f"{phase.name} step {steps} {spent:.0f} s clips {clips} ({clips / spent:.0f}/s) "
+                f"{phase.name} step {steps} {spent:.0f} s clips {clips} ({(clips - had) / spent:.0f}/s) "
                 f"loss {mean[0]:.4f} right {mean[1]:.4f} aux {heads}",
                 flush=True,
             )
         if time.monotonic() - saved > SAVE_SECONDS:
             saved = time.monotonic()
-            trainer.save(output / f"{phase.name}.pt")
-    trainer.save(output / f"{phase.name}.pt")
+            trainer.save(output / f"{phase.name}.pt", clips)
+    trainer.save(output / f"{phase.name}.pt", clips)
+    (output / f"{phase.name}.done").touch()
     spent = (time.monotonic() - begin) / 60
     print(f"{phase.name} ends: {steps} steps, {clips} clips, {spent:.1f} minutes", flush=True)
 
@@ -248,7 +279,7 @@ def train(
     """Runs these phases in order and returns the last checkpoint.
 
     `scale` is a factor on the clips of each; `minutes` is for all of them together, shared out
-    by their clips.
+    by the clips that are left. Phases that `output` has whole are not run again.
     """
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
@@ -257,11 +288,24 @@ def train(
     if init is not None:
         load_weights(trainer, init)
     chosen = [p for p in SCHEDULE if p.name in phases]
-    total = sum(p.clips for p in chosen)
+    had = {}
+    for phase in chosen:
+        file = output / f"{phase.name}.pt"
+        if not file.exists():
+            break
+        clips = trainer.resume(file)
+        whole = file.with_suffix(".done").exists()
+        had[phase.name] = math.inf if whole else clips
+        print(f"{phase.name}: {'whole' if whole else f'goes on after {clips} clips'}", flush=True)
+    left = [max(0.0, p.clips * scale - had.get(p.name, 0)) for p in chosen]
     for i, phase in enumerate(chosen):
-        data = Batches(tokenizer, patterns, phase.mix, phase.batch, seed=1000 * seed + 17 * i)
+        if left[i] == 0:
+            continue
+        seen = had.get(phase.name, 0)
+        data = Batches(tokenizer, patterns, phase.mix, phase.batch, seed=1000 * seed + 17 * i + 7 * seen)
         loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=6)
-        run_phase(trainer, phase, phase.clips * scale, minutes * phase.clips / total, loader, output)
+        share = left[i] / sum(left)
+        run_phase(trainer, phase, phase.clips * scale, minutes * share, loader, output, seen)
     return output / f"{chosen[-1].name}.pt"
 
 

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The streaming thread: buffers, events and queries on their way through.
+
+use std::time::Duration;
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+
+use super::board::Ageing;
+use super::imp::{CAT, VlmCaption};
+use super::output;
+use crate::caption::captioner::Sample;
+use crate::caption::mailbox::Waited;
+
+impl VlmCaption {
+    pub(super) fn sink_chain(
+        &self,
+        mut buffer: gst::Buffer,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        self.learn_liveness();
+        let arrival = self.stream.lock().unwrap().arrive(&buffer);
+        if let Some(complaint) = arrival.complaint {
+            gst::element_imp_warning!(self, gst::StreamError::Format, ("{complaint}"));
+        }
+        if let Some((time, caps)) = arrival.sample
+            && let Some(captioner) = self.captioner()
+        {
+            gst::log!(CAT, imp = self, "sampling {buffer:?}");
+            let (reader, sampled) = (self.reader.clone(), buffer.clone());
+            let read = Box::new(move || reader.read(&sampled, &caps));
+            captioner.submit(Sample { time, read });
+        }
+        if let Some(fields) = self.fields(arrival.running_time) {
+            output::attach(buffer.make_mut(), &fields);
+        }
+        if let Some((begin, end)) = arrival.span {
+            self.text.advance(begin, end);
+        }
+        gst::trace!(CAT, imp = self, "pushing {buffer:?}");
+        self.srcpad.push(buffer)
+    }
+
+    /// The meta's fields for a buffer at `running_time`.
+    fn fields(&self, running_time: Option<Duration>) -> Option<gst::Structure> {
+        let running_time = running_time?;
+        let (attach, ageing) = {
+            let settings = self.settings.lock().unwrap();
+            let ageing = Ageing {
+                stride: settings.stride_span(),
+                hold: settings.hold.into(),
+            };
+            (settings.attach, ageing)
+        };
+        self.board
+            .lock()
+            .unwrap()
+            .fields(running_time, attach, ageing)
+    }
+
+    /// Asks upstream once whether it is live: only then may windows be dropped by default.
+    fn learn_liveness(&self) {
+        if self.stream.lock().unwrap().live.is_some() {
+            return;
+        }
+        let mut query = gst::query::Latency::new();
+        let live = self.sinkpad.peer_query(&mut query) && query.result().0;
+        gst::debug!(
+            CAT,
+            imp = self,
+            "upstream is {}",
+            if live { "live" } else { "not live" }
+        );
+        self.stream.lock().unwrap().live = Some(live);
+        let policy = self.settings.lock().unwrap().policy(live);
+        if let Some(captioner) = self.captioner() {
+            captioner.set_policy(policy);
+        }
+    }
+
+    pub(super) fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+        use gst::EventView;
+        gst::log!(CAT, obj = pad, "handling {event:?}");
+        match event.view() {
+            EventView::StreamStart(start) => {
+                self.close_window();
+                self.origin.lock().unwrap().stream_id = start.stream_id().to_owned();
+                if let Some(captioner) = self.captioner() {
+                    captioner.set_stream(start.stream_id());
+                }
+                self.text.stream_start(self.text_stream_start(start));
+            }
+            EventView::Caps(caps) => self.stream.lock().unwrap().set_caps(caps.caps()),
+            EventView::Segment(segment) => {
+                let jumps = self.stream.lock().unwrap().set_segment(segment.segment());
+                if jumps {
+                    self.close_window();
+                }
+                self.text.segment(segment.segment());
+            }
+            EventView::Gap(gap) => {
+                let (begin, duration) = gap.get();
+                self.text
+                    .advance(begin, begin + duration.unwrap_or(gst::ClockTime::ZERO));
+            }
+            EventView::FlushStart(_) => {
+                if let Some(captioner) = self.captioner() {
+                    captioner.start_flush();
+                }
+                self.text.set_stopped(true);
+                self.push_text_event(&event);
+                let passed = self.srcpad.push_event(event);
+                if let Some(pad) = self.textpad() {
+                    let _ = pad.pause_task();
+                }
+                return passed;
+            }
+            EventView::FlushStop(_) => {
+                self.stream.lock().unwrap().flush();
+                self.board.lock().unwrap().clear();
+                self.text.flush();
+                if let Some(captioner) = self.captioner() {
+                    captioner.stop_flush();
+                }
+                self.push_text_event(&event);
+                if let Some(pad) = self.textpad()
+                    && let Err(error) = self.text.start(&pad)
+                {
+                    error.log_with_imp(self);
+                }
+            }
+            EventView::Eos(_) => {
+                self.drain();
+                self.text.eos(event.clone());
+            }
+            _ => {}
+        }
+        self.srcpad.push_event(event)
+    }
+
+    pub(super) fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        match query.type_() {
+            // Video concerns the video pad alone: the default would ask the text pad too.
+            gst::QueryType::Caps
+            | gst::QueryType::AcceptCaps
+            | gst::QueryType::Allocation
+            | gst::QueryType::Drain => {
+                let answered = self.srcpad.peer_query(query);
+                if answered || query.type_() == gst::QueryType::Allocation {
+                    return answered;
+                }
+                gst::Pad::query_default(pad, Some(&*self.obj()), query)
+            }
+            _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
+        }
+    }
+
+    /// The stream ends: waits for what is still being captioned.
+    fn drain(&self) {
+        let Some(captioner) = self.captioner() else {
+            return;
+        };
+        let timeout: Duration = self.settings.lock().unwrap().eos_timeout.into();
+        if captioner.drain(timeout) == Waited::TimedOut {
+            gst::element_imp_warning!(
+                self,
+                gst::StreamError::Failed,
+                (
+                    "the stream ended before its last captions were ready; raise eos-timeout \
+                     (now {} s) or lower max-tokens",
+                    timeout.as_secs()
+                )
+            );
+        }
+    }
+
+    fn close_window(&self) {
+        if let Some(captioner) = self.captioner() {
+            captioner.close_window();
+        }
+    }
+
+    pub(super) fn textpad(&self) -> Option<gst::Pad> {
+        self.textpad.lock().unwrap().clone()
+    }
+
+    fn push_text_event(&self, event: &gst::Event) {
+        if let Some(pad) = self.textpad() {
+            pad.push_event(event.clone());
+        }
+    }
+
+    /// The text is a stream of its own, in the group of the video.
+    fn text_stream_start(&self, video: &gst::event::StreamStart) -> gst::Event {
+        let id = format!("{}/text", video.stream_id());
+        let mut builder = gst::event::StreamStart::builder(&id)
+            .flags(gst::StreamFlags::SPARSE)
+            .seqnum(video.seqnum());
+        if let Some(group) = video.group_id() {
+            builder = builder.group_id(group);
+        }
+        builder.build()
+    }
+}

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The property table.
+
+use std::sync::LazyLock;
+
+use gst::glib;
+use gst::prelude::*;
+
+use super::settings::Settings;
+
+/// All properties, in the order of the documentation.
+pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+    let d = Settings::default();
+    vec![
+        glib::ParamSpecString::builder("model")
+            .nick("Model")
+            .blurb(
+                "Folder of a Hugging Face checkpoint (Qwen3-VL, Qwen2.5-VL, InternVL3), or a \
+                 .bmodel file; empty runs the small built-in demo model. With backend=mock: a \
+                 script of answers",
+            )
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("config")
+            .nick("Config")
+            .blurb(
+                "Folder with config.json and tokenizer of a compiled model; empty = the folder \
+                 config beside it, or its own",
+            )
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("backend", d.backend)
+            .nick("Backend")
+            .blurb("What runs the model; auto goes by the model's file")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("device")
+            .nick("Device")
+            .blurb(
+                "Where the backend runs. sophgo: number of the device, as bm-smi counts (empty = \
+                 0). cpu: threads=N (empty = all cores but one)",
+            )
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("precision", d.precision)
+            .nick("Precision")
+            .blurb("Number type of the large matrices on the cpu")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecString::builder("prompt")
+            .nick("Prompt")
+            .blurb(
+                "What is asked about each window. {stream} {n} {start} {end} {wallclock} {last} \
+                 are replaced",
+            )
+            .default_value(d.prompt.as_str())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("system-prompt")
+            .nick("System prompt")
+            .blurb("System prompt, same variables; empty leaves it to the model's chat template")
+            .default_value(d.system_prompt.as_str())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("history")
+            .nick("History")
+            .blurb("Earlier captions given to the model as context; forgotten at a flush")
+            .maximum(64)
+            .default_value(d.history)
+            .mutable_playing()
+            .build(),
+        gst::ParamSpecFraction::builder("sample-rate")
+            .nick("Sample rate")
+            .blurb("Frames looked at per second of stream time")
+            .minimum(gst::Fraction::new(1, 3600))
+            .maximum(gst::Fraction::new(240, 1))
+            .default_value(d.sample_rate)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("window")
+            .nick("Window")
+            .blurb("Frames that one caption is about; 1 captions still images")
+            .minimum(1)
+            .maximum(768)
+            .default_value(d.window)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("stride")
+            .nick("Stride")
+            .blurb("Frames from the start of one window to the start of the next; 0 = window")
+            .maximum(86_400)
+            .default_value(d.stride)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("max-pixels")
+            .nick("Max pixels")
+            .blurb(
+                "Upper bound of an image's area in pixels, before video-ratio; the checkpoint's \
+                 own bound holds too; 0 = the checkpoint's alone",
+            )
+            .default_value(d.max_pixels)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecDouble::builder("video-ratio")
+            .nick("Video ratio")
+            .blurb(
+                "Part of the image's area that a video frame gets; 0 = the checkpoint's, which \
+                 is 0.25 unless it says otherwise",
+            )
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(d.video_ratio)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("max-tokens")
+            .nick("Max tokens")
+            .blurb("Upper bound of a caption's length in tokens")
+            .minimum(1)
+            .maximum(8192)
+            .default_value(d.max_tokens)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecFloat::builder("temperature")
+            .nick("Temperature")
+            .blurb("0 always takes the likeliest token; above, tokens are drawn at random")
+            .minimum(0.0)
+            .maximum(10.0)
+            .default_value(d.temperature)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecFloat::builder("top-p")
+            .nick("Top p")
+            .blurb("Draws among the likeliest tokens up to this sum of probabilities; 1 = all")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(d.top_p)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("top-k")
+            .nick("Top k")
+            .blurb("Draws among this many of the likeliest tokens; 0 = all")
+            .default_value(d.top_k)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecFloat::builder("repetition-penalty")
+            .nick("Repetition penalty")
+            .blurb("Above 1 makes repeated tokens unlikelier; 0 = the checkpoint's, 1 = none")
+            .minimum(0.0)
+            .maximum(10.0)
+            .default_value(d.repetition_penalty)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt64::builder("seed")
+            .nick("Seed")
+            .blurb("Start of the random numbers of every caption")
+            .default_value(d.seed)
+            .mutable_playing()
+            .build(),
+        gst::ParamSpecArray::builder("stop")
+            .nick("Stop")
+            .blurb("Texts that end a caption and are not part of it")
+            .element_spec(
+                &glib::ParamSpecString::builder("text")
+                    .nick("Text")
+                    .blurb("A text that ends a caption")
+                    .build(),
+            )
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("drop-policy", d.drop_policy)
+            .nick("Drop policy")
+            .blurb("Which window gives way when the model is busy")
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt::builder("max-queued")
+            .nick("Max queued")
+            .blurb("Complete windows that may wait for the model")
+            .minimum(1)
+            .maximum(1024)
+            .default_value(d.max_queued)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecUInt64::builder("hold")
+            .nick("Hold")
+            .blurb("How long after its last frame a caption stays on buffers, ns")
+            .default_value(d.hold.nseconds())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("attach", d.attach)
+            .nick("Attach")
+            .blurb("Which buffers carry a GstVlmCaptionMeta")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecEnum::builder_with_default("text-timing", d.text_timing)
+            .nick("Text timing")
+            .blurb("Timestamps of the buffers on text_src")
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt64::builder("eos-timeout")
+            .nick("EOS timeout")
+            .blurb("How long the end of the stream waits for the last captions, ns")
+            .default_value(d.eos_timeout.nseconds())
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt::builder("priority")
+            .nick("Priority")
+            .blurb("Share of a model's time against other elements that run the same model")
+            .minimum(1)
+            .maximum(1_000_000)
+            .default_value(d.priority)
+            .mutable_ready()
+            .build(),
+        glib::ParamSpecBoolean::builder("emit-partial")
+            .nick("Emit partial")
+            .blurb("Post vlmcaption/partial messages while a caption is being made")
+            .default_value(d.emit_partial)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecString::builder("caption")
+            .nick("Caption")
+            .blurb("The last caption's text")
+            .read_only()
+            .build(),
+        glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+            .nick("Statistics")
+            .blurb("Numbers since the element went to PAUSED; see the documentation")
+            .read_only()
+            .build(),
+    ]
+});
