@@ -236,8 +236,12 @@ fn judge(name: &str, choices: &[(u32, Choice)]) {
 
 /// Steps of an answer that are compared; none leaves the case out. The emulator takes a second for
 /// a step and more for a layer of a prompt: without `VLMCAPTION_TPU_LONG` one answer is compared at
-/// length, and the conversation.
+/// length, and the conversation. `VLMCAPTION_TPU_CASE` names the only case to compare, with all it
+/// takes.
 fn steps(case: &str) -> usize {
+    if let Some(only) = std::env::var_os("VLMCAPTION_TPU_CASE") {
+        return if only == case { 20 } else { 0 };
+    }
     let long = std::env::var_os("VLMCAPTION_TPU_LONG").is_some();
     match case {
         _ if long => 24,
@@ -254,7 +258,9 @@ fn check(variant: &str) {
     let cases = std::mem::take(&mut loaded.reference.cases);
     // The emulators do not run the vision net that 1.24 made of Qwen3-VL, its own neither, and take
     // a quarter of an hour for a tile of InternVL3's.
-    let long = std::env::var_os("VLMCAPTION_TPU_LONG").is_some();
+    let long = ["VLMCAPTION_TPU_LONG", "VLMCAPTION_TPU_CASE"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some());
     let blind = variant.starts_with("q3_") && variant.ends_with("_124")
         || variant.starts_with("iv3_") && !long;
     let mut compared = 0;
