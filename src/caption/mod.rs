@@ -14,6 +14,7 @@
 pub mod captioner;
 pub mod engine;
 pub mod mailbox;
+mod prepare;
 pub mod prompt;
 pub mod sampler;
 mod schedule;
