@@ -11,6 +11,7 @@ use super::engine::{Engine, Listener};
 use super::mailbox::{DropPolicy, Mailbox, Sent, Waited};
 use super::prepare::Preparer;
 use super::prompt::Ask;
+use super::rules::Rules;
 use super::sampler::Rate;
 use super::session::{Session, SessionOptions};
 use super::window::FrameTime;
@@ -43,6 +44,8 @@ pub struct Options {
     pub stride: usize,
     /// Pixels of a frame.
     pub budget: PixelBudget,
+    /// What the model is not shown, to begin with.
+    pub rules: Rules,
     /// The session's part.
     pub session: SessionOptions,
 }
@@ -71,8 +74,22 @@ pub(super) struct Inner {
     pub(super) session: Session,
     pub(super) mailbox: Mailbox<Command>,
     policy: Mutex<DropPolicy>,
+    pub(super) rules: Mutex<Rules>,
     pub(super) counters: Counters,
     pub(super) listener: Listener,
+}
+
+impl Inner {
+    pub(super) fn new(engine: &Arc<Engine>, options: &Options, listener: Listener) -> Self {
+        Self {
+            session: engine.session(options.session.clone(), listener.clone()),
+            mailbox: Mailbox::new(MAX_SAMPLES),
+            policy: Mutex::new(options.session.policy),
+            rules: Mutex::new(options.rules.clone()),
+            counters: Counters::default(),
+            listener,
+        }
+    }
 }
 
 /// Each command carries the session's epoch of when it was sent.
@@ -82,6 +99,8 @@ pub(super) enum Command {
     Close(u64),
     /// Forget everything: after a flush.
     Reset,
+    /// Forget everything but the number of the last window.
+    Restart,
 }
 
 impl Captioner {
@@ -91,14 +110,7 @@ impl Captioner {
         mut options: Options,
         listener: Listener,
     ) -> std::io::Result<Self> {
-        let policy = options.session.policy;
-        let inner = Arc::new(Inner {
-            session: engine.session(options.session.clone(), listener.clone()),
-            mailbox: Mailbox::new(MAX_SAMPLES),
-            policy: Mutex::new(policy),
-            counters: Counters::default(),
-            listener,
-        });
+        let inner = Arc::new(Inner::new(engine, &options, listener));
         options.budget.limit(engine.checkpoint().max_pixels);
         let vlm = engine.checkpoint().vlm.clone();
         let thread = {
@@ -182,6 +194,33 @@ impl Captioner {
     /// Changes what the next windows are asked.
     pub fn set_ask(&self, ask: Ask) {
         self.inner.session.set_ask(ask);
+    }
+
+    /// Changes what the model is shown from now on. With other masks everything in flight is
+    /// dropped and what was said is forgotten: no frame that was prepared under the old ones
+    /// reaches the model once this has returned.
+    pub fn set_rules(&self, rules: Rules) {
+        let masks_differ = {
+            let mut current = self.inner.rules.lock().unwrap();
+            if rules.revision < current.revision {
+                return;
+            }
+            let differ = current.masks != rules.masks;
+            *current = rules;
+            differ
+        };
+        if masks_differ {
+            self.restart();
+        }
+    }
+
+    /// Forgets what was said, what is in flight and the windows being filled, and goes on with the
+    /// next frame.
+    pub fn restart(&self) {
+        // The mailbox first: a frame that comes in between is thrown away by its epoch, and none
+        // of the next epoch joins a window from before.
+        self.inner.mailbox.restart(Command::Restart);
+        self.inner.session.restart();
     }
 
     /// Changes the drop policy.

@@ -162,6 +162,17 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Drops what waits and puts `item` first; blocked senders find room. Gives back what waited.
+    pub fn restart(&self, item: T) -> Vec<T> {
+        let mut state = self.state.lock().unwrap();
+        let dropped = state.items.drain();
+        if !state.closed {
+            state.items.force(item);
+        }
+        self.changed.notify_all();
+        dropped
+    }
+
     /// Takes the oldest item, waiting for one; `None` once closed. The item before counts as done.
     pub fn receive(&self) -> Option<T> {
         let mut state = self.state.lock().unwrap();
@@ -274,6 +285,17 @@ mod tests {
         }
         assert_eq!(mailbox.start_flush(), [2]);
         assert_eq!(sender.join().unwrap(), (Sent::Queued, Sent::Flushing(3)));
+    }
+
+    #[test]
+    fn a_restart_comes_before_everything_that_is_sent_later() {
+        let mailbox = Mailbox::new(2);
+        mailbox.send_control(1);
+        mailbox.send_control(2);
+        assert_eq!(mailbox.restart(3), [1, 2]);
+        assert_eq!(mailbox.send(4, DropPolicy::Block), Sent::Queued);
+        assert_eq!(mailbox.receive(), Some(3));
+        assert_eq!(mailbox.receive(), Some(4));
     }
 
     #[test]

@@ -14,8 +14,10 @@
 pub mod captioner;
 pub mod engine;
 pub mod mailbox;
+pub mod mask;
 mod prepare;
 pub mod prompt;
+pub mod rules;
 pub mod sampler;
 mod schedule;
 pub mod session;

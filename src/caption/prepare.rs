@@ -58,6 +58,7 @@ impl<'a> Preparer<'a> {
                     self.windower.abandon();
                     self.sequence = 0;
                 }
+                Command::Restart => self.windower.abandon(),
             }));
             if ran.is_err() {
                 self.windower.abandon();
@@ -78,7 +79,7 @@ impl<'a> Preparer<'a> {
         if !self.windower.wants_next() {
             return self.windower.skip();
         }
-        let image = match (sample.read)().and_then(|image| self.resize(&image)) {
+        let image = match (sample.read)().and_then(|image| self.show(image)) {
             Ok(image) => image,
             Err(reason) => {
                 self.close(epoch);
@@ -112,8 +113,13 @@ impl<'a> Preparer<'a> {
         }
     }
 
-    fn resize(&self, image: &RgbImage) -> Result<RgbImage, String> {
-        let fitted = self.vlm.fit(image, self.kind, self.budget);
+    /// What the model may see of a frame, at the size it sees it.
+    fn show(&self, mut image: RgbImage) -> Result<RgbImage, String> {
+        let masks = self.inner.rules.lock().unwrap().masks.clone();
+        for mask in &masks {
+            mask.paint(&mut image);
+        }
+        let fitted = self.vlm.fit(&image, self.kind, self.budget);
         fitted.map_err(|error| error.to_string())
     }
 
@@ -163,4 +169,170 @@ impl<'a> Preparer<'a> {
 fn cut(vlm: &dyn Vlm, frames: &[Frame]) -> Result<Patches, vlm::Error> {
     let images: Vec<RgbImage> = frames.iter().map(|frame| frame.image.clone()).collect();
     vlm.patches(&images)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::backend::GridThw;
+    use crate::caption::engine::Engine;
+    use crate::caption::mailbox::DropPolicy;
+    use crate::caption::mask::Mask;
+    use crate::caption::prompt::Ask;
+    use crate::caption::rules::Rules;
+    use crate::caption::sampler::Rate;
+    use crate::caption::session::SessionOptions;
+    use crate::caption::source::Source;
+    use crate::vlm::{Prompt, PromptRequest};
+
+    /// A family that remembers what it was shown.
+    #[derive(Default)]
+    struct Spy {
+        seen: Mutex<Vec<RgbImage>>,
+    }
+
+    impl Vlm for Spy {
+        fn temporal_patch_size(&self) -> usize {
+            2
+        }
+
+        fn target_size(
+            &self,
+            width: usize,
+            height: usize,
+            _: VisualKind,
+            _: PixelBudget,
+        ) -> Result<(usize, usize), vlm::Error> {
+            Ok((width, height))
+        }
+
+        fn fit(
+            &self,
+            frame: &RgbImage,
+            _: VisualKind,
+            _: PixelBudget,
+        ) -> Result<RgbImage, vlm::Error> {
+            self.seen.lock().unwrap().push(frame.clone());
+            Ok(frame.clone())
+        }
+
+        fn patches(&self, _: &[RgbImage]) -> Result<Patches, vlm::Error> {
+            Ok(Patches {
+                grid: GridThw { t: 1, h: 2, w: 2 },
+                pixels: Vec::new(),
+                mean: [0.5; 3],
+                std: [0.5; 3],
+            })
+        }
+
+        fn n_visual_tokens(&self, _: GridThw) -> usize {
+            1
+        }
+
+        fn prompt(&self, _: &PromptRequest<'_>) -> Result<Prompt, vlm::Error> {
+            unreachable!("the engine has the mock's own family")
+        }
+    }
+
+    fn options(window: usize, rules: Rules) -> Options {
+        Options {
+            sample_rate: Rate::new(1, 1).unwrap(),
+            window,
+            stride: window,
+            budget: PixelBudget {
+                max_pixels: None,
+                video_ratio: None,
+            },
+            rules,
+            session: SessionOptions {
+                stream: "s".into(),
+                weight: 1,
+                policy: DropPolicy::Block,
+                max_queued: 64,
+                ask: Ask {
+                    prompt: "?".into(),
+                    system_prompt: String::new(),
+                    history: 0,
+                    max_tokens: 8,
+                    temperature: 0.0,
+                    top_p: 1.0,
+                    top_k: 0,
+                    repetition_penalty: None,
+                    seed: 0,
+                    stop: Vec::new(),
+                    emit_partial: false,
+                },
+            },
+        }
+    }
+
+    fn inner(options: &Options) -> Inner {
+        let engine = Engine::acquire(&Source::Mock { script: None }).unwrap();
+        Inner::new(&engine, options, Arc::new(|_| {}))
+    }
+
+    fn white(second: u64, width: usize, height: usize) -> Sample {
+        let at = Duration::from_secs(second);
+        let image = RgbImage {
+            width,
+            height,
+            pixels: vec![255; width * height * 3],
+        };
+        Sample {
+            time: FrameTime {
+                pts: at,
+                running_time: at,
+                wallclock: at,
+            },
+            read: Box::new(move || Ok(image)),
+        }
+    }
+
+    /// Columns of the middle row that are hidden.
+    fn hidden(image: &RgbImage) -> (usize, usize) {
+        let row = image.height / 2 * image.width;
+        let is_white = |x: &usize| image.pixels[(row + x) * 3] == 255;
+        let columns = || (0..image.width).filter(|x| !is_white(x));
+        (columns().next().unwrap_or(0), columns().count())
+    }
+
+    #[test]
+    fn the_model_is_shown_masked_frames_alone_whatever_their_size() {
+        let masks = vec![Mask::new(0.5, 0.0, 0.5, 1.0).unwrap()];
+        let options = options(2, Rules { revision: 1, masks });
+        let (inner, spy) = (inner(&options), Arc::new(Spy::default()));
+        let mut preparer = Preparer::new(&inner, spy.clone(), &options);
+        let sizes = [(101, 57), (57, 101), (33, 1), (640, 361)];
+        for (second, (width, height)) in sizes.into_iter().enumerate() {
+            preparer.sample(0, white(second as u64, width, height));
+        }
+        let seen = spy.seen.lock().unwrap();
+        let hidden: Vec<_> = seen.iter().map(hidden).collect();
+        // From the pixel that the edge is in, and 8 before it, to the last.
+        assert_eq!(hidden, [(42, 59), (20, 37), (8, 25), (312, 328)]);
+    }
+
+    #[test]
+    fn a_mask_set_while_a_window_fills_gives_that_window_up() {
+        let options = options(2, Rules::default());
+        let engine = Engine::acquire(&Source::Mock { script: None }).unwrap();
+        let captioner =
+            super::super::captioner::Captioner::start(&engine, options, Arc::new(|_| {})).unwrap();
+        let windows = |n: u64| {
+            captioner.drain(Duration::from_secs(60));
+            assert_eq!(captioner.counters().windows.load(Ordering::Relaxed), n);
+        };
+        captioner.submit(white(0, 64, 64));
+        let masks = vec![Mask::new(0.0, 0.0, 0.5, 0.5).unwrap()];
+        captioner.set_rules(Rules { revision: 2, masks });
+        windows(0);
+        captioner.submit(white(1, 64, 64));
+        captioner.set_rules(Rules {
+            revision: 1,
+            masks: Vec::new(),
+        });
+        windows(1);
+    }
 }

@@ -161,6 +161,17 @@ impl SessionState {
         !self.flushing && self.epoch == epoch
     }
 
+    /// Drops what waits, what runs and what was said; results on their way are not wanted.
+    pub(super) fn forget(&mut self) {
+        self.epoch += 1;
+        self.windows.drain();
+        self.pairs.clear();
+        self.history.clear();
+        if let Some(cancel) = &self.running {
+            cancel.cancel();
+        }
+    }
+
     pub(super) fn has_work(&self) -> bool {
         !self.windows.is_empty() || self.pairs.iter().any(|pair| pair.strong_count() > 0)
     }

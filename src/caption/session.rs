@@ -111,14 +111,15 @@ impl Session {
     pub fn start_flush(&self) {
         self.with(|session| {
             session.flushing = true;
-            session.epoch += 1;
-            session.windows.drain();
-            session.pairs.clear();
-            session.history.clear();
-            if let Some(cancel) = &session.running {
-                cancel.cancel();
-            }
+            session.forget();
         });
+        self.wait_reported();
+    }
+
+    /// Drops everything in flight and what was said, and goes on. When it returns, nothing of what
+    /// was before will be reported any more.
+    pub fn restart(&self) {
+        self.with(SessionState::forget);
         self.wait_reported();
     }
 

@@ -160,15 +160,19 @@ impl ObjectImpl for VlmCaption {
         let mut settings = self.settings.lock().unwrap();
         let before = settings.clone();
         settings.set(pspec.name(), value);
-        let asked = settings.ask();
-        if asked.is_err() && before.ask().is_ok() && self.captioner.lock().unwrap().is_some() {
-            *settings = before;
+        let live = settings.live();
+        if live.is_err() && before.live().is_ok() && self.captioner.lock().unwrap().is_some() {
+            let revision = settings.revision;
+            *settings = Settings { revision, ..before };
         }
         drop(settings);
         gst::info!(CAT, imp = self, "{} is now {value:?}", pspec.name());
         let captioner = self.captioner.lock().unwrap().clone();
-        match (captioner, asked) {
-            (Some(captioner), Ok(ask)) => captioner.set_ask(ask),
+        match (captioner, live) {
+            (Some(captioner), Ok((ask, rules))) => {
+                captioner.set_ask(ask);
+                captioner.set_rules(rules);
+            }
             (Some(_), Err(reason)) => {
                 gst::element_imp_warning!(
                     self,
@@ -351,6 +355,16 @@ impl VlmCaption {
             gst::StateChangeError
         })?;
         *self.captioner.lock().unwrap() = Some(Arc::new(captioner));
+        // What was set meanwhile, before the first frame.
+        let live = self.settings.lock().unwrap().live();
+        let (ask, rules) = live.map_err(|reason| {
+            gst::element_imp_error!(self, gst::LibraryError::Settings, ("{reason}"));
+            gst::StateChangeError
+        })?;
+        if let Some(captioner) = self.captioner() {
+            captioner.set_ask(ask);
+            captioner.set_rules(rules);
+        }
         Ok(())
     }
 

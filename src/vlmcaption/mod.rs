@@ -16,6 +16,7 @@
 mod board;
 mod flow;
 mod imp;
+mod masks;
 mod model;
 mod output;
 mod pixels;

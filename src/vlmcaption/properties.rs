@@ -217,6 +217,20 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .default_value(d.emit_partial)
             .mutable_playing()
             .build(),
+        gst::ParamSpecArray::builder("privacy-masks")
+            .nick("Privacy masks")
+            .blurb(
+                "Parts of the frame that the model does not see: structures with x, y, width and \
+                 height, fractions 0..1 of the frame",
+            )
+            .element_spec(
+                &glib::ParamSpecBoxed::builder::<gst::Structure>("mask")
+                    .nick("Mask")
+                    .blurb("A rectangle that is painted grey")
+                    .build(),
+            )
+            .mutable_playing()
+            .build(),
         glib::ParamSpecString::builder("caption")
             .nick("Caption")
             .blurb("The last caption's text")

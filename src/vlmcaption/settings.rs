@@ -10,12 +10,13 @@ use gst::prelude::*;
 use crate::caption::captioner;
 use crate::caption::mailbox;
 use crate::caption::prompt::Ask;
+use crate::caption::rules::Rules;
 use crate::caption::sampler::Rate;
 use crate::caption::session::SessionOptions;
 use crate::caption::source::Source;
 use crate::vlm::PixelBudget;
 
-use super::{Attach, Backend, DropPolicy, Precision, TextTiming};
+use super::{Attach, Backend, DropPolicy, Precision, TextTiming, masks};
 
 /// 768 x 768: what the compiled models of the boards spend on an image.
 const DEFAULT_MAX_PIXELS: u32 = 768 * 768;
@@ -51,6 +52,9 @@ pub(super) struct Settings {
     pub eos_timeout: gst::ClockTime,
     pub priority: u32,
     pub emit_partial: bool,
+    pub privacy_masks: Vec<glib::SendValue>,
+    /// Raised by every change, so that the last one wins wherever it is applied.
+    pub revision: u64,
 }
 
 impl Default for Settings {
@@ -84,6 +88,8 @@ impl Default for Settings {
             eos_timeout: gst::ClockTime::from_seconds(30),
             priority: 100,
             emit_partial: false,
+            privacy_masks: Vec::new(),
+            revision: 0,
         }
     }
 }
@@ -115,6 +121,7 @@ impl Settings {
                 max_pixels: (self.max_pixels > 0).then_some(self.max_pixels as usize),
                 video_ratio: (self.video_ratio > 0.0).then_some(self.video_ratio),
             },
+            rules: self.rules()?,
             session: SessionOptions {
                 stream: stream.to_owned(),
                 weight: self.priority,
@@ -155,6 +162,25 @@ impl Settings {
                 .cloned()
                 .collect(),
             emit_partial: self.emit_partial,
+        })
+    }
+
+    /// What may change while the element runs.
+    ///
+    /// # Errors
+    /// A sentence that names the property and the fix.
+    pub fn live(&self) -> Result<(Ask, Rules), String> {
+        Ok((self.ask()?, self.rules()?))
+    }
+
+    /// What the model is shown.
+    ///
+    /// # Errors
+    /// A sentence that names the property and the fix.
+    pub fn rules(&self) -> Result<Rules, String> {
+        Ok(Rules {
+            revision: self.revision,
+            masks: masks::parse(&self.privacy_masks)?,
         })
     }
 
@@ -215,6 +241,7 @@ impl Settings {
             "eos-timeout" => self.eos_timeout.nseconds().to_value(),
             "priority" => self.priority.to_value(),
             "emit-partial" => self.emit_partial.to_value(),
+            "privacy-masks" => gst::Array::from_values(self.privacy_masks.clone()).to_value(),
             _ => return None,
         })
     }
@@ -261,8 +288,13 @@ impl Settings {
             "eos-timeout" => self.eos_timeout = value.get().expect(CHECKED),
             "priority" => self.priority = value.get().expect(CHECKED),
             "emit-partial" => self.emit_partial = value.get().expect(CHECKED),
+            "privacy-masks" => {
+                let masks = value.get::<gst::ArrayRef>().expect(CHECKED);
+                self.privacy_masks = masks.to_vec();
+            }
             _ => return false,
         }
+        self.revision += 1;
         true
     }
 }
@@ -286,7 +318,7 @@ mod tests {
                 continue;
             };
             let (is, default) = (format!("{value:?}"), format!("{:?}", spec.default_value()));
-            let unset = matches!(spec.name(), "stop" | "system-prompt");
+            let unset = matches!(spec.name(), "stop" | "system-prompt" | "privacy-masks");
             assert!(
                 is == default || unset,
                 "{}: {is} and not {default}",

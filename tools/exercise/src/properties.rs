@@ -131,11 +131,17 @@ fn kind(spec: &glib::ParamSpec) -> String {
     if let Some(spec) = spec.downcast_ref::<glib::ParamSpecFloat>() {
         return format!("number {}..{}", spec.minimum(), spec.maximum());
     }
+    if let Some(spec) = spec.downcast_ref::<gst::ParamSpecArray>() {
+        let of = spec.element_spec().map(|of| of.value_type());
+        return match of == Some(gst::Structure::static_type()) {
+            true => "list of structures".to_owned(),
+            false => "list of texts".to_owned(),
+        };
+    }
     match spec.value_type() {
         glib::Type::STRING => "text".to_owned(),
         glib::Type::BOOL => "yes or no".to_owned(),
         of if of == gst::Fraction::static_type() => "fraction".to_owned(),
-        of if of == gst::Array::static_type() => "list of texts".to_owned(),
         of if of == gst::Structure::static_type() => "structure".to_owned(),
         of if of.is_a(glib::Type::ENUM) => "choice".to_owned(),
         of => format!("`{of}`"),

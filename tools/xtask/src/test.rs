@@ -110,6 +110,9 @@ fn live(steps: &mut Steps) {
     steps.step("rtsp", "a camera that goes away and comes back", || {
         shell::run(&mut with_plugin("tests/rtsp.sh"))
     });
+    steps.step("network", "captions without one socket", || {
+        shell::run(&mut with_plugin("tests/no_network.py"))
+    });
     steps.step("demo", "twelve seconds of the street", || {
         let demo = shell::target().join("debug/vlmcaption-demo");
         shell::run(with_plugin(demo).args(["--seconds", "12", "--expect", "4"]))

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What may change while captions are made, beside what is asked: what the model is not shown.
+
+use super::mask::Mask;
+
+/// Which frames and windows the model sees, and how much of them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Rules {
+    /// Of two rules that are set at the same time the one with the larger number holds.
+    pub revision: u64,
+    /// Parts of every frame that are painted over.
+    pub masks: Vec<Mask>,
+}
