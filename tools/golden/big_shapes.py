@@ -3,7 +3,9 @@
 
     big_shapes.py OUT [--model 2b|4b|8b] [--shard-gb 2]
 
-For measuring time and memory where no published weights are at hand: what it says is noise.
+For measuring time and memory where no published weights are at hand: what it says is noise. The
+element loads it as it loads a published one: template and byte-level vocabulary are the demo
+model's, filled up with made-up words to the published number of ids.
 
 Needs: torch, safetensors.
 """
@@ -97,6 +99,36 @@ def values(name, shape, noise):
     return (block / torch.Size(shape[1:]).numel() ** 0.5).to(torch.bfloat16)
 
 
+SPECIAL = {"<|endoftext|>": 151643, "<|im_start|>": 151644, "<|im_end|>": 151645,
+           "<|vision_start|>": 151652, "<|vision_end|>": 151653, "<|vision_pad|>": 151654,
+           "<|image_pad|>": 151655, "<|video_pad|>": 151656}
+DEMO = pathlib.Path(__file__).resolve().parents[2] / "models" / "demo"
+
+
+def write_companions(out):
+    """Tokenizer, template and processor files, the numbers as published."""
+    tokenizer = json.loads((DEMO / "tokenizer.json").read_text())
+    for token in tokenizer["added_tokens"]:
+        token["id"] = SPECIAL[token["content"]]
+    vocab = tokenizer["model"]["vocab"]
+    for name in SPECIAL:
+        vocab.pop(name, None)
+    # Nothing merges into these, so a prompt has none of them; an answer of noise does.
+    for index in range(len(vocab), SPECIAL["<|endoftext|>"]):
+        vocab[f"\u0120w{index}"] = index
+    (out / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
+    for name in ("tokenizer_config.json", "chat_template.jinja"):
+        (out / name).write_text((DEMO / name).read_text())
+    (out / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": [SPECIAL["<|im_end|>"], SPECIAL["<|endoftext|>"]]}))
+    for name, size in (("preprocessor_config.json", (65_536, 16_777_216)),
+                       ("video_preprocessor_config.json", (4_096, 25_165_824))):
+        processor = json.loads((DEMO / name).read_text())
+        processor.pop("video_ratio", None)
+        processor["size"] = {"shortest_edge": size[0], "longest_edge": size[1]}
+        (out / name).write_text(json.dumps(processor, indent=1))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=pathlib.Path)
@@ -111,6 +143,7 @@ def main():
                   video_token_id=151656, vision_start_token_id=151652, vision_end_token_id=151653,
                   tie_word_embeddings=text["tie_word_embeddings"])
     (args.out / "config.json").write_text(json.dumps(config, indent=1))
+    write_companions(args.out)
     noise = torch.randn(1 << 25, generator=torch.Generator().manual_seed(0))
     shards, shard, size = [], {}, 0
     for name, shape in tensors(text, vision):

@@ -9,6 +9,7 @@ mod args;
 mod check;
 mod demo;
 mod docs;
+mod fuzz;
 mod layers;
 mod python;
 mod setup;
@@ -34,6 +35,9 @@ Parts of `test`:
   check        formatting, clippy, licences, layering
   docs         write docs/properties.md from the element (--check: fail if it is stale)
 
+To look for trouble:
+  fuzz         damaged files against the readers, with libFuzzer
+
 To remake committed files:
   demo-model   train the built-in demo model again
   golden       remake the reference vectors with a fresh seed and test against them
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         "bmodel" => tpu::bmodel(args),
         "check" => check::command(args),
         "docs" => docs::command(args),
+        "fuzz" => fuzz::command(args),
         "demo-model" => python::demo_model(args),
         "golden" => python::golden(args),
         "" | "help" | "--help" | "-h" => {
