@@ -2,7 +2,7 @@
 
 //! The streaming thread: buffers, events and queries on their way through.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -18,6 +18,7 @@ impl VlmCaption {
         &self,
         mut buffer: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let arrived = Instant::now();
         self.learn_liveness();
         let arrival = self.stream.lock().unwrap().arrive(&buffer);
         if let Some(complaint) = arrival.complaint {
@@ -38,6 +39,7 @@ impl VlmCaption {
             self.text.advance(begin, end);
         }
         gst::trace!(CAT, imp = self, "pushing {buffer:?}");
+        self.tally.pushes.record(arrived.elapsed());
         self.srcpad.push(buffer)
     }
 

@@ -2,22 +2,23 @@
 
 //! The element's body: pads, events, queries, state changes. Decisions live in what it calls.
 //!
-//! Locks, in this order: `settings`, `captioner`, `stream`, `board`, `origin`. None is held across
-//! a push, an event, a query, a message, a signal or a wait.
+//! Locks, in this order: `settings`, `captioner`, `stream`, `board`, `origin`; `minder` and those of
+//! `tally` are leaves. None is held across a push, an event, a query, a message, a signal or a wait.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::board::Board;
+use super::minder::Minder;
 use super::output::Origin;
 use super::pixels::Reader;
 use super::properties::PROPERTIES;
 use super::settings::{Plan, Settings};
+use super::stats::Tally;
 use super::stream::Stream;
 use super::text::{TextOutput, text_caps};
 use crate::caption::captioner::Captioner;
@@ -46,27 +47,13 @@ pub struct VlmCaption {
     pub(super) origin: Mutex<Origin>,
     pub(super) reader: Arc<Reader>,
     pub(super) tally: Tally,
+    pub(super) minder: Mutex<Option<Minder>>,
 }
 
 /// The engine in use and what it was asked for.
 pub(super) struct Model {
     pub(super) engine: Arc<Engine>,
     source: Source,
-}
-
-/// Counted by the element itself.
-#[derive(Default)]
-pub(super) struct Tally {
-    pub(super) captions: AtomicU64,
-    pub(super) failed: AtomicU64,
-    pub(super) tokens_in: AtomicU64,
-    pub(super) tokens_out: AtomicU64,
-    pub(super) dropped_unreported: AtomicU64,
-    pub(super) dropped_last: Mutex<Option<Instant>>,
-    /// Progress messages were begun and not ended.
-    pub(super) loading: AtomicBool,
-    /// The user was told that windows are cut.
-    pub(super) cut: AtomicBool,
 }
 
 #[glib::object_subclass]
@@ -134,6 +121,7 @@ impl ObjectSubclass for VlmCaption {
             origin: Mutex::default(),
             reader: Arc::default(),
             tally: Tally::default(),
+            minder: Mutex::new(None),
         }
     }
 }
@@ -167,6 +155,7 @@ impl ObjectImpl for VlmCaption {
         }
         drop(settings);
         gst::info!(CAT, imp = self, "{} is now {value:?}", pspec.name());
+        self.wake_minder();
         let captioner = self.captioner.lock().unwrap().clone();
         match (captioner, live) {
             (Some(captioner), Ok((ask, rules))) => {
@@ -187,7 +176,7 @@ impl ObjectImpl for VlmCaption {
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         match pspec.name() {
             "caption" => self.board.lock().unwrap().text().to_value(),
-            "stats" => self.stats().to_value(),
+            "stats" => self.stats("application/x-vlmcaption-stats").to_value(),
             name => self.settings.lock().unwrap().get(name).unwrap_or_else(|| {
                 gst::error!(CAT, imp = self, "no value for property {name}");
                 pspec.default_value().clone()
@@ -343,18 +332,18 @@ impl VlmCaption {
         let engine = self.acquire(&plan)?;
         *self.stream.lock().unwrap() = Stream::new(plan.options.sample_rate);
         self.board.lock().unwrap().clear();
-        self.tally.cut.store(false, Ordering::Relaxed);
+        self.tally.reset();
         self.text.reset();
-        let captioner = Captioner::start(&engine, plan.options, self.listener());
-        let captioner = captioner.map_err(|error| {
+        let no_thread = |error| {
             gst::element_imp_error!(
                 self,
                 gst::ResourceError::Failed,
                 ("cannot start a thread: {error}")
             );
             gst::StateChangeError
-        })?;
-        *self.captioner.lock().unwrap() = Some(Arc::new(captioner));
+        };
+        let captioner = Captioner::start(&engine, plan.options, self.listener());
+        *self.captioner.lock().unwrap() = Some(Arc::new(captioner.map_err(no_thread)?));
         // What was set meanwhile, before the first frame.
         let live = self.settings.lock().unwrap().live();
         let (ask, rules) = live.map_err(|reason| {
@@ -365,14 +354,37 @@ impl VlmCaption {
             captioner.set_ask(ask);
             captioner.set_rules(rules);
         }
+        let weak = self.obj().downgrade();
+        let minder = Minder::start(move || weak.upgrade().map(|element| element.imp().mind()));
+        *self.minder.lock().unwrap() = Some(minder.map_err(no_thread)?);
         Ok(())
+    }
+
+    /// Does what is due by the clock; time until something is due again.
+    fn mind(&self) -> Duration {
+        /// What nobody wakes for is looked at this often.
+        const ROUND: Duration = Duration::from_millis(500);
+        let now = Instant::now();
+        self.count_text_drops();
+        let due = [self.post_stats(now), self.post_drops(now)];
+        due.into_iter().flatten().fold(ROUND, Duration::min)
+    }
+
+    /// Something may be due earlier than was known.
+    pub(super) fn wake_minder(&self) {
+        if let Some(minder) = &*self.minder.lock().unwrap() {
+            minder.wake();
+        }
     }
 
     /// PAUSED to READY: forget the stream.
     fn stop(&self) {
+        let minder = self.minder.lock().unwrap().take();
+        // Each joins its thread, so no lock is held.
+        drop(minder);
         let captioner = self.captioner.lock().unwrap().take();
-        // Joins its thread, so no lock is held.
         drop(captioner);
+        self.post_last_drops();
         *self.stream.lock().unwrap() = Stream::default();
         self.board.lock().unwrap().clear();
         self.text.reset();

@@ -15,14 +15,17 @@
 
 mod board;
 mod flow;
+mod histogram;
 mod imp;
 mod masks;
+mod minder;
 mod model;
 mod output;
 mod pixels;
 mod properties;
 mod report;
 mod settings;
+mod stats;
 mod stream;
 mod text;
 

@@ -231,6 +231,12 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             )
             .mutable_playing()
             .build(),
+        glib::ParamSpecUInt64::builder("stats-interval")
+            .nick("Statistics interval")
+            .blurb("How often a vlmcaption/stats message is posted, ns; 0 = never")
+            .default_value(d.stats_interval.nseconds())
+            .mutable_playing()
+            .build(),
         glib::ParamSpecString::builder("caption")
             .nick("Caption")
             .blurb("The last caption's text")

@@ -2,8 +2,8 @@
 
 //! What the model's threads report, as messages, signals, text and numbers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -12,10 +12,7 @@ use super::TextTiming;
 use super::imp::{CAT, VlmCaption};
 use super::output;
 use super::text::Text;
-use crate::caption::{Caption, DropReason, Report};
-
-/// A `vlmcaption/dropped` message is posted at most this often.
-const DROPPED_INTERVAL: Duration = Duration::from_secs(1);
+use crate::caption::{Caption, Report};
 
 impl VlmCaption {
     pub(super) fn report(&self, report: Report) {
@@ -48,7 +45,11 @@ impl VlmCaption {
             Report::Cut { frames, of, tokens } => self.cut(frames, of, tokens),
             Report::Caption(caption) => self.caption(&caption),
             Report::Failed { reason, .. } => self.failed(reason),
-            Report::Dropped { reason, frames } => self.dropped(reason, frames.len()),
+            Report::Dropped { reason, frames } => {
+                let reason = output::drop_reason(reason);
+                gst::debug!(CAT, imp = self, "dropped {} frames: {reason}", frames.len());
+                self.dropped(reason, 1);
+            }
         }
     }
 
@@ -63,13 +64,7 @@ impl VlmCaption {
             caption.tokens_out,
             caption.total
         );
-        self.tally.captions.fetch_add(1, Ordering::Relaxed);
-        self.tally
-            .tokens_in
-            .fetch_add(caption.tokens_in as u64, Ordering::Relaxed);
-        self.tally
-            .tokens_out
-            .fetch_add(caption.tokens_out as u64, Ordering::Relaxed);
+        self.tally.caption(caption);
         let origin = self.origin.lock().unwrap().clone();
         self.board.lock().unwrap().post(caption, &origin);
         self.push_text(caption);
@@ -138,7 +133,7 @@ impl VlmCaption {
 
     /// A window got no caption: the video flows on, and the user is told once per reason.
     fn failed(&self, reason: String) {
-        self.tally.failed.fetch_add(1, Ordering::Relaxed);
+        self.tally.error(&reason);
         let known = {
             let mut board = self.board.lock().unwrap();
             let known = board.error() == Some(reason.as_str());
@@ -152,31 +147,6 @@ impl VlmCaption {
         }
     }
 
-    fn dropped(&self, reason: DropReason, n_frames: usize) {
-        let reason = output::drop_reason(reason);
-        gst::debug!(CAT, imp = self, "dropped {n_frames} frames: {reason}");
-        let unreported = self
-            .tally
-            .dropped_unreported
-            .fetch_add(1, Ordering::Relaxed)
-            + 1;
-        {
-            let mut last = self.tally.dropped_last.lock().unwrap();
-            if last.is_some_and(|last| last.elapsed() < DROPPED_INTERVAL) {
-                return;
-            }
-            *last = Some(Instant::now());
-        }
-        self.tally
-            .dropped_unreported
-            .fetch_sub(unreported, Ordering::Relaxed);
-        let structure = gst::Structure::builder("vlmcaption/dropped")
-            .field("reason", reason)
-            .field("count", unreported)
-            .build();
-        self.post(structure);
-    }
-
     fn post_loading(&self, kind: gst::ProgressType, part: f32) {
         let text = format!("reading the model's weights: {:.0} %", part * 100.0);
         let progress = gst::message::Progress::builder(kind, "loading", &text);
@@ -186,7 +156,7 @@ impl VlmCaption {
         self.post(structure.build());
     }
 
-    fn post(&self, structure: gst::Structure) {
+    pub(super) fn post(&self, structure: gst::Structure) {
         self.post_message(
             gst::message::Element::builder(structure)
                 .src(&*self.obj())
@@ -197,44 +167,5 @@ impl VlmCaption {
     fn post_message(&self, message: gst::Message) {
         // Without a bus nobody asked for messages.
         let _ = self.obj().post_message(message);
-    }
-
-    pub(super) fn stats(&self) -> gst::Structure {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let builder = gst::Structure::builder("application/x-vlmcaption-stats")
-            .field("captions", load(&self.tally.captions))
-            .field("failed", load(&self.tally.failed))
-            .field("tokens-in", load(&self.tally.tokens_in))
-            .field("tokens-out", load(&self.tally.tokens_out))
-            .field("dropped-text", self.text.n_dropped());
-        let error = self.board.lock().unwrap().error().map(str::to_owned);
-        let builder = builder.field_if_some("last-error", error);
-        let engine = self
-            .model
-            .lock()
-            .unwrap()
-            .as_ref()
-            .map(|m| m.engine.clone());
-        let health = engine.map(|engine| engine.health()).unwrap_or_default();
-        let builder = builder
-            .field_if_some("chip", health.chip)
-            .field_if_some("memory-used", health.memory_used)
-            .field_if_some("memory-total", health.memory_total)
-            .field_if_some("utilisation", health.utilisation)
-            .field_if_some("temperature", health.temperature);
-        let Some(captioner) = self.captioner() else {
-            return builder.build();
-        };
-        let counters = captioner.counters();
-        builder
-            .field("frames", load(&counters.frames))
-            .field("windows", load(&counters.windows))
-            .field("dropped-frames", load(&counters.dropped_frames))
-            .field("dropped-windows", load(&counters.dropped_windows))
-            .field(
-                "queued",
-                u64::try_from(captioner.queued()).unwrap_or(u64::MAX),
-            )
-            .build()
     }
 }

@@ -55,6 +55,7 @@ pub(super) struct Settings {
     pub privacy_masks: Vec<glib::SendValue>,
     /// Raised by every change, so that the last one wins wherever it is applied.
     pub revision: u64,
+    pub stats_interval: gst::ClockTime,
 }
 
 impl Default for Settings {
@@ -90,6 +91,7 @@ impl Default for Settings {
             emit_partial: false,
             privacy_masks: Vec::new(),
             revision: 0,
+            stats_interval: gst::ClockTime::ZERO,
         }
     }
 }
@@ -242,6 +244,7 @@ impl Settings {
             "priority" => self.priority.to_value(),
             "emit-partial" => self.emit_partial.to_value(),
             "privacy-masks" => gst::Array::from_values(self.privacy_masks.clone()).to_value(),
+            "stats-interval" => self.stats_interval.nseconds().to_value(),
             _ => return None,
         })
     }
@@ -292,6 +295,7 @@ impl Settings {
                 let masks = value.get::<gst::ArrayRef>().expect(CHECKED);
                 self.privacy_masks = masks.to_vec();
             }
+            "stats-interval" => self.stats_interval = value.get().expect(CHECKED),
             _ => return false,
         }
         self.revision += 1;
