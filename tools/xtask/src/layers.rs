@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The layering rule: dependencies run one way, element → caption → vlm → backend → `*-sys`, and
-//! GStreamer's types stop at the element.
+//! The layering rule: dependencies run one way, element → caption → vlm → backend → `*-sys`,
+//! GStreamer's types stop at the element, and a vendor's at its backend.
 
 use std::path::Path;
 
@@ -9,6 +9,12 @@ use crate::Outcome;
 
 /// The layers from the top down; a file may use its own and those after it.
 const LAYERS: &[&str] = &["vlmcaption", "caption", "vlm", "backend"];
+
+/// The vendors' crates, and the folder that may use each.
+const VENDORS: &[(&str, &str)] = &[
+    ("axera_sys", "backend/axera"),
+    ("sophgo_sys", "backend/sophgo"),
+];
 
 /// The layer that a source file belongs to, by its path below `src/`; the plugin's entry has none.
 fn layer_of(path: &str) -> Option<usize> {
@@ -32,6 +38,16 @@ fn breach(layer: usize, line: &str) -> Option<String> {
         }
     }
     None
+}
+
+/// The vendor's crate that a line of this file must not name.
+fn foreign(path: &str, line: &str) -> Option<String> {
+    let code = line.split("//").next().unwrap_or_default();
+    let outside = VENDORS.iter().filter(|(_, home)| !path.starts_with(home));
+    let mut named = outside.filter(|(name, _)| names(code, name));
+    named
+        .next()
+        .map(|(name, home)| format!("`{name}` belongs to `{home}`"))
 }
 
 /// Whether `path` occurs in `code` as a path of its own, not as the tail or head of another word.
@@ -62,7 +78,8 @@ pub fn check(src: &Path) -> Outcome {
         let text = std::fs::read_to_string(file)
             .map_err(|error| format!("{}: {error}", file.display()))?;
         for (index, line) in text.lines().enumerate() {
-            if let Some(what) = breach(layer, line) {
+            let found = breach(layer, line);
+            if let Some(what) = found.or_else(|| foreign(&path.to_string_lossy(), line)) {
                 breaches.push(format!("src/{}:{}: {what}", path.display(), index + 1));
             }
         }
@@ -119,6 +136,15 @@ mod tests {
         );
         assert_eq!(breach(0, "use gst::prelude::*;"), None);
         assert_eq!(breach(CAPTION, "use best_gst::thing;"), None);
+    }
+
+    #[test]
+    fn a_vendors_crate_is_used_by_its_backend_alone() {
+        let line = "use axera_sys::Device;";
+        assert!(foreign("backend/sophgo/board.rs", line).is_some());
+        assert!(foreign("vlm/compiled.rs", line).is_some());
+        assert_eq!(foreign("backend/axera/device.rs", line), None);
+        assert_eq!(foreign("vlm/compiled.rs", "// axera_sys"), None);
     }
 
     #[test]

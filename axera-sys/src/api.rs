@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The opened libraries, and what a process keeps of them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use crate::card::Card;
+use crate::error::Error;
+use crate::load::{Library, Search};
+use crate::soc::Soc;
+
+/// Which of the two APIs it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The program runs on the chip: libax_engine and libax_sys.
+    Soc,
+    /// The chip is on a card: libaxcl_rt.
+    Card,
+}
+
+/// The functions of one kind.
+pub(crate) enum Functions {
+    Soc(Box<Soc>),
+    Card(Box<Card>),
+}
+
+/// What must happen once in a process, counted.
+#[derive(Debug, Default)]
+pub(crate) struct Users {
+    /// Devices open, of all ids.
+    pub process: usize,
+    /// Devices open by id, and whether the engine there was started here.
+    pub engines: BTreeMap<i32, (usize, bool)>,
+}
+
+/// The libraries of one kind, opened, complete and of a known version.
+pub struct Api {
+    pub(crate) functions: Functions,
+    library: Library,
+    users: Mutex<Users>,
+    turn: Mutex<()>,
+}
+
+impl Api {
+    /// The libraries of this process: opened by the first call that finds them, never closed (they
+    /// have threads and exit handlers of their own).
+    ///
+    /// # Errors
+    /// See [`Api::open`]. A failure is not kept: the next call looks again.
+    pub fn load() -> Result<Arc<Self>, Error> {
+        static API: OnceLock<Arc<Api>> = OnceLock::new();
+        match API.get() {
+            Some(api) => Ok(Arc::clone(api)),
+            None => {
+                let api = Self::open(&Search::from_env())?;
+                Ok(Arc::clone(API.get_or_init(|| Arc::new(api))))
+            }
+        }
+    }
+
+    /// Opens the libraries for this value alone; they are closed with it.
+    ///
+    /// Where there are those of a board and those for cards, a card is chosen if its driver is
+    /// there.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Version`], [`Error::WrongChip`] or [`Error::MissingSymbols`].
+    pub fn open(search: &Search) -> Result<Self, Error> {
+        let (functions, library) = search.open()?;
+        Ok(Self {
+            functions,
+            library,
+            users: Mutex::default(),
+            turn: Mutex::default(),
+        })
+    }
+
+    /// Which API it is.
+    pub fn kind(&self) -> Kind {
+        match self.functions {
+            Functions::Soc(_) => Kind::Soc,
+            Functions::Card(_) => Kind::Card,
+        }
+    }
+
+    /// Where the library came from and what it says of itself.
+    pub fn library(&self) -> &Library {
+        &self.library
+    }
+
+    pub(crate) fn users(&self) -> MutexGuard<'_, Users> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held where the libraries must do one thing at a time.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api")
+            .field("kind", &self.kind())
+            .field("library", self.library())
+            .finish()
+    }
+}

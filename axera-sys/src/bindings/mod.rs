@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The raw tier: types and functions as the two C APIs have them, made by `bindgen.sh`.
+
+pub mod card;
+pub mod soc;
