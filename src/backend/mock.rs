@@ -1,20 +1,30 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! No model at all: a device program that answers by a script, so that pipelines and applications
-//! can be tested for what they do with captions, delays and errors.
+//! can be tested for what they do with captions, delays, errors and hangs.
 //!
-//! A script is a JSON list; its steps answer one window each, over and over:
+//! A script is a JSON list; its steps answer one question each, over and over:
 //!
 //! ```json
 //! [
-//!   { "text": "A person walks to the door.", "prefill-ms": 300, "token-ms": 20 },
+//!   { "text": "A person walks to the door.", "prefill-ms": 300, "token-ms": 20, "repeat": 3 },
 //!   { "text": "Window {n}.", "encode-ms": 50 },
-//!   { "error": "the device is gone" }
+//!   { "probabilities": { "yes": 0.9, "no": 0.1 } },
+//!   { "error": "the device is gone" },
+//!   { "hang-ms": 20000, "text": "At last." }
 //! ]
 //! ```
+//!
+//! or an object with such a list as `answers`, which also says how the model loads:
+//!
+//! ```json
+//! { "load-ms": 2000, "load-error": "no such device", "load-errors": 2, "answers": [ ... ] }
+//! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{
@@ -23,44 +33,68 @@ use super::{
 };
 
 /// One answer.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Step {
     /// What it says; `{n}` is the number of the answer, from 1.
-    #[serde(default)]
     pub text: String,
+    /// How likely these texts are, 0..=1, by the first token of each; instead of `text`, for
+    /// questions that are decided by probabilities.
+    pub probabilities: BTreeMap<String, f32>,
+    /// Answers that it gives in a row; 0 is 1.
+    pub repeat: u64,
     /// Time of the vision net for each pair, ms.
-    #[serde(default)]
     pub encode_ms: u64,
     /// Time to the first token, ms.
-    #[serde(default)]
     pub prefill_ms: u64,
     /// Time of each later token, ms.
-    #[serde(default)]
     pub token_ms: u64,
+    /// Time before the first token in which nothing is heard of the device, ms: it cannot be
+    /// cancelled either, as a launch cannot on a real one.
+    pub hang_ms: u64,
+    /// Nothing is heard of the device until the answer is cancelled.
+    pub hang: bool,
     /// Fails with this instead.
-    #[serde(default)]
     pub error: Option<String>,
 }
 
-/// Answers in order, over and over.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Script(Vec<Step>);
+/// Answers in order, over and over, and how long it takes to be ready for them.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Script {
+    answers: Vec<Step>,
+    /// Time to load, ms.
+    #[serde(default)]
+    load_ms: u64,
+    /// Loading fails with this.
+    #[serde(default)]
+    load_error: Option<String>,
+    /// So many times; every time if it is not set.
+    #[serde(default)]
+    load_errors: Option<u64>,
+}
 
 impl Default for Script {
     /// Says `Mock caption {n}.` at once.
     fn default() -> Self {
-        Self(vec![Step {
-            text: "Mock caption {n}.".into(),
-            encode_ms: 0,
-            prefill_ms: 0,
-            token_ms: 0,
-            error: None,
+        let text = "Mock caption {n}.".into();
+        Self::of(vec![Step {
+            text,
+            ..Step::default()
         }])
     }
 }
 
 impl Script {
+    fn of(answers: Vec<Step>) -> Self {
+        Self {
+            answers,
+            load_ms: 0,
+            load_error: None,
+            load_errors: None,
+        }
+    }
+
     /// Reads a script from a file.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let file = path.display().to_string();
@@ -72,34 +106,107 @@ impl Script {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let steps: Vec<Step> = serde_json::from_str(text).map_err(|e| e.to_string())?;
-        if steps.is_empty() {
-            Err("the list of answers is empty".into())
+        // Two forms by hand: an untagged enum would not say what is wrong with either.
+        let script = if text.trim_start().starts_with('[') {
+            serde_json::from_str(text).map(Self::of)
         } else {
-            Ok(Self(steps))
+            serde_json::from_str(text)
+        };
+        let script = script.map_err(|e| e.to_string())?;
+        if script.answers.is_empty() {
+            return Err("the list of answers is empty".into());
         }
+        let probabilities = script.answers.iter().flat_map(|step| &step.probabilities);
+        for (text, probability) in probabilities {
+            if !(0.0..=1.0).contains(probability) {
+                return Err(format!(
+                    "the probability of {text:?} is {probability}; it is 0.0 to 1.0"
+                ));
+            }
+        }
+        Ok(script)
     }
 
     fn step(&self, answer: u64) -> &Step {
-        // Never empty: both constructors see to it.
-        &self.0[(answer % self.0.len() as u64) as usize]
+        let length = |step: &Step| step.repeat.max(1);
+        let mut at = answer % self.answers.iter().map(length).sum::<u64>();
+        for step in &self.answers {
+            if at < length(step) {
+                return step;
+            }
+            at -= length(step);
+        }
+        unreachable!("`at` is below the sum of the lengths")
     }
 }
 
 /// Makes tokens of text.
 pub type Encode = Box<dyn Fn(&str) -> Vec<u32> + Send>;
 
+/// A script that is being played: loaded again, it goes on where it was.
+pub struct Player {
+    script: Script,
+    answers: Arc<AtomicU64>,
+    n_loads: u64,
+}
+
+/// What the mock must know of the model that it stands for.
+pub struct Role {
+    /// Makes tokens of text.
+    pub encode: Encode,
+    /// Ends an answer.
+    pub eos: u32,
+    /// That of the family whose prompts it is given.
+    pub merge_size: usize,
+    /// Entries of the logits.
+    pub vocab_size: usize,
+}
+
+impl Player {
+    /// At its beginning.
+    pub fn new(script: Script) -> Self {
+        Self {
+            script,
+            answers: Arc::default(),
+            n_loads: 0,
+        }
+    }
+
+    /// Takes as long to load as the script says; `progress` hears 0.0..=1.0.
+    ///
+    /// # Errors
+    /// Those of the script, and [`Error::Cancelled`].
+    pub fn load(
+        &mut self,
+        role: Role,
+        progress: &mut dyn FnMut(f32),
+        cancel: &Cancel,
+    ) -> Result<Mock, Error> {
+        let (began, time) = (Instant::now(), Duration::from_millis(self.script.load_ms));
+        while began.elapsed() < time {
+            progress(began.elapsed().as_secs_f32() / time.as_secs_f32());
+            sleep(SLICE.min(time), cancel)?;
+        }
+        self.n_loads += 1;
+        if let Some(error) = &self.script.load_error
+            && self.n_loads <= self.script.load_errors.unwrap_or(u64::MAX)
+        {
+            return Err(Error::Scripted(error.clone()));
+        }
+        Ok(Mock::new(self.script.clone(), role, self.answers.clone()))
+    }
+}
+
 /// The program.
 pub struct Mock {
     script: Script,
-    encode: Encode,
-    eos: u32,
-    merge_size: usize,
+    role: Role,
     limits: Limits,
-    answers: u64,
+    answers: Arc<AtomicU64>,
     next_sequence: u32,
     /// Tokens still to be said by each sequence.
     open: HashMap<SequenceId, Option<Answer>>,
+    logits: Vec<f32>,
 }
 
 struct Answer {
@@ -108,25 +215,42 @@ struct Answer {
 }
 
 impl Mock {
-    /// A program that says what `script` says; `encode` makes tokens of text, `eos` ends an
-    /// answer, `merge_size` is that of the family whose prompts it is given.
-    pub fn new(script: Script, encode: Encode, eos: u32, merge_size: usize) -> Self {
+    /// A program that says what `script` says from the answer on that `answers` counts.
+    fn new(script: Script, role: Role, answers: Arc<AtomicU64>) -> Self {
         let limits = Limits {
             context: 1 << 20,
             prompt: 1 << 20,
-            vocab_size: 0,
+            vocab_size: role.vocab_size,
             weight_bytes: 0,
         };
-        let open = HashMap::new();
         Self {
             script,
-            encode,
-            eos,
-            merge_size,
+            role,
             limits,
-            answers: 0,
+            answers,
             next_sequence: 0,
-            open,
+            open: HashMap::new(),
+            logits: Vec::new(),
+        }
+    }
+
+    fn step(&self) -> Step {
+        let answers = self.answers.load(Ordering::Relaxed);
+        self.script.step(answers).clone()
+    }
+
+    /// Logits by which the first tokens of these texts are as likely as it is said.
+    fn weigh(&mut self, probabilities: &BTreeMap<String, f32>) {
+        /// Of tokens that are not named; all of a vocabulary together are still next to nothing.
+        const UNLIKELY: f32 = -30.0;
+        self.logits.clear();
+        self.logits.resize(self.role.vocab_size, UNLIKELY);
+        for (text, probability) in probabilities {
+            let first = (self.role.encode)(text).first().copied();
+            let logit = first.and_then(|id| self.logits.get_mut(id as usize));
+            if let Some(logit) = logit {
+                *logit = probability.ln().max(UNLIKELY);
+            }
         }
     }
 }
@@ -137,13 +261,10 @@ impl Program for Mock {
     }
 
     fn encode(&mut self, patches: &Patches, cancel: &Cancel) -> Result<VisualTokens, Error> {
-        sleep(
-            Duration::from_millis(self.script.step(self.answers).encode_ms),
-            cancel,
-        )?;
+        sleep(Duration::from_millis(self.step().encode_ms), cancel)?;
         Ok(VisualTokens {
             grid: patches.grid,
-            n_tokens: patches.grid.n_tokens(self.merge_size),
+            n_tokens: patches.grid.n_tokens(self.role.merge_size),
             features: Features::Host {
                 embeds: Vec::new(),
                 deepstack: Vec::new(),
@@ -167,33 +288,50 @@ impl Program for Mock {
     ) -> Result<Next<'_>, Error> {
         if let Some(Some(answer)) = self.open.get_mut(&sequence) {
             sleep(answer.token_time, cancel)?;
-            return Ok(Next::Token(answer.tokens.next().unwrap_or(self.eos)));
+            return Ok(Next::Token(answer.tokens.next().unwrap_or(self.role.eos)));
         }
-        let step = self.script.step(self.answers);
+        let step = self.step();
+        std::thread::sleep(Duration::from_millis(step.hang_ms));
+        while step.hang && !cancel.is_cancelled() {
+            std::thread::sleep(SLICE);
+        }
         sleep(Duration::from_millis(step.prefill_ms), cancel)?;
-        self.answers += 1;
-        if let Some(error) = &step.error {
-            return Err(Error::Scripted(error.clone()));
+        let n = self.answers.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(error) = step.error {
+            return Err(Error::Scripted(error));
         }
-        let text = step.text.replace("{n}", &self.answers.to_string());
-        let mut tokens = (self.encode)(&text).into_iter();
-        let first = tokens.next().unwrap_or(self.eos);
         let token_time = Duration::from_millis(step.token_ms);
+        let mut tokens = Vec::new().into_iter();
+        let first = if step.probabilities.is_empty() {
+            let text = step.text.replace("{n}", &n.to_string());
+            tokens = (self.role.encode)(&text).into_iter();
+            Some(tokens.next().unwrap_or(self.role.eos))
+        } else {
+            self.weigh(&step.probabilities);
+            None
+        };
         self.open
             .insert(sequence, Some(Answer { tokens, token_time }));
-        Ok(Next::Token(first))
+        Ok(first.map_or(Next::Logits(&self.logits), Next::Token))
     }
 
-    fn truncate(&mut self, _sequence: SequenceId, _n_rows: usize) {}
+    /// Another question about the same pixels: the next step answers it.
+    fn truncate(&mut self, sequence: SequenceId, _n_rows: usize) {
+        if let Some(answer) = self.open.get_mut(&sequence) {
+            *answer = None;
+        }
+    }
 
     fn close(&mut self, sequence: SequenceId) {
         self.open.remove(&sequence);
     }
 }
 
-/// Sleeps like a device that works: a cancel is seen within 20 ms.
+/// A cancel is seen within this time.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// Sleeps like a device that works: it shows signs of life, and looks whether it is cancelled.
 fn sleep(time: Duration, cancel: &Cancel) -> Result<(), Error> {
-    const SLICE: Duration = Duration::from_millis(20);
     let end = Instant::now() + time;
     loop {
         cancel.check()?;
@@ -209,6 +347,15 @@ fn sleep(time: Duration, cancel: &Cancel) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    fn role() -> Role {
+        Role {
+            encode: Box::new(|text: &str| text.bytes().map(u32::from).collect()),
+            eos: 7,
+            merge_size: 2,
+            vocab_size: 256,
+        }
+    }
+
     #[test]
     fn a_script_with_an_unknown_key_is_refused_by_name() {
         let error = Script::parse(r#"[{"txt": "a"}]"#).unwrap_err();
@@ -222,10 +369,11 @@ mod tests {
     #[test]
     fn steps_follow_each_other_and_start_over() {
         let script = Script::parse(r#"[{"text": "{n}"}, {"error": "gone"}]"#).unwrap();
-        let bytes = |text: &str| text.bytes().map(u32::from).collect();
-        let mut mock = Mock::new(script, Box::new(bytes), 7, 2);
         let cancel = Cancel::default();
+        let mut player = Player::new(script);
         for n in [1u32, 3] {
+            // Loaded again, it goes on.
+            let mut mock = player.load(role(), &mut |_| (), &cancel).unwrap();
             let sequence = mock.open().unwrap();
             let next = mock.extend(sequence, &[], &[], &cancel).unwrap();
             assert!(matches!(next, Next::Token(t) if t == u32::from(b'0') + n));
@@ -237,5 +385,59 @@ mod tests {
             assert_eq!(error.to_string(), "gone");
             mock.close(failing);
         }
+    }
+
+    #[test]
+    fn loading_takes_its_time_and_fails_as_often_as_the_script_says() {
+        let script = r#"{"load-ms": 60, "load-error": "off", "load-errors": 1, "answers": [{}]}"#;
+        let mut player = Player::new(Script::parse(script).unwrap());
+        let (cancel, began) = (Cancel::default(), Instant::now());
+        let mut parts = Vec::new();
+        let error = player.load(role(), &mut |part| parts.push(part), &cancel);
+        assert_eq!(error.err().unwrap().to_string(), "off");
+        assert!(began.elapsed() >= Duration::from_millis(60));
+        assert!(parts.len() >= 2 && parts.is_sorted(), "{parts:?}");
+        assert!(player.load(role(), &mut |_| (), &cancel).is_ok());
+        cancel.cancel();
+        let error = player.load(role(), &mut |_| (), &cancel).err().unwrap();
+        assert!(matches!(error, Error::Cancelled));
+    }
+
+    #[test]
+    fn a_step_is_repeated_and_a_probability_is_that_of_the_first_token() {
+        let script =
+            r#"[{"text": "a", "repeat": 2}, {"probabilities": {"yes": 0.75, "no": 0.25}}]"#;
+        let script = Script::parse(script).unwrap();
+        let texts: Vec<&str> = (0..6).map(|n| script.step(n).text.as_str()).collect();
+        assert_eq!(texts, ["a", "a", "", "a", "a", ""]);
+        let mut mock = Mock::new(script, role(), Arc::new(AtomicU64::new(2)));
+        let sequence = mock.open().unwrap();
+        let next = mock.extend(sequence, &[], &[], &Cancel::default()).unwrap();
+        let Next::Logits(logits) = next else {
+            panic!("logits")
+        };
+        let sum: f32 = logits.iter().map(|logit| logit.exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-6);
+        assert!((logits[usize::from(b'y')].exp() - 0.75).abs() < 1e-6);
+        let refused = Script::parse(r#"[{"probabilities": {"yes": 75}}]"#).unwrap_err();
+        assert!(refused.contains("0.0 to 1.0"), "{refused}");
+    }
+
+    #[test]
+    fn a_hang_shows_no_sign_of_life_and_ends_when_it_is_cancelled() {
+        let script = Script::parse(r#"[{"hang": true}]"#).unwrap();
+        let mut mock = Mock::new(script, role(), Arc::default());
+        let cancel = Cancel::default();
+        let end = cancel.clone();
+        let sequence = mock.open().unwrap();
+        let checks = std::thread::scope(|scope| {
+            let hangs = scope.spawn(move || mock.extend(sequence, &[], &[], &cancel).is_err());
+            std::thread::sleep(Duration::from_millis(60));
+            let checks = end.checks();
+            end.cancel();
+            assert!(hangs.join().unwrap());
+            checks
+        });
+        assert_eq!(checks, 0);
     }
 }

@@ -13,7 +13,7 @@ mod vit;
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Height and width of a vision input in patches, and its number of temporal patches.
 ///
@@ -213,21 +213,34 @@ pub trait Program: Send {
 
 /// Tells a long call from another thread that its result is no longer wanted.
 #[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
+pub struct Cancel(Arc<Flag>);
+
+#[derive(Debug, Default)]
+struct Flag {
+    cancelled: AtomicBool,
+    checks: AtomicU64,
+}
 
 impl Cancel {
     /// Asks for the end; calls that look at it return [`Error::Cancelled`] soon.
     pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.cancelled.store(true, Ordering::Release);
     }
 
     /// Whether the end was asked for.
     pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.cancelled.load(Ordering::Acquire)
     }
 
-    /// [`Error::Cancelled`] if the end was asked for.
+    /// How often [`check`](Self::check) was called.
+    pub fn checks(&self) -> u64 {
+        self.0.checks.load(Ordering::Relaxed)
+    }
+
+    /// [`Error::Cancelled`] if the end was asked for. Each call is a sign of life: a program that
+    /// does not call this for long counts as stuck.
     pub fn check(&self) -> Result<(), Error> {
+        self.0.checks.fetch_add(1, Ordering::Relaxed);
         if self.is_cancelled() {
             Err(Error::Cancelled)
         } else {

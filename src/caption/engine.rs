@@ -9,9 +9,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::mailbox::Queue;
-use super::schedule::{Load, Outcome, SessionState, State};
+use super::schedule::{Load, Outcome, SessionState, State, Turn, Work};
 use super::session::{Session, SessionOptions};
 use super::source::{Loader, Opened, Source};
+use super::watched::{Backoff, Watched};
 use super::{Report, worker};
 use crate::backend::{Cancel, Health, Program};
 use crate::vlm::{self, Checkpoint};
@@ -34,6 +35,16 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
     /// Ends the loading.
     cancel: Cancel,
+    pulse: Mutex<Option<Pulse>>,
+}
+
+/// Signs of life of what the device is doing.
+struct Pulse {
+    cancel: Cancel,
+    /// [`Cancel::checks`] as it was last seen.
+    checks: u64,
+    /// When it was first seen so.
+    since: Instant,
 }
 
 impl Engine {
@@ -46,9 +57,7 @@ impl Engine {
         static ENGINES: OnceLock<Mutex<HashMap<Source, Weak<Engine>>>> = OnceLock::new();
         let mut engines = ENGINES.get_or_init(Mutex::default).lock().unwrap();
         engines.retain(|_, engine| engine.strong_count() > 0);
-        if let Some(engine) = engines.get(source).and_then(Weak::upgrade)
-            && !matches!(engine.shared.state.lock().unwrap().load, Load::Failed(_))
-        {
+        if let Some(engine) = engines.get(source).and_then(Weak::upgrade) {
             return Ok(engine);
         }
         let engine = Arc::new(Self::start(source)?);
@@ -71,15 +80,21 @@ impl Engine {
                 next_id: 0,
                 load: Load::Running,
                 quit: false,
+                ended: false,
             }),
             changed: Condvar::new(),
             cancel: Cancel::default(),
+            pulse: Mutex::default(),
         });
         let thread = {
             let shared = shared.clone();
             std::thread::Builder::new()
                 .name("vlmcaption-engine".into())
-                .spawn(move || run(&shared, loader))
+                .spawn(move || {
+                    run(&shared, loader);
+                    shared.state.lock().unwrap().ended = true;
+                    shared.changed.notify_all();
+                })
                 .map_err(|source| vlm::Error::Io {
                     file: "engine thread".into(),
                     source,
@@ -104,6 +119,21 @@ impl Engine {
     /// How the device fares, as it was at most a second of work ago.
     pub fn health(&self) -> Health {
         self.shared.health.lock().unwrap().clone()
+    }
+
+    /// How long nothing has been heard of the device, though it has work. The first call after a
+    /// sign of life says zero, so this must be asked again and again.
+    pub fn silence(&self) -> Duration {
+        let mut pulse = self.shared.pulse.lock().unwrap();
+        let Some(pulse) = &mut *pulse else {
+            return Duration::ZERO;
+        };
+        let checks = pulse.cancel.checks();
+        if checks != pulse.checks {
+            pulse.checks = checks;
+            pulse.since = Instant::now();
+        }
+        pulse.since.elapsed()
     }
 
     /// Begins a session; `weight` is its share of the device's time.
@@ -145,6 +175,9 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        /// A device that does not return is left alone after this: nobody can stop it, and a
+        /// pipeline that is stopped must not wait for it.
+        const PATIENCE: Duration = Duration::from_secs(2);
         self.shared.cancel.cancel();
         self.shared.state.lock().unwrap().quit = true;
         self.shared.changed.notify_all();
@@ -152,129 +185,208 @@ impl Drop for Engine {
             return;
         };
         // A listener may have held the last reference: the thread cannot wait for itself.
-        if thread.thread().id() != std::thread::current().id() {
+        if thread.thread().id() == std::thread::current().id() {
+            return;
+        }
+        let state = self.shared.state.lock().unwrap();
+        let changed = &self.shared.changed;
+        let waited = changed.wait_timeout_while(state, PATIENCE, |state| !state.ended);
+        if waited.unwrap().0.ended {
             // A panic in it was caught and reported there.
             let _ = thread.join();
         }
     }
 }
 
-/// The engine thread: reads the weights, then takes turns until the engine is dropped.
-fn run(shared: &Shared, loader: Loader) {
+/// Turns in a row that fail before the model is loaded anew.
+const MAX_FAULTS: u32 = 3;
+
+/// The engine thread: reads the weights and takes turns until the engine is dropped. A model that
+/// cannot be loaded, or whose device fails again and again, is loaded anew, less and less often.
+fn run(shared: &Shared, mut loader: Loader) {
+    let mut backoff = Backoff::default();
+    for generation in 0.. {
+        let program = loop {
+            match load(shared, &mut loader) {
+                Ok(program) => break program,
+                Err(reason) => {
+                    give_up(shared, &reason);
+                    tell_all(shared, &Report::LoadFailed(reason));
+                }
+            }
+            if !pause(shared, backoff.next()) {
+                return;
+            }
+        };
+        if shared.state.lock().unwrap().quit {
+            return;
+        }
+        let mut program = Watched::new(program, generation);
+        let Some(reason) = serve(shared, &mut program, &mut backoff) else {
+            return;
+        };
+        // The device must be free before it is opened again.
+        drop(program);
+        give_up(shared, &reason);
+        tell_all(shared, &Report::Restarting);
+        if !pause(shared, backoff.next()) {
+            return;
+        }
+    }
+}
+
+/// Takes turns; returns why the model must be loaded anew, or `None` at the end.
+fn serve(shared: &Shared, program: &mut Watched, backoff: &mut Backoff) -> Option<String> {
     /// The device is asked how it fares at most this often.
     const CHECKUP: Duration = Duration::from_secs(1);
-    let Some(mut program) = load(shared, loader) else {
-        return;
-    };
     let mut asked: Option<Instant> = None;
+    let mut faults = 0;
     loop {
         if asked.is_none_or(|asked| asked.elapsed() >= CHECKUP) {
             asked = Some(Instant::now());
             let health = caught(|| program.health()).unwrap_or_default();
             *shared.health.lock().unwrap() = health;
         }
-        let mut turn = {
-            let mut state = shared.state.lock().unwrap();
-            loop {
-                if state.quit {
-                    return;
-                }
-                if let Some(turn) = state.next_turn() {
-                    break turn;
-                }
-                state = shared.changed.wait(state).unwrap();
-            }
-        };
-        shared.changed.notify_all();
+        let mut turn = next_turn(shared)?;
+        let is_window = matches!(turn.work, Work::Window { .. });
         let began = Instant::now();
-        let mut outcome = caught(|| worker::work(shared, program.as_mut(), &mut turn))
-            .unwrap_or_else(|panic| Outcome::Failed {
-                frames: Vec::new(),
-                reason: panic,
-            });
-        let wanted = shared
-            .state
-            .lock()
-            .unwrap()
-            .finish_turn(&turn, began.elapsed(), &mut outcome);
-        if wanted {
-            match outcome {
-                Outcome::Caption(caption, _) => (turn.listener)(Report::Caption(caption)),
-                Outcome::Failed { frames, reason } => {
-                    (turn.listener)(Report::Failed { frames, reason });
-                }
-                Outcome::Encoded | Outcome::Cancelled => {}
+        *shared.pulse.lock().unwrap() = Some(Pulse {
+            cancel: turn.cancel.clone(),
+            checks: turn.cancel.checks(),
+            since: began,
+        });
+        let result = caught(|| worker::work(shared, program, &mut turn));
+        *shared.pulse.lock().unwrap() = None;
+        let faulted = program.take_fault() || result.is_err();
+        let mut outcome = result.unwrap_or_else(|panic| Outcome::Failed {
+            frames: Vec::new(),
+            reason: panic,
+        });
+        let works = is_window && !matches!(outcome, Outcome::Cancelled | Outcome::Failed { .. });
+        let broken = match &outcome {
+            Outcome::Failed { reason, .. } if faulted && faults + 1 == MAX_FAULTS => {
+                Some(reason.clone())
             }
-            if let Some(session) = shared.state.lock().unwrap().sessions.get_mut(&turn.session) {
-                session.reporting = false;
-            }
+            _ => None,
+        };
+        report(shared, &turn, began.elapsed(), &mut outcome);
+        if faulted {
+            faults += 1;
+        } else if works {
+            faults = 0;
+            backoff.reset();
         }
-        shared.changed.notify_all();
+        if broken.is_some() {
+            return broken;
+        }
     }
 }
 
-/// Reads the weights, telling all sessions how far it is; `None` if they cannot be used.
-fn load(shared: &Shared, loader: Loader) -> Option<Box<dyn Program>> {
+/// Waits for work; `None` at the end.
+fn next_turn(shared: &Shared) -> Option<Turn> {
+    let mut state = shared.state.lock().unwrap();
+    let turn = loop {
+        if state.quit {
+            return None;
+        }
+        if let Some(turn) = state.next_turn() {
+            break turn;
+        }
+        state = shared.changed.wait(state).unwrap();
+    };
+    drop(state);
+    shared.changed.notify_all();
+    Some(turn)
+}
+
+/// Books a turn and tells what came of it.
+fn report(shared: &Shared, turn: &Turn, took: Duration, outcome: &mut Outcome) {
+    let wanted = shared
+        .state
+        .lock()
+        .unwrap()
+        .finish_turn(turn, took, outcome);
+    if wanted {
+        match std::mem::replace(outcome, Outcome::Cancelled) {
+            Outcome::Caption(caption, _) => (turn.listener)(Report::Caption(caption)),
+            Outcome::Failed { frames, reason } => {
+                (turn.listener)(Report::Failed { frames, reason });
+            }
+            Outcome::Encoded | Outcome::Cancelled => {}
+        }
+        if let Some(session) = shared.state.lock().unwrap().sessions.get_mut(&turn.session) {
+            session.reporting = false;
+        }
+    }
+    shared.changed.notify_all();
+}
+
+/// Reads the weights, telling all sessions how far it is.
+fn load(shared: &Shared, loader: &mut Loader) -> Result<Box<dyn Program>, String> {
     /// A model that is read faster than this is not worth a message.
     const INTERVAL: Duration = Duration::from_millis(500);
-    let tell = |report: &Report| {
-        let listeners: Vec<Listener> = {
-            let state = shared.state.lock().unwrap();
-            state
-                .sessions
-                .values()
-                .map(|s| s.listener.clone())
-                .collect()
-        };
-        for listener in listeners {
-            listener(report.clone());
-        }
-    };
     let began = Instant::now();
     let mut told = began;
     let mut progress = |part: f32| {
         if told.elapsed() >= INTERVAL {
             told = Instant::now();
-            tell(&Report::Loading(part));
+            tell_all(shared, &Report::Loading(part));
         }
     };
-    let loaded = caught(|| loader(&mut progress, &shared.cancel))
-        .and_then(|program| program.map_err(|error| error.to_string()));
-    let (load, report, program) = match loaded {
-        Ok(program) => (
-            Load::Ready,
-            Report::Loaded {
-                took: began.elapsed(),
-            },
-            Some(program),
-        ),
-        Err(reason) => (
-            Load::Failed(reason.clone()),
-            Report::LoadFailed(reason),
-            None,
-        ),
-    };
+    let program = caught(|| loader(&mut progress, &shared.cancel))
+        .and_then(|program| program.map_err(|error| error.to_string()))?;
     {
         let mut state = shared.state.lock().unwrap();
         if state.quit {
-            return None;
+            return Ok(program);
         }
-        state.load = load;
-        for session in state.sessions.values_mut() {
-            // An end of stream waits until its listener has been told.
-            session.reporting = true;
-            if program.is_none() {
-                session.windows.drain();
-                session.pairs.clear();
-            }
-        }
+        state.load = Load::Ready;
     }
-    tell(&report);
+    let took = began.elapsed();
+    tell_all(shared, &Report::Loaded { took });
+    Ok(program)
+}
+
+/// The model cannot be used for now: what waits for it is dropped.
+fn give_up(shared: &Shared, reason: &str) {
+    let mut state = shared.state.lock().unwrap();
+    state.load = Load::Failed(reason.to_owned());
+    for session in state.sessions.values_mut() {
+        session.windows.drain();
+        session.pairs.clear();
+    }
+}
+
+/// Tells all sessions; an end of stream waits until each has been told.
+fn tell_all(shared: &Shared, report: &Report) {
+    let listeners: Vec<Listener> = {
+        let mut state = shared.state.lock().unwrap();
+        if state.quit {
+            return;
+        }
+        let sessions = state.sessions.values_mut();
+        let told = sessions.map(|session| {
+            session.reporting = true;
+            session.listener.clone()
+        });
+        told.collect()
+    };
+    for listener in listeners {
+        listener(report.clone());
+    }
     for session in shared.state.lock().unwrap().sessions.values_mut() {
         session.reporting = false;
     }
     shared.changed.notify_all();
-    program
+}
+
+/// Waits before the next try; false at the end.
+fn pause(shared: &Shared, time: Duration) -> bool {
+    let state = shared.state.lock().unwrap();
+    let waited = shared
+        .changed
+        .wait_timeout_while(state, time, |state| !state.quit);
+    !waited.unwrap().0.quit
 }
 
 /// Runs something of the engine's; a panic in it becomes a reason.

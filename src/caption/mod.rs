@@ -22,6 +22,7 @@ pub mod sampler;
 mod schedule;
 pub mod session;
 pub mod source;
+mod watched;
 pub mod window;
 mod worker;
 
@@ -86,8 +87,11 @@ pub enum Report {
         /// How long reading took.
         took: Duration,
     },
-    /// The model cannot be used; no caption will come.
+    /// The model cannot be used; no caption will come until [`Loaded`](Self::Loaded). It is tried
+    /// again by itself.
     LoadFailed(String),
+    /// The device failed again and again: the model is loaded anew. What was in flight is lost.
+    Restarting,
     /// The text of a window so far.
     Partial {
         /// Number of the window.

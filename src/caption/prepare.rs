@@ -185,6 +185,7 @@ mod tests {
     use crate::caption::sampler::Rate;
     use crate::caption::session::SessionOptions;
     use crate::caption::source::Source;
+    use crate::caption::window::WallClock;
     use crate::vlm::{Prompt, PromptRequest};
 
     /// A family that remembers what it was shown.
@@ -285,6 +286,7 @@ mod tests {
                 pts: at,
                 running_time: at,
                 wallclock: at,
+                clock: WallClock::System,
             },
             read: Box::new(move || Ok(image)),
         }

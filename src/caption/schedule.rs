@@ -19,6 +19,8 @@ pub(super) struct State {
     pub(super) next_id: u64,
     pub(super) load: Load,
     pub(super) quit: bool,
+    /// The engine's thread has ended.
+    pub(super) ended: bool,
 }
 
 #[derive(Clone)]

@@ -37,9 +37,9 @@ pub enum Source {
     },
 }
 
-/// Reads the weights and readies a device.
+/// Reads the weights and readies a device; called again after a failure.
 pub(super) type Loader =
-    Box<dyn FnOnce(&mut dyn FnMut(f32), &Cancel) -> Result<Box<dyn Program>, vlm::Error> + Send>;
+    Box<dyn FnMut(&mut dyn FnMut(f32), &Cancel) -> Result<Box<dyn Program>, vlm::Error> + Send>;
 
 /// What is known of a source before its weights are read.
 pub(super) struct Opened {
@@ -85,8 +85,8 @@ impl Source {
                 Ok(Opened {
                     checkpoint: Arc::new(bmodel.checkpoint),
                     loader: Box::new(move |progress, cancel| {
-                        let (described, options) = (bmodel.described, bmodel.options);
-                        Ok(Box::new(described.load(&options, progress, cancel)?))
+                        let loaded = bmodel.described.load(&bmodel.options, progress, cancel)?;
+                        Ok(Box::new(loaded))
                     }),
                     notes: bmodel.notes,
                 })
@@ -113,13 +113,21 @@ fn mock(script: Option<&std::path::Path>) -> Result<Opened, vlm::Error> {
     let script = script.map_or_else(|| Ok(Script::default()), Script::read)?;
     let tokenizer = checkpoint.tokenizer.clone();
     let eos = checkpoint.defaults.eos.first().copied().unwrap_or_default();
-    let merge = checkpoint.cpu.vision.spatial_merge_size;
+    let merge_size = checkpoint.cpu.vision.spatial_merge_size;
+    let vocab_size = checkpoint.cpu.text.vocab_size;
+    let mut player = mock::Player::new(script);
     Ok(Opened {
         checkpoint: Arc::new(checkpoint),
-        loader: Box::new(move |_, _| {
+        loader: Box::new(move |progress, cancel| {
+            let tokenizer = tokenizer.clone();
             let encode = move |text: &str| tokenizer.encode(text).unwrap_or_default();
-            let encode = Box::new(encode);
-            Ok(Box::new(mock::Mock::new(script, encode, eos, merge)))
+            let role = mock::Role {
+                encode: Box::new(encode),
+                eos,
+                merge_size,
+                vocab_size,
+            };
+            Ok(Box::new(player.load(role, progress, cancel)?))
         }),
         notes: Vec::new(),
     })

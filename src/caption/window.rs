@@ -26,6 +26,17 @@ pub struct FrameTime {
     pub running_time: Duration,
     /// Wall clock, as time since the Unix epoch.
     pub wallclock: Duration,
+    /// Whose wall clock.
+    pub clock: WallClock,
+}
+
+/// Where a wall clock time comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WallClock {
+    /// When the frame was captured, by the sender's clock.
+    Ntp,
+    /// When it arrived, by this machine's clock.
+    System,
 }
 
 /// A frame as the model sees it: converted and resized.
@@ -271,6 +282,7 @@ mod tests {
             pts: at,
             running_time: at,
             wallclock: at,
+            clock: WallClock::System,
         };
         let image = RgbImage {
             width: 1,

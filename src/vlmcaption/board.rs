@@ -3,17 +3,18 @@
 //! The notice board between the model's thread, which writes captions, and the streaming thread,
 //! which puts the latest on each buffer with its age.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Attach;
 use super::output::{META_NAME, Origin, Status, nanos, structure};
+use super::trouble::{Cause, Troubles};
 use crate::caption::Caption;
 
 /// The latest caption, or why there is none.
 #[derive(Debug, Default)]
 pub(super) struct Board {
     caption: Option<Posted>,
-    error: Option<String>,
+    troubles: Troubles,
     /// Not yet on any buffer, for [`Attach::Window`].
     unseen: bool,
 }
@@ -46,13 +47,22 @@ impl Board {
                 .map_or(Duration::ZERO, |f| f.running_time),
             fields: structure(META_NAME, caption, origin),
         });
-        self.error = None;
         self.unseen = true;
     }
 
-    pub fn fail(&mut self, reason: String) {
-        self.error = Some(reason);
+    /// Notes a trouble; whether the user is to be told.
+    pub fn fail(&mut self, cause: Cause, reason: &str, now: Instant) -> bool {
         self.unseen = true;
+        self.troubles.begin(cause, reason, now)
+    }
+
+    /// Ends troubles; what it was if none is left and the user is to be told.
+    pub fn relieve(&mut self, causes: &[Cause]) -> Option<String> {
+        self.troubles.end(causes)
+    }
+
+    pub fn has(&self, cause: Cause) -> bool {
+        self.troubles.has(cause)
     }
 
     pub fn clear(&mut self) {
@@ -64,14 +74,11 @@ impl Board {
         self.caption.as_ref().map(|posted| posted.text.as_str())
     }
 
-    pub fn error(&self) -> Option<&str> {
-        self.error.as_deref()
-    }
-
-    /// The fields for a buffer at `running_time`; `None` if it carries no meta.
+    /// The fields for a buffer at `running_time`, which one without a timestamp does not have;
+    /// `None` if it carries no meta.
     pub fn fields(
         &mut self,
-        running_time: Duration,
+        running_time: Option<Duration>,
         attach: Attach,
         ageing: Ageing,
     ) -> Option<gst::Structure> {
@@ -81,51 +88,56 @@ impl Board {
             Attach::Window if !unseen => return None,
             Attach::Window | Attach::Latest => {}
         }
-        let Some(posted) = &self.caption else {
-            let status = if self.error.is_some() {
-                Status::Error
-            } else {
-                Status::None
-            };
-            return Some(self.without_text(status));
+        let error = self.troubles.reason();
+        let age = match (&self.caption, running_time) {
+            (Some(posted), Some(now)) => Some(now.saturating_sub(posted.end)),
+            _ => None,
         };
-        let age = running_time.saturating_sub(posted.end);
-        let status = if self.error.is_some() {
-            Status::Error
-        } else if age > ageing.hold {
-            Status::Stale
-        } else if age > ageing.stride {
-            Status::Held
-        } else {
-            Status::Fresh
+        let status = match (error, &self.caption, age.unwrap_or_default()) {
+            (Some(_), ..) => Status::Error,
+            (None, None, _) => Status::None,
+            (None, Some(_), age) if age > ageing.hold => Status::Stale,
+            (None, Some(_), age) if age > ageing.stride => Status::Held,
+            (None, Some(_), _) => Status::Fresh,
         };
-        if matches!(status, Status::Error | Status::Stale) {
-            let mut fields = self.without_text(status);
-            fields.set("age", nanos(age));
-            return Some(fields);
-        }
-        let mut fields = posted.fields.clone();
-        fields.set("age", nanos(age));
+        let mut fields = match (&self.caption, status) {
+            (Some(posted), Status::Fresh | Status::Held) => posted.fields.clone(),
+            (posted, _) => without_text(posted.as_ref()),
+        };
         fields.set("status", status.as_str());
-        Some(fields)
-    }
-
-    fn without_text(&self, status: Status) -> gst::Structure {
-        let mut fields = gst::Structure::builder(META_NAME)
-            .field("text", "")
-            .field("status", status.as_str())
-            .build();
-        if let Some(error) = &self.error {
+        if let Some(age) = age {
+            fields.set("age", nanos(age));
+        }
+        if let Some(error) = error {
             fields.set("error", error);
         }
-        fields
+        Some(fields)
     }
+}
+
+/// What may be said of a caption whose text may not: which it was, and when.
+fn without_text(posted: Option<&Posted>) -> gst::Structure {
+    const KEPT: [&str; 6] = [
+        "start",
+        "end",
+        "wallclock",
+        "wallclock-source",
+        "sequence",
+        "stream-id",
+    ];
+    let mut fields = gst::Structure::builder(META_NAME).field("text", "").build();
+    for name in KEPT {
+        if let Some(value) = posted.and_then(|posted| posted.fields.value(name).ok()) {
+            fields.set_value(name, value.clone());
+        }
+    }
+    fields
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::caption::window::FrameTime;
+    use crate::caption::window::{FrameTime, WallClock};
     use crate::vlm::generate::StopReason;
 
     const AGEING: Ageing = Ageing {
@@ -143,6 +155,7 @@ mod tests {
                 pts: at,
                 running_time: at,
                 wallclock: at,
+                clock: WallClock::System,
             }],
             prompt_hash: "0".into(),
             tokens_in: 1,
@@ -159,7 +172,7 @@ mod tests {
 
     fn status(board: &mut Board, second: u64) -> (String, String) {
         let at = Duration::from_secs(second);
-        let fields = board.fields(at, Attach::Latest, AGEING).unwrap();
+        let fields = board.fields(Some(at), Attach::Latest, AGEING).unwrap();
         (fields.get("status").unwrap(), fields.get("text").unwrap())
     }
 
@@ -175,19 +188,30 @@ mod tests {
     #[test]
     fn an_error_hides_the_caption_before_it() {
         let mut board = board();
-        board.fail("no device".into());
-        let fields = board
-            .fields(Duration::from_secs(4), Attach::Latest, AGEING)
-            .unwrap();
+        assert!(board.fail(Cause::Window, "no device", Instant::now()));
+        let at = Some(Duration::from_secs(4));
+        let fields = board.fields(at, Attach::Latest, AGEING).unwrap();
         assert_eq!(fields.get::<String>("status").unwrap(), "error");
         assert_eq!(fields.get::<String>("text").unwrap(), "");
         assert_eq!(fields.get::<String>("error").unwrap(), "no device");
+        assert_eq!(fields.get::<u64>("end").unwrap(), 3_000_000_000);
+        assert_eq!(fields.get::<u64>("age").unwrap(), 1_000_000_000);
+        assert!(!fields.has_field("model"));
+        // A buffer without a timestamp has no age, and its status all the same.
+        let fields = board.fields(None, Attach::Latest, AGEING).unwrap();
+        assert_eq!(fields.get::<&str>("status").unwrap(), "error");
+        assert!(!fields.has_field("age"));
+        assert_eq!(
+            board.relieve(&[Cause::Window]).as_deref(),
+            Some("no device")
+        );
+        assert_eq!(status(&mut board, 4).0, "fresh");
     }
 
     #[test]
     fn attach_window_marks_one_buffer() {
         let mut board = board();
-        let at = Duration::from_secs(4);
+        let at = Some(Duration::from_secs(4));
         assert!(board.fields(at, Attach::Window, AGEING).is_some());
         assert!(board.fields(at, Attach::Window, AGEING).is_none());
     }

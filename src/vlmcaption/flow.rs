@@ -10,6 +10,7 @@ use gst::subclass::prelude::*;
 use super::board::Ageing;
 use super::imp::{CAT, VlmCaption};
 use super::output;
+use super::trouble::Cause;
 use crate::caption::captioner::Sample;
 use crate::caption::mailbox::Waited;
 
@@ -22,7 +23,10 @@ impl VlmCaption {
         self.learn_liveness();
         let arrival = self.stream.lock().unwrap().arrive(&buffer);
         if let Some(complaint) = arrival.complaint {
-            gst::element_imp_warning!(self, gst::StreamError::Format, ("{complaint}"));
+            self.trouble(Cause::Stream, complaint);
+        }
+        if arrival.recovered {
+            self.relief(&[Cause::Stream]);
         }
         if let Some((time, caps)) = arrival.sample
             && let Some(captioner) = self.captioner()
@@ -45,7 +49,6 @@ impl VlmCaption {
 
     /// The meta's fields for a buffer at `running_time`.
     fn fields(&self, running_time: Option<Duration>) -> Option<gst::Structure> {
-        let running_time = running_time?;
         let (attach, ageing) = {
             let settings = self.settings.lock().unwrap();
             let ageing = Ageing {

@@ -244,7 +244,11 @@ impl ElementImpl for VlmCaption {
         let success = self.parent_change_state(transition)?;
         match transition {
             gst::StateChange::PausedToReady => self.stop(),
-            gst::StateChange::ReadyToNull => *self.model.lock().unwrap() = None,
+            gst::StateChange::ReadyToNull => {
+                let model = self.model.lock().unwrap().take();
+                // May join an engine's thread, so no lock is held.
+                drop(model);
+            }
             _ => {}
         }
         Ok(success)
@@ -365,6 +369,7 @@ impl VlmCaption {
         /// What nobody wakes for is looked at this often.
         const ROUND: Duration = Duration::from_millis(500);
         let now = Instant::now();
+        self.watch();
         self.count_text_drops();
         let due = [self.post_stats(now), self.post_drops(now)];
         due.into_iter().flatten().fold(ROUND, Duration::min)

@@ -28,6 +28,7 @@ mod settings;
 mod stats;
 mod stream;
 mod text;
+mod trouble;
 
 use gst::glib;
 use gst::prelude::*;

@@ -3,6 +3,7 @@
 //! A caption becomes a structure: the same fields in the meta, the message and the signal.
 
 use crate::caption::prompt::iso8601;
+use crate::caption::window::WallClock;
 use crate::caption::{Caption, DropReason};
 use crate::vlm::generate::StopReason;
 
@@ -67,6 +68,7 @@ pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::
         .field("end", nanos(caption.end()))
         .field("pts-list", gst::Array::new(pts))
         .field("wallclock", wallclock)
+        .field("wallclock-source", wallclock_source(caption))
         .field("sequence", caption.sequence)
         .field("stream-id", &origin.stream_id)
         .field("prompt-id", PROMPT_ID)
@@ -93,6 +95,14 @@ pub(super) fn attach(buffer: &mut gst::BufferRef, fields: &gst::StructureRef) {
         for (name, value) in fields.iter() {
             structure.set_value(name, value.clone());
         }
+    }
+}
+
+/// Whose clock the first frame's wall clock time is by.
+fn wallclock_source(caption: &Caption) -> &'static str {
+    match caption.frames.first().map(|frame| frame.clock) {
+        Some(WallClock::Ntp) => "ntp",
+        Some(WallClock::System) | None => "system",
     }
 }
 

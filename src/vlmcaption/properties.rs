@@ -237,6 +237,15 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .default_value(d.stats_interval.nseconds())
             .mutable_playing()
             .build(),
+        glib::ParamSpecUInt64::builder("model-timeout")
+            .nick("Model timeout")
+            .blurb(
+                "How long nothing may be heard of a device at work, ns; then buffers have \
+                 status=error until it is heard of again; 0 = for ever",
+            )
+            .default_value(d.model_timeout.nseconds())
+            .mutable_playing()
+            .build(),
         glib::ParamSpecString::builder("caption")
             .nick("Caption")
             .blurb("The last caption's text")

@@ -12,6 +12,7 @@ use super::TextTiming;
 use super::imp::{CAT, VlmCaption};
 use super::output;
 use super::text::Text;
+use super::trouble::Cause;
 use crate::caption::{Caption, Report};
 
 impl VlmCaption {
@@ -28,12 +29,21 @@ impl VlmCaption {
                 if self.tally.loading.swap(false, Ordering::Relaxed) {
                     self.post_loading(gst::ProgressType::Complete, 1.0);
                 }
+                self.relief(&[Cause::Load]);
             }
             Report::LoadFailed(reason) => {
                 if self.tally.loading.swap(false, Ordering::Relaxed) {
                     self.post_loading(gst::ProgressType::Error, 0.0);
                 }
-                self.failed(format!("the model cannot be used: {reason}"));
+                let reason = format!("the model cannot be used: {reason}");
+                self.trouble(Cause::Load, &reason);
+            }
+            Report::Restarting => {
+                gst::info!(CAT, imp = self, "the device failed: loading the model anew");
+                // What the vision net made of frames is gone with it.
+                if let Some(captioner) = self.captioner() {
+                    captioner.restart();
+                }
             }
             Report::Partial { sequence, text } => {
                 let structure = gst::Structure::builder("vlmcaption/partial")
@@ -44,7 +54,7 @@ impl VlmCaption {
             }
             Report::Cut { frames, of, tokens } => self.cut(frames, of, tokens),
             Report::Caption(caption) => self.caption(&caption),
-            Report::Failed { reason, .. } => self.failed(reason),
+            Report::Failed { reason, .. } => self.trouble(Cause::Window, &reason),
             Report::Dropped { reason, frames } => {
                 let reason = output::drop_reason(reason);
                 gst::debug!(CAT, imp = self, "dropped {} frames: {reason}", frames.len());
@@ -67,6 +77,7 @@ impl VlmCaption {
         self.tally.caption(caption);
         let origin = self.origin.lock().unwrap().clone();
         self.board.lock().unwrap().post(caption, &origin);
+        self.relief(&[Cause::Window, Cause::Load, Cause::Silence]);
         self.push_text(caption);
         let mut structure = output::structure("vlmcaption/caption", caption, &origin);
         structure.set("status", output::Status::Fresh.as_str());
@@ -129,22 +140,6 @@ impl VlmCaption {
                  last {frames} frames ({tokens} tokens); lower window, max-pixels, video-ratio or \
                  max-tokens")
         );
-    }
-
-    /// A window got no caption: the video flows on, and the user is told once per reason.
-    fn failed(&self, reason: String) {
-        self.tally.error(&reason);
-        let known = {
-            let mut board = self.board.lock().unwrap();
-            let known = board.error() == Some(reason.as_str());
-            board.fail(reason.clone());
-            known
-        };
-        if known {
-            gst::debug!(CAT, imp = self, "again: {reason}");
-        } else {
-            gst::element_imp_warning!(self, gst::ResourceError::Failed, ("{reason}"));
-        }
     }
 
     fn post_loading(&self, kind: gst::ProgressType, part: f32) {

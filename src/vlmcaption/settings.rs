@@ -56,6 +56,7 @@ pub(super) struct Settings {
     /// Raised by every change, so that the last one wins wherever it is applied.
     pub revision: u64,
     pub stats_interval: gst::ClockTime,
+    pub model_timeout: gst::ClockTime,
 }
 
 impl Default for Settings {
@@ -92,6 +93,7 @@ impl Default for Settings {
             privacy_masks: Vec::new(),
             revision: 0,
             stats_interval: gst::ClockTime::ZERO,
+            model_timeout: gst::ClockTime::from_seconds(10),
         }
     }
 }
@@ -245,6 +247,7 @@ impl Settings {
             "emit-partial" => self.emit_partial.to_value(),
             "privacy-masks" => gst::Array::from_values(self.privacy_masks.clone()).to_value(),
             "stats-interval" => self.stats_interval.nseconds().to_value(),
+            "model-timeout" => self.model_timeout.nseconds().to_value(),
             _ => return None,
         })
     }
@@ -296,6 +299,7 @@ impl Settings {
                 self.privacy_masks = masks.to_vec();
             }
             "stats-interval" => self.stats_interval = value.get().expect(CHECKED),
+            "model-timeout" => self.model_timeout = value.get().expect(CHECKED),
             _ => return false,
         }
         self.revision += 1;

@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::caption::sampler::{Rate, Sampler};
-use crate::caption::window::FrameTime;
+use crate::caption::window::{FrameTime, WallClock};
 
 /// State of the video stream.
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ pub(super) struct Stream {
     caps: Option<gst::Caps>,
     /// Whether upstream is live, once asked.
     pub live: Option<bool>,
-    /// A complaint about a stream that cannot be sampled was made.
+    /// The stream cannot be sampled, and a complaint was made.
     complained: bool,
 }
 
@@ -30,6 +30,8 @@ pub(super) struct Arrival {
     pub sample: Option<(FrameTime, gst::Caps)>,
     /// Set once if the stream cannot be sampled, with the reason.
     pub complaint: Option<&'static str>,
+    /// Set once if it can be sampled again.
+    pub recovered: bool,
 }
 
 impl Stream {
@@ -78,6 +80,7 @@ impl Stream {
             );
             return arrival;
         };
+        arrival.recovered = std::mem::take(&mut self.complained);
         let duration = buffer.duration();
         arrival.span = Some((pts, pts + duration.unwrap_or(gst::ClockTime::ZERO)));
         let running = segment.to_running_time(pts);
@@ -91,13 +94,12 @@ impl Stream {
             return arrival;
         };
         if sampler.take(stream_time.into(), duration.map(Duration::from)) {
-            let wallclock = SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .unwrap_or_default();
+            let (wallclock, clock) = wallclock(buffer);
             let time = FrameTime {
                 pts: pts.into(),
                 running_time,
                 wallclock,
+                clock,
             };
             arrival.sample = Some((time, caps.clone()));
         }
@@ -106,5 +108,29 @@ impl Stream {
 
     fn complain(&mut self, what: &'static str) -> Option<&'static str> {
         (!std::mem::replace(&mut self.complained, true)).then_some(what)
+    }
+}
+
+/// When a frame was captured, by the sender's clock where RTP gives it, or else when it arrived;
+/// since the Unix epoch.
+fn wallclock(buffer: &gst::BufferRef) -> (Duration, WallClock) {
+    /// From 1900, where NTP begins to count, to 1970.
+    const NTP_TO_UNIX: Duration = Duration::from_secs(2_208_988_800);
+    let sent = buffer
+        .iter_meta::<gst::ReferenceTimestampMeta>()
+        .find_map(|meta| {
+            let time = Duration::from(meta.timestamp());
+            match meta.reference().structure(0)?.name().as_str() {
+                "timestamp/x-ntp" => time.checked_sub(NTP_TO_UNIX),
+                "timestamp/x-unix" => Some(time),
+                _ => None,
+            }
+        });
+    match sent {
+        Some(time) => (time, WallClock::Ntp),
+        None => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH);
+            (now.unwrap_or_default(), WallClock::System)
+        }
     }
 }

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What is wrong at the moment: said once, shown on every buffer, and taken back when it is over.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use gst::subclass::prelude::*;
+
+use super::imp::{CAT, VlmCaption};
+use super::output::nanos;
+
+/// A reason that was told is not told again for this long, however often it comes and goes.
+const QUIET: Duration = Duration::from_secs(60);
+/// Reasons to be told in that time; more is noise.
+const MAX_TOLD: usize = 16;
+
+/// What a trouble is with; each ends in its own way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cause {
+    /// The model is not loaded; until it is.
+    Load,
+    /// The device is silent; until it is heard of.
+    Silence,
+    /// The stream cannot be sampled; until it can.
+    Stream,
+    /// The last window got no caption; until one does.
+    Window,
+}
+
+/// All troubles there are.
+#[derive(Debug, Default)]
+pub(super) struct Troubles {
+    current: BTreeMap<Cause, String>,
+    told: Vec<(String, Instant)>,
+    /// The user knows of a trouble and not yet of its end.
+    announced: bool,
+}
+
+impl Troubles {
+    /// The reason that matters most.
+    pub fn reason(&self) -> Option<&str> {
+        self.current.values().next().map(String::as_str)
+    }
+
+    pub fn has(&self, cause: Cause) -> bool {
+        self.current.contains_key(&cause)
+    }
+
+    /// Notes a trouble; whether the user is to be told.
+    pub fn begin(&mut self, cause: Cause, reason: &str, now: Instant) -> bool {
+        self.current.insert(cause, reason.to_owned());
+        self.told.retain(|(_, at)| now.duration_since(*at) < QUIET);
+        if self.told.len() >= MAX_TOLD || self.told.iter().any(|(told, _)| told == reason) {
+            return false;
+        }
+        self.told.push((reason.to_owned(), now));
+        self.announced = true;
+        true
+    }
+
+    /// Ends troubles; what it was if none is left and the user is to be told.
+    pub fn end(&mut self, causes: &[Cause]) -> Option<String> {
+        let mut last = None;
+        for cause in causes {
+            last = self.current.remove(cause).or(last);
+        }
+        let over = last.filter(|_| self.current.is_empty())?;
+        std::mem::take(&mut self.announced).then_some(over)
+    }
+}
+
+impl VlmCaption {
+    /// Something is wrong: the video flows on, and the user is told once.
+    pub(super) fn trouble(&self, cause: Cause, reason: &str) {
+        self.tally.error(reason);
+        let tell = {
+            let mut board = self.board.lock().unwrap();
+            board.fail(cause, reason, Instant::now())
+        };
+        if tell {
+            match cause {
+                Cause::Stream => {
+                    gst::element_imp_warning!(self, gst::StreamError::Format, ("{reason}"));
+                }
+                _ => gst::element_imp_warning!(self, gst::ResourceError::Failed, ("{reason}")),
+            }
+        } else {
+            gst::debug!(CAT, imp = self, "again: {reason}");
+        }
+    }
+
+    /// Troubles are over, if they were there.
+    pub(super) fn relief(&self, causes: &[Cause]) {
+        let over = self.board.lock().unwrap().relieve(causes);
+        if let Some(reason) = over {
+            let text = format!("captions again; this is over: {reason}");
+            // Twice, since gst-launch-1.0 shows the debug part of an INFO message alone.
+            gst::element_imp_info!(self, gst::ResourceError::Failed, ("{text}"), ["{text}"]);
+        }
+    }
+
+    /// Looks whether the device has been silent for too long.
+    pub(super) fn watch(&self) {
+        let timeout: Duration = self.settings.lock().unwrap().model_timeout.into();
+        let engine = self
+            .model
+            .lock()
+            .unwrap()
+            .as_ref()
+            .map(|m| m.engine.clone());
+        let Some(engine) = engine else { return };
+        let silence = engine.silence();
+        if timeout.is_zero() || silence < timeout {
+            return self.relief(&[Cause::Silence]);
+        }
+        if !self.board.lock().unwrap().has(Cause::Silence) {
+            let seconds = nanos(silence) as f64 / 1e9;
+            self.trouble(
+                Cause::Silence,
+                &format!(
+                    "the model has not answered for {seconds:.0} s; look after its device, or \
+                     raise model-timeout if it is only slow"
+                ),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_once_however_often_it_comes_and_goes() {
+        let (mut troubles, start) = (Troubles::default(), Instant::now());
+        assert!(troubles.begin(Cause::Window, "gone", start));
+        assert!(!troubles.begin(Cause::Window, "gone", start));
+        assert!(troubles.begin(Cause::Load, "no file", start));
+        assert_eq!(troubles.reason(), Some("no file"));
+        assert_eq!(troubles.end(&[Cause::Load]), None, "one is left");
+        assert_eq!(troubles.end(&[Cause::Window]).as_deref(), Some("gone"));
+        assert_eq!(troubles.end(&[Cause::Window]), None);
+        // It comes and goes again, and nobody is bothered.
+        assert!(!troubles.begin(Cause::Window, "gone", start + QUIET / 2));
+        assert_eq!(troubles.reason(), Some("gone"));
+        assert_eq!(troubles.end(&[Cause::Window]), None);
+        assert!(troubles.begin(Cause::Window, "gone", start + QUIET));
+    }
+
+    #[test]
+    fn reasons_without_number_are_not_told_without_number() {
+        let (mut troubles, now) = (Troubles::default(), Instant::now());
+        let told = (0..100).filter(|n| troubles.begin(Cause::Window, &n.to_string(), now));
+        assert_eq!(told.count(), MAX_TOLD);
+    }
+}
