@@ -199,6 +199,12 @@ pub trait Program: Send {
         cancel: &Cancel,
     ) -> Result<Next<'_>, Error>;
 
+    /// Whether a sequence that keeps `n_kept` rows is better extended by `n_more` than begun anew with
+    /// all of them. Either is right; this says which is cheaper.
+    fn continues(&self, _n_kept: usize, _n_more: usize) -> bool {
+        true
+    }
+
     /// Forgets all rows from `n_rows` on.
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize);
 

@@ -155,6 +155,7 @@ impl Engine {
                 windows: Queue::new(options.max_queued),
                 pairs: VecDeque::new(),
                 history: VecDeque::new(),
+                asked: HashMap::new(),
                 epoch: 0,
                 flushing: false,
                 running: None,
@@ -195,6 +196,26 @@ impl Drop for Engine {
             // A panic in it was caught and reported there.
             let _ = thread.join();
         }
+    }
+}
+
+impl Shared {
+    /// Tells a session what came of its turn while the turn goes on, unless a flush has come. Whether
+    /// it was told.
+    pub(super) fn tell(&self, turn: &Turn, report: Report) -> bool {
+        {
+            let mut state = self.state.lock().unwrap();
+            match state.sessions.get_mut(&turn.session) {
+                Some(session) if session.epoch == turn.epoch => session.reporting = true,
+                _ => return false,
+            }
+        }
+        (turn.listener)(report);
+        if let Some(session) = self.state.lock().unwrap().sessions.get_mut(&turn.session) {
+            session.reporting = false;
+        }
+        self.changed.notify_all();
+        true
     }
 }
 
@@ -247,7 +268,7 @@ fn serve(shared: &Shared, program: &mut Watched, backoff: &mut Backoff) -> Optio
             let health = caught(|| program.health()).unwrap_or_default();
             *shared.health.lock().unwrap() = health;
         }
-        let mut turn = next_turn(shared)?;
+        let turn = next_turn(shared)?;
         let is_window = matches!(turn.work, Work::Window { .. });
         let began = Instant::now();
         *shared.pulse.lock().unwrap() = Some(Pulse {
@@ -255,7 +276,7 @@ fn serve(shared: &Shared, program: &mut Watched, backoff: &mut Backoff) -> Optio
             checks: turn.cancel.checks(),
             since: began,
         });
-        let result = caught(|| worker::work(shared, program, &mut turn));
+        let result = caught(|| worker::work(shared, program, &turn));
         *shared.pulse.lock().unwrap() = None;
         let faulted = program.take_fault() || result.is_err();
         let mut outcome = result.unwrap_or_else(|panic| Outcome::Failed {
@@ -308,11 +329,10 @@ fn report(shared: &Shared, turn: &Turn, took: Duration, outcome: &mut Outcome) {
         .finish_turn(turn, took, outcome);
     if wanted {
         match std::mem::replace(outcome, Outcome::Cancelled) {
-            Outcome::Caption(caption, _) => (turn.listener)(Report::Caption(caption)),
             Outcome::Failed { frames, reason } => {
                 (turn.listener)(Report::Failed { frames, reason });
             }
-            Outcome::Encoded | Outcome::Cancelled => {}
+            Outcome::Encoded | Outcome::Answered(_) | Outcome::Cancelled => {}
         }
         if let Some(session) = shared.state.lock().unwrap().sessions.get_mut(&turn.session) {
             session.reporting = false;

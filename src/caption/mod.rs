@@ -11,12 +11,14 @@
 //!  element ◄───────────────────────── Report ◄─────────────────────┘
 //! ```
 
+pub mod alarm;
 pub mod captioner;
 pub mod engine;
 pub mod mailbox;
 pub mod mask;
 mod prepare;
 pub mod prompt;
+pub mod question;
 pub mod rules;
 pub mod sampler;
 mod schedule;
@@ -26,24 +28,36 @@ mod watched;
 pub mod window;
 mod worker;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::vlm::generate::StopReason;
+use alarm::{Observation, Watch};
+use question::Question;
 use window::FrameTime;
 
-/// What a model said about one window.
+/// What a model answered to one question about one window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Caption {
-    /// The text.
+    /// What was asked.
+    pub question: Arc<Question>,
+    /// The text: of a yes-no question or a choice one of its answers, of a count the number.
     pub text: String,
+    /// How likely the answer is among all that have its form, 0..=1; `None` for texts, and from
+    /// backends that do not tell.
+    pub probability: Option<f64>,
+    /// The same for each of [`Kind::choices`](question::Kind::choices); empty where it is `None`.
+    pub probabilities: Vec<f64>,
     /// Number of the window since the stream began, from 1; dropped windows have numbers too.
     pub sequence: u64,
     /// The frames it is about, in order of time.
     pub frames: Vec<FrameTime>,
-    /// [`Ask::prompt_hash`](prompt::Ask::prompt_hash) of what was asked.
+    /// [`Ask::hash`](prompt::Ask::hash) of what was asked.
     pub prompt_hash: String,
     /// Rows of the prompt.
     pub tokens_in: usize,
+    /// Of these, rows that were there from another question about the window.
+    pub reused: usize,
     /// Tokens of the answer.
     pub tokens_out: usize,
     /// Why the answer ended.
@@ -65,6 +79,29 @@ impl Caption {
     /// PTS of the last frame.
     pub fn end(&self) -> Duration {
         self.frames.last().map_or(Duration::ZERO, |f| f.pts)
+    }
+
+    /// What the question's rule sees in the answer; `None` without a rule.
+    ///
+    /// An answer without a probability counts as certain.
+    pub fn observation(&self) -> Option<Observation> {
+        let rule = self.question.rule.as_ref()?;
+        let value = match rule.watch {
+            Watch::Number => self.text.parse().ok()?,
+            Watch::Answer(index) => match self.probabilities.get(index) {
+                Some(probability) => *probability,
+                None => {
+                    let watched = self.question.kind.choices().get(index)?;
+                    f64::from(u8::from(*watched == self.text))
+                }
+            },
+        };
+        Some(Observation {
+            first: *self.frames.first()?,
+            last: *self.frames.last()?,
+            value,
+            sequence: self.sequence,
+        })
     }
 }
 
@@ -96,6 +133,8 @@ pub enum Report {
     Partial {
         /// Number of the window.
         sequence: u64,
+        /// Id of the question.
+        prompt_id: String,
         /// All text up to now.
         text: String,
     },
@@ -108,9 +147,16 @@ pub enum Report {
         /// Rows of the prompt with those frames.
         tokens: usize,
     },
-    /// A window was captioned.
+    /// A question about a window was answered.
     Caption(Box<Caption>),
-    /// A window could not be captioned.
+    /// One of several questions about a window was not answered; the others were.
+    QuestionFailed {
+        /// Its id.
+        id: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A window could not be captioned: no question was answered.
     Failed {
         /// Its frames, if it came to be a window.
         frames: Vec<FrameTime>,

@@ -254,6 +254,7 @@ mod tests {
                 max_queued: 64,
                 ask: Ask {
                     prompt: "?".into(),
+                    questions: Vec::new(),
                     system_prompt: String::new(),
                     history: 0,
                     max_tokens: 8,

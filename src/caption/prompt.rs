@@ -2,20 +2,25 @@
 
 //! What is asked: prompt templates and everything else that may change while captions are made.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat};
 
+use super::question::{Kind, Question};
+
 /// How the next window is to be captioned; may change between windows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ask {
-    /// Prompt template; see [`render`].
+    /// Prompt template; see [`render`]. Not asked if there are `questions`.
     pub prompt: String,
+    /// What is asked about every window; if there are none, `prompt` is.
+    pub questions: Vec<Arc<Question>>,
     /// System prompt template; empty leaves it to the model's chat template.
     pub system_prompt: String,
     /// Earlier captions given as context.
     pub history: usize,
-    /// Upper bound of the answer's tokens.
+    /// Upper bound of an answer's tokens, unless its question has one of its own.
     pub max_tokens: usize,
     /// 0 is greedy.
     pub temperature: f32,
@@ -34,16 +39,32 @@ pub struct Ask {
 }
 
 impl Ask {
-    /// Short name of what is asked: FNV-1a over both templates, in hexadecimal. The same templates
-    /// give the same name in every process and version.
-    pub fn prompt_hash(&self) -> String {
+    /// All that is asked.
+    pub fn all(&self) -> Vec<Arc<Question>> {
+        match self.questions.as_slice() {
+            [] => vec![Arc::new(Question::plain(&self.prompt))],
+            questions => questions.to_vec(),
+        }
+    }
+
+    /// The question whose answers are the captions: the first of that kind, or else the first.
+    pub fn main(&self) -> Arc<Question> {
+        let all = self.all();
+        let first = all.iter().find(|question| question.kind == Kind::Caption);
+        // `all` is never empty.
+        first.unwrap_or(&all[0]).clone()
+    }
+
+    /// Short name of a question: FNV-1a over the system prompt's template and its own, in
+    /// hexadecimal. The same templates give the same name in every process and version.
+    pub fn hash(&self, question: &Question) -> String {
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0000_0100_0000_01b3;
         let bytes = self
             .system_prompt
             .bytes()
             .chain([0])
-            .chain(self.prompt.bytes());
+            .chain(question.text.bytes());
         let hash = bytes.fold(OFFSET, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(PRIME)
         });
@@ -168,6 +189,7 @@ mod tests {
     fn the_hash_tells_prompts_apart() {
         let ask = |system: &str, prompt: &str| Ask {
             prompt: prompt.into(),
+            questions: vec![],
             system_prompt: system.into(),
             history: 0,
             max_tokens: 1,
@@ -179,7 +201,8 @@ mod tests {
             stop: vec![],
             emit_partial: false,
         };
-        assert_eq!(ask("", "a").prompt_hash(), ask("", "a").prompt_hash());
-        assert_ne!(ask("a", "").prompt_hash(), ask("", "a").prompt_hash());
+        let hash = |ask: Ask| ask.hash(&ask.main());
+        assert_eq!(hash(ask("", "a")), hash(ask("", "a")));
+        assert_ne!(hash(ask("a", "")), hash(ask("", "a")));
     }
 }

@@ -3,13 +3,14 @@
 //! Whose turn it is: the sessions of an engine, their queues, and how device time is shared out.
 //! No thread and no clock of its own; the engine and its sessions change it under one lock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::engine::Listener;
 use super::mailbox::{DropPolicy, Queue};
 use super::prompt::Ask;
+use super::question::{Question, due};
 use super::window::{FrameTime, Pair, Visual, Window};
 use crate::backend::Cancel;
 use crate::vlm;
@@ -41,6 +42,8 @@ pub(super) struct SessionState {
     pub(super) windows: Queue<Job>,
     pub(super) pairs: VecDeque<Weak<Pair>>,
     pub(super) history: VecDeque<vlm::Turn>,
+    /// By question: PTS at the end of the window that it was last asked about.
+    pub(super) asked: HashMap<String, Duration>,
     /// Raised by a flush; what was begun before is not reported.
     pub(super) epoch: u64,
     pub(super) flushing: bool,
@@ -70,6 +73,8 @@ pub(super) enum Work {
     Window {
         job: Job,
         ask: Arc<Ask>,
+        /// Those of its questions that are due.
+        questions: Vec<Arc<Question>>,
         stream: String,
         history: Vec<vlm::Turn>,
     },
@@ -78,7 +83,8 @@ pub(super) enum Work {
 /// What a turn came to.
 pub(super) enum Outcome {
     Encoded,
-    Caption(Box<super::Caption>, vlm::Turn),
+    /// All has been told; the exchange is what later prompts may be given as context.
+    Answered(Option<vlm::Turn>),
     Failed {
         frames: Vec<FrameTime>,
         reason: String,
@@ -145,7 +151,7 @@ impl State {
             return false;
         }
         session.reporting = true;
-        if let Outcome::Caption(_, said) = outcome
+        if let Outcome::Answered(Some(said)) = outcome
             && session.ask.history > 0
         {
             session.history.push_back(said.clone());
@@ -169,6 +175,7 @@ impl SessionState {
         self.windows.drain();
         self.pairs.clear();
         self.history.clear();
+        self.asked.clear();
         if let Some(cancel) = &self.running {
             cancel.cancel();
         }
@@ -189,8 +196,13 @@ impl SessionState {
                 .skip(self.history.len() - keep)
                 .cloned()
                 .collect();
+            let end = job.window.frames.last().map_or(Duration::ZERO, |f| f.pts);
+            let questions = due(&self.ask.all(), end, |id| self.asked.get(id).copied());
+            let asked = questions.iter().map(|question| (question.id.clone(), end));
+            self.asked.extend(asked);
             return Some(Work::Window {
                 job,
+                questions,
                 ask: self.ask.clone(),
                 stream: self.stream.clone(),
                 history,

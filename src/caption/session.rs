@@ -84,7 +84,11 @@ impl Session {
 
     /// Changes what the next windows are asked.
     pub fn set_ask(&self, ask: Ask) {
-        self.with(|session| session.ask = Arc::new(ask));
+        self.with(|session| {
+            let kept: Vec<String> = ask.all().iter().map(|q| q.id.clone()).collect();
+            session.asked.retain(|id, _| kept.contains(id));
+            session.ask = Arc::new(ask);
+        });
     }
 
     /// Changes who gives way when the queue is full.

@@ -117,6 +117,10 @@ impl Program for Watched {
         next
     }
 
+    fn continues(&self, n_kept: usize, n_more: usize) -> bool {
+        self.program.continues(n_kept, n_more)
+    }
+
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
         self.program.truncate(sequence, n_rows);
     }

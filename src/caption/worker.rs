@@ -3,20 +3,23 @@
 //! What the engine thread does in one turn.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::engine::{Listener, Shared};
+use super::engine::Shared;
 use super::prompt::{Ask, Variables, render};
+use super::question::Question;
 use super::schedule::{Job, Outcome, Turn, Work};
 use super::window::{FrameTime, Pair, Visual, Window};
 use super::{Caption, Report};
 use crate::backend::{self, Cancel, Limits, Program, VisualTokens};
-use crate::vlm::generate::{GenerateOptions, generate};
+use crate::vlm::generate::GenerateOptions;
+use crate::vlm::interview::Interview;
 use crate::vlm::sampling::Sampling;
 use crate::vlm::{self, Checkpoint, Prompt, PromptRequest, VisualInput, VisualKind};
 
-/// Encodes a pair, or captions a window.
-pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &mut Turn) -> Outcome {
-    let (cancel, listener) = (&turn.cancel, &turn.listener);
+/// Encodes a pair, or answers the questions about a window.
+pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &Turn) -> Outcome {
+    let cancel = &turn.cancel;
     match &turn.work {
         Work::Pair(pair) => match encode(program, pair, cancel) {
             Ok(_) => Outcome::Encoded,
@@ -29,31 +32,23 @@ pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &mut Turn) 
         Work::Window {
             job,
             ask,
+            questions,
             stream,
             history,
         } => {
-            let mut partial = String::new();
-            let mut on_text = |piece: &str| {
-                if ask.emit_partial {
-                    partial.push_str(piece);
-                    listener(Report::Partial {
-                        sequence: job.sequence,
-                        text: partial.clone(),
-                    });
-                }
-            };
-            match caption(
-                shared,
-                program,
+            let scene = Scene {
+                checkpoint: &shared.checkpoint,
                 job,
                 ask,
                 stream,
                 history,
-                cancel,
-                listener,
-                &mut on_text,
-            ) {
-                Ok((caption, said)) => Outcome::Caption(Box::new(caption), said),
+            };
+            let mut tell = |report| {
+                // Nobody waits for what a flush has overtaken; the cancel ends the turn.
+                let _ = shared.tell(turn, report);
+            };
+            match answer(&scene, program, questions, cancel, &mut tell) {
+                Ok(said) => Outcome::Answered(said),
                 Err(vlm::Error::Backend(backend::Error::Cancelled)) => Outcome::Cancelled,
                 Err(error) => Outcome::Failed {
                     frames: job.window.frames.clone(),
@@ -64,126 +59,180 @@ pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &mut Turn) 
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one caller, which has just taken them apart"
-)]
-fn caption(
-    shared: &Shared,
-    program: &mut dyn Program,
-    job: &Job,
-    ask: &Ask,
-    stream: &str,
-    history: &[vlm::Turn],
-    cancel: &Cancel,
-    listener: &Listener,
-    on_text: &mut dyn FnMut(&str),
-) -> Result<(Caption, vlm::Turn), vlm::Error> {
-    let queue_wait = job.complete_since.elapsed();
-    let began = std::time::Instant::now();
-    let window = &job.window;
-    let tokens = window
-        .pairs
-        .iter()
-        .map(|pair| encode(program, pair, cancel))
-        .collect::<Result<Vec<_>, _>>()?;
-    let checkpoint = &shared.checkpoint;
-    let fitted = fit(
-        checkpoint,
-        program.limits(),
-        job,
-        ask,
-        stream,
-        history,
-        &tokens,
-    )?;
-    let Fitted {
-        prompt,
-        text,
-        skip,
-        frames,
-    } = fitted;
-    if skip > 0 {
-        listener(Report::Cut {
-            frames: frames.len(),
-            of: window.frames.len(),
-            tokens: prompt.n_rows(),
-        });
-    }
-    let options = GenerateOptions {
-        max_tokens: ask.max_tokens,
-        sampling: Sampling {
-            temperature: ask.temperature,
-            top_p: ask.top_p,
-            top_k: ask.top_k,
-            repetition_penalty: ask
-                .repetition_penalty
-                .unwrap_or(checkpoint.defaults.repetition_penalty),
-            seed: ask.seed,
-        },
-        eos: checkpoint.defaults.eos.clone(),
-        stop: ask.stop.clone(),
-    };
-    let before = began.elapsed();
-    let said = generate(
-        program,
-        &checkpoint.tokenizer,
-        &prompt,
-        &tokens[skip..],
-        &options,
-        cancel,
-        on_text,
-    )?;
-    let caption = Caption {
-        text: said.text.clone(),
-        sequence: job.sequence,
-        frames,
-        prompt_hash: ask.prompt_hash(),
-        tokens_in: said.tokens_in,
-        tokens_out: said.tokens_out,
-        stop_reason: said.stop_reason,
-        queue_wait,
-        ttft: before + said.ttft,
-        total: before + said.total,
-    };
-    Ok((
-        caption,
-        vlm::Turn {
-            user: text,
-            assistant: said.text,
-        },
-    ))
+/// A window and how questions about it are asked.
+pub(super) struct Scene<'a> {
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) job: &'a Job,
+    /// How: the questions are not taken from it.
+    pub(super) ask: &'a Ask,
+    pub(super) stream: &'a str,
+    pub(super) history: &'a [vlm::Turn],
 }
 
-/// A prompt that the program can hold.
+/// Answers questions about a window, in their order, and tells each answer at once. The pixels go
+/// through the vision net once, and what the prompts have in common is computed once.
+///
+/// A question that fails by itself is told, and the others are asked all the same. Returns the
+/// exchange that [`Ask::main`] came to, if it is among them.
+///
+/// # Errors
+/// Those of the program, and the first question's if no question was answered.
+pub(super) fn answer(
+    scene: &Scene<'_>,
+    program: &mut dyn Program,
+    questions: &[Arc<Question>],
+    cancel: &Cancel,
+    tell: &mut dyn FnMut(Report),
+) -> Result<Option<vlm::Turn>, vlm::Error> {
+    if questions.is_empty() {
+        return Ok(None);
+    }
+    let queue_wait = scene.job.complete_since.elapsed();
+    let began = Instant::now();
+    let pairs = scene.job.window.pairs.iter();
+    let tokens = pairs
+        .map(|pair| encode(program, pair, cancel))
+        .collect::<Result<Vec<_>, _>>()?;
+    let Fitted {
+        prompts,
+        skip,
+        frames,
+    } = fit(scene, program.limits(), questions, &tokens)?;
+    if skip > 0 {
+        let rows = prompts.iter().flatten().map(|asked| asked.prompt.n_rows());
+        tell(Report::Cut {
+            frames: frames.len(),
+            of: scene.job.window.frames.len(),
+            tokens: rows.max().unwrap_or(0),
+        });
+    }
+    let main = scene.ask.main();
+    let mut exchange = None;
+    let (mut failed, mut n_answered) = (Vec::new(), 0);
+    let mut interview = Interview::new(program, &scene.checkpoint.tokenizer, &tokens[skip..]);
+    for (question, asked) in questions.iter().zip(prompts) {
+        let before = began.elapsed();
+        let answered = asked.and_then(|Asked { prompt, text }| {
+            let mut partial = String::new();
+            let mut on_text = |piece: &str| {
+                if scene.ask.emit_partial {
+                    partial.push_str(piece);
+                    tell(Report::Partial {
+                        sequence: scene.job.sequence,
+                        prompt_id: question.id.clone(),
+                        text: partial.clone(),
+                    });
+                }
+            };
+            let options = scene.options(question);
+            let form = question.form();
+            let said = interview.answer(&prompt, form, &options, cancel, &mut on_text)?;
+            Ok((said, text))
+        });
+        match answered {
+            Ok((said, text)) => {
+                n_answered += 1;
+                if question.id == main.id {
+                    exchange = Some(vlm::Turn {
+                        user: text,
+                        assistant: said.text.clone(),
+                    });
+                }
+                tell(Report::Caption(Box::new(Caption {
+                    question: question.clone(),
+                    text: said.text,
+                    probability: said.probability,
+                    probabilities: said.probabilities,
+                    sequence: scene.job.sequence,
+                    frames: frames.clone(),
+                    prompt_hash: scene.ask.hash(question),
+                    tokens_in: said.tokens_in,
+                    reused: said.reused,
+                    tokens_out: said.tokens_out,
+                    stop_reason: said.stop_reason,
+                    queue_wait,
+                    ttft: before + said.ttft,
+                    total: before + said.total,
+                })));
+            }
+            // What the program could not do for one question it cannot do for the next.
+            Err(error @ vlm::Error::Backend(_)) => return Err(error),
+            Err(error) => failed.push((question, error)),
+        }
+    }
+    if n_answered == 0
+        && let Some((_, error)) = failed.pop()
+    {
+        return Err(error);
+    }
+    for (question, error) in failed {
+        tell(Report::QuestionFailed {
+            id: question.id.clone(),
+            reason: format!("question {}: {error}", question.id),
+        });
+    }
+    Ok(exchange)
+}
+
+impl Scene<'_> {
+    fn max_tokens(&self, question: &Question) -> usize {
+        question.max_tokens.unwrap_or(self.ask.max_tokens)
+    }
+
+    fn options(&self, question: &Question) -> GenerateOptions {
+        let (ask, defaults) = (self.ask, &self.checkpoint.defaults);
+        GenerateOptions {
+            max_tokens: self.max_tokens(question),
+            sampling: Sampling {
+                temperature: ask.temperature,
+                top_p: ask.top_p,
+                top_k: ask.top_k,
+                repetition_penalty: ask
+                    .repetition_penalty
+                    .unwrap_or(defaults.repetition_penalty),
+                seed: ask.seed,
+            },
+            eos: defaults.eos.clone(),
+            stop: ask.stop.clone(),
+        }
+    }
+}
+
+/// Prompts that the program can hold, about the same frames.
 struct Fitted {
-    prompt: Prompt,
-    /// The question, its variables replaced.
-    text: String,
+    /// One for each question.
+    prompts: Vec<Result<Asked, vlm::Error>>,
     /// Pairs at the beginning of the window that were left out.
     skip: usize,
     /// The frames of the others.
     frames: Vec<FrameTime>,
 }
 
-/// Renders the prompt of a window. What does not fit is left out before anything is computed: the
-/// oldest exchanges first, then the oldest pairs, until one pair is left.
+/// A question as it is asked.
+struct Asked {
+    prompt: Prompt,
+    /// Its text, the variables replaced.
+    text: String,
+}
+
+/// Renders the prompts of a window. What does not fit is left out before anything is computed, for
+/// all questions alike: the oldest exchanges first, then the oldest pairs, until one pair is left.
 fn fit(
-    checkpoint: &Checkpoint,
+    scene: &Scene<'_>,
     limits: &Limits,
-    job: &Job,
-    ask: &Ask,
-    stream: &str,
-    history: &[vlm::Turn],
+    questions: &[Arc<Question>],
     tokens: &[Arc<VisualTokens>],
 ) -> Result<Fitted, vlm::Error> {
-    let attempt = |forget: usize, skip: usize| {
-        let history = &history[forget..];
-        rendered(checkpoint, job, ask, stream, history, tokens, skip)
-    };
+    let history = scene.history;
+    let attempt =
+        |forget: usize, skip: usize| rendered(scene, questions, &history[forget..], tokens, skip);
     let fits = |fitted: &Fitted| {
-        let rows = fitted.prompt.n_rows();
-        rows <= limits.prompt && rows + ask.max_tokens <= limits.context
+        let fits = |(question, asked): (&Arc<Question>, &Result<Asked, _>)| {
+            let Ok(asked) = asked else { return true };
+            let rows = asked.prompt.n_rows();
+            rows <= limits.prompt && rows + scene.max_tokens(question) <= limits.context
+        };
+        questions.iter().zip(&fitted.prompts).all(fits)
     };
     let mut fitted = attempt(0, 0)?;
     for forget in 1..=history.len() {
@@ -192,7 +241,7 @@ fn fit(
         }
         fitted = attempt(forget, 0)?;
     }
-    let most = job.window.pairs.len().saturating_sub(1);
+    let most = scene.job.window.pairs.len().saturating_sub(1);
     if fits(&fitted) || most == 0 {
         return Ok(fitted);
     }
@@ -208,17 +257,15 @@ fn fit(
     attempt(history.len(), low)
 }
 
-/// The prompt of a window less its first `skip` pairs.
+/// The prompts of a window less its first `skip` pairs.
 fn rendered(
-    checkpoint: &Checkpoint,
-    job: &Job,
-    ask: &Ask,
-    stream: &str,
+    scene: &Scene<'_>,
+    questions: &[Arc<Question>],
     history: &[vlm::Turn],
     tokens: &[Arc<VisualTokens>],
     skip: usize,
 ) -> Result<Fitted, vlm::Error> {
-    let window = &job.window;
+    let window = &scene.job.window;
     let pairs = &window.pairs[skip..];
     let mut frames = window.frames.clone();
     if let Some(first) = pairs.first().and_then(|pair| pair.pts.first()) {
@@ -234,30 +281,32 @@ fn rendered(
         .collect();
     let (first, last) = (frames.first(), frames.last());
     let variables = Variables {
-        stream,
-        n: job.sequence,
+        stream: scene.stream,
+        n: scene.job.sequence,
         start: first.map_or_else(Default::default, |f| f.pts),
         end: last.map_or_else(Default::default, |f| f.pts),
         wallclock: first.map_or_else(Default::default, |f| f.wallclock),
         last: history.last().map_or("", |turn| turn.assistant.as_str()),
     };
-    let system = render(&ask.system_prompt, &variables);
-    let text = render(&ask.prompt, &variables);
+    let system = render(&scene.ask.system_prompt, &variables);
     let kind = if window.frames.len() == 1 {
         VisualKind::Image
     } else {
         VisualKind::Video
     };
-    let prompt = checkpoint.vlm.prompt(&PromptRequest {
-        system: (!system.is_empty()).then_some(&system),
-        history,
-        text: &text,
-        kind,
-        visuals: &visuals,
-    })?;
+    let asked = |question: &Arc<Question>| {
+        let text = render(&question.text, &variables);
+        let prompt = scene.checkpoint.vlm.prompt(&PromptRequest {
+            system: (!system.is_empty()).then_some(&system),
+            history,
+            text: &text,
+            kind,
+            visuals: &visuals,
+        })?;
+        Ok(Asked { prompt, text })
+    };
     Ok(Fitted {
-        prompt,
-        text,
+        prompts: questions.iter().map(asked).collect(),
         skip,
         frames,
     })

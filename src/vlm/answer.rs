@@ -87,7 +87,7 @@ impl<'a> Answer<'a> {
         let rest = self.stream.finish()?;
         let rest = match reason {
             StopReason::StopText => "",
-            StopReason::Eos => rest.as_str(),
+            StopReason::Eos | StopReason::Complete => rest.as_str(),
             StopReason::MaxTokens | StopReason::Context => {
                 rest.trim_end_matches(char::REPLACEMENT_CHARACTER)
             }

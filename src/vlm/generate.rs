@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Stop};
+use super::interview::{Interview, Prefilled};
 use super::sampling::{Sampler, Sampling};
 use super::tokenizer::Tokenizer;
-use super::{Error, Prompt, PromptRun};
-use crate::backend::{self, Cancel, Next, Position, Program, Segment, SequenceId, VisualTokens};
+use super::{Error, Prompt};
+use crate::backend::{self, Cancel, Next, Program, VisualTokens};
 
 /// What a checkpoint's `generation_config.json` says; the element's properties go before it.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +45,8 @@ pub enum StopReason {
     MaxTokens,
     /// The context is full: the text may be cut.
     Context,
+    /// The answer has the form that was asked for: nothing may follow.
+    Complete,
 }
 
 /// An answer.
@@ -53,26 +56,35 @@ pub struct Generated {
     pub text: String,
     /// Rows of the prompt.
     pub tokens_in: usize,
+    /// Of these, rows that were there from the question before and not computed again.
+    pub reused: usize,
     /// Tokens generated, the one that ended it included.
     pub tokens_out: usize,
     /// Why it ended.
     pub stop_reason: StopReason,
+    /// How likely it is among all answers of its form, 0..=1; `None` for texts, and from a program
+    /// that gives tokens and no logits.
+    pub probability: Option<f64>,
+    /// Of a choice: how likely each is, in their order; empty where `probability` is `None`.
+    pub probabilities: Vec<f64>,
     /// From the call to the first token: the prefill.
     pub ttft: Duration,
     /// From the call to the end.
     pub total: Duration,
 }
 
-/// Answers a prompt in a sequence of its own.
-///
-/// `visuals[i]` stands for [`PromptRun::Visual(i)`](super::PromptRun). `on_text` hears each piece
-/// of text as it becomes certain: whole characters only, nothing that a stop text may begin with.
-/// The pieces together are [`Generated::text`].
-///
-/// # Errors
-/// [`Error::Backend`] with [`Context`](crate::backend::Error::Context) if the prompt leaves no room
-/// for one token, with [`Cancelled`](crate::backend::Error::Cancelled) if `cancel` was raised.
-/// [`Error::Logits`] if the program gives no finite logit. The sequence is closed in any case.
+/// How an answer is to look.
+#[derive(Debug, Clone, Copy)]
+pub enum Form<'a> {
+    /// Text, as the model says it.
+    Text,
+    /// One of these, decided by the probabilities of the tokens it may begin with.
+    Choice(&'a [String]),
+    /// A whole number from 0.
+    Count,
+}
+
+/// Answers a prompt in a sequence of its own: [`Interview::answer`] of one question.
 pub fn generate(
     program: &mut dyn Program,
     tokenizer: &Tokenizer,
@@ -82,118 +94,134 @@ pub fn generate(
     cancel: &Cancel,
     on_text: &mut dyn FnMut(&str),
 ) -> Result<Generated, Error> {
-    let started = Instant::now();
-    let n_rows = prompt.n_rows();
-    let context = program.limits().context;
-    if n_rows + 1 > context {
-        return Err(Error::Backend(backend::Error::Context {
-            needed: n_rows + 1,
-            context,
-        }));
-    }
-    let mut sampler = Sampler::new(&options.sampling);
-    let segments = segments(prompt, visuals, &mut sampler)?;
-    cancel.check()?;
+    let mut interview = Interview::new(program, tokenizer, visuals);
+    interview.answer(prompt, Form::Text, options, cancel, on_text)
+}
 
-    let mut sequence = Sequence::open(program)?;
-    let mut text = Answer::new(tokenizer, &options.stop, on_text);
-    let mut next = sequence.extend(&segments, &prompt.positions, cancel)?;
-    let mut ttft = Duration::ZERO;
-    let mut tokens_out = 0;
-    let stop_reason = loop {
-        if tokens_out == options.max_tokens {
-            break StopReason::MaxTokens;
-        }
-        let token = match next {
-            Next::Logits(logits) => sampler.choose(logits)?,
-            Next::Token(token) => token,
-        };
-        if tokens_out == 0 {
-            ttft = started.elapsed();
-        }
-        tokens_out += 1;
-        if options.eos.contains(&token) {
-            break StopReason::Eos;
-        }
-        if text.push(token)? == Stop::Found {
-            break StopReason::StopText;
-        }
-        if tokens_out == options.max_tokens {
-            break StopReason::MaxTokens;
-        }
-        if n_rows + tokens_out > context {
-            break StopReason::Context;
-        }
-        cancel.check()?;
+/// One answer while it is made.
+pub(super) struct Asked<'a> {
+    pub prompt: &'a Prompt,
+    pub options: &'a GenerateOptions,
+    pub cancel: &'a Cancel,
+    pub started: Instant,
+}
+
+impl Asked<'_> {
+    /// Position of the answer's token `index`.
+    pub fn position(&self, index: usize) -> u32 {
         // The prompt fits the context, whose rows are counted in far less than 32 bits.
-        let position = prompt.next_position + (tokens_out - 1) as u32;
-        next = sequence.extend(&[Segment::Tokens(&[token])], &[[position; 3]], cancel)?;
-    };
-    let (text, stop_reason) = text.finish(stop_reason)?;
-    Ok(Generated {
-        text,
-        tokens_in: n_rows,
-        tokens_out,
-        stop_reason,
-        ttft,
-        total: started.elapsed(),
-    })
-}
-
-/// The prompt's runs as the program takes them; the sampler notes the tokens.
-fn segments<'a>(
-    prompt: &'a Prompt,
-    visuals: &'a [Arc<VisualTokens>],
-    sampler: &mut Sampler,
-) -> Result<Vec<Segment<'a>>, Error> {
-    let mut segments = Vec::with_capacity(prompt.runs.len());
-    for run in &prompt.runs {
-        segments.push(match run {
-            PromptRun::Tokens(ids) => {
-                sampler.observe(ids);
-                Segment::Tokens(ids)
-            }
-            PromptRun::Visual(index) => {
-                let tokens = visuals.get(*index).ok_or_else(|| {
-                    Error::Grid(format!(
-                        "the prompt stands for {} temporal patches or more, got {}",
-                        index + 1,
-                        visuals.len()
-                    ))
-                })?;
-                sampler.observe(prompt.placeholder.as_slice());
-                Segment::Visual(tokens)
-            }
-        });
-    }
-    Ok(segments)
-}
-
-/// A sequence that is closed whatever happens.
-struct Sequence<'a> {
-    program: &'a mut dyn Program,
-    id: SequenceId,
-}
-
-impl<'a> Sequence<'a> {
-    fn open(program: &'a mut dyn Program) -> Result<Self, Error> {
-        let id = program.open()?;
-        Ok(Self { program, id })
+        self.prompt.next_position + index as u32
     }
 
-    fn extend(
+    /// The context of `context` rows has no room for the answer.
+    pub fn full(&self, context: usize) -> Error {
+        Error::Backend(backend::Error::Context {
+            needed: context + 1,
+            context,
+        })
+    }
+
+    /// A result, up to what only some forms say.
+    pub fn generated(&self, text: String, stop_reason: StopReason) -> Generated {
+        Generated {
+            text,
+            tokens_in: self.prompt.n_rows(),
+            reused: 0,
+            tokens_out: 0,
+            stop_reason,
+            probability: None,
+            probabilities: Vec::new(),
+            ttft: Duration::ZERO,
+            total: self.started.elapsed(),
+        }
+    }
+}
+
+impl Interview<'_> {
+    /// Answers a prompt; the next one may follow.
+    ///
+    /// `on_text` hears each piece of [`Form::Text`] as it becomes certain: whole characters only, nothing
+    /// that a stop text may begin with. The pieces together are [`Generated::text`].
+    ///
+    /// # Errors
+    /// [`Error::Backend`] with [`Context`](crate::backend::Error::Context) if the prompt leaves no
+    /// room for one token, with [`Cancelled`](crate::backend::Error::Cancelled) if `cancel` was
+    /// raised. [`Error::Logits`] if the program gives no finite logit, [`Error::Answer`] if the
+    /// answer does not have its form.
+    pub fn answer(
         &mut self,
-        segments: &[Segment<'_>],
-        positions: &[Position],
+        prompt: &Prompt,
+        form: Form<'_>,
+        options: &GenerateOptions,
         cancel: &Cancel,
-    ) -> Result<Next<'_>, Error> {
-        Ok(self.program.extend(self.id, segments, positions, cancel)?)
+        on_text: &mut dyn FnMut(&str),
+    ) -> Result<Generated, Error> {
+        let asked = Asked {
+            prompt,
+            options,
+            cancel,
+            started: Instant::now(),
+        };
+        let mut generated = match form {
+            Form::Text => self.text(&asked, on_text)?,
+            Form::Choice(choices) => self.choice(&asked, choices)?,
+            Form::Count => self.count(&asked)?,
+        };
+        generated.total = asked.started.elapsed();
+        Ok(generated)
     }
-}
 
-impl Drop for Sequence<'_> {
-    fn drop(&mut self) {
-        self.program.close(self.id);
+    /// Whatever the model says.
+    pub(super) fn text(
+        &mut self,
+        asked: &Asked<'_>,
+        on_text: &mut dyn FnMut(&str),
+    ) -> Result<Generated, Error> {
+        let Asked {
+            prompt,
+            options,
+            cancel,
+            started,
+        } = *asked;
+        let context = self.context();
+        let mut sampler = Sampler::new(&options.sampling);
+        let mut text = Answer::new(self.tokenizer, &options.stop, on_text);
+        let Prefilled { mut next, reused } = self.prefill(prompt, &mut sampler, cancel)?;
+        let mut ttft = Duration::ZERO;
+        let mut tokens_out = 0;
+        let stop_reason = loop {
+            if tokens_out == options.max_tokens {
+                break StopReason::MaxTokens;
+            }
+            let token = match next {
+                Next::Logits(logits) => sampler.choose(logits)?,
+                Next::Token(token) => token,
+            };
+            if tokens_out == 0 {
+                ttft = started.elapsed();
+            }
+            tokens_out += 1;
+            if options.eos.contains(&token) {
+                break StopReason::Eos;
+            }
+            if text.push(token)? == Stop::Found {
+                break StopReason::StopText;
+            }
+            if tokens_out == options.max_tokens {
+                break StopReason::MaxTokens;
+            }
+            if prompt.n_rows() + tokens_out > context {
+                break StopReason::Context;
+            }
+            next = self.step(token, asked.position(tokens_out - 1), cancel)?;
+        };
+        let (text, stop_reason) = text.finish(stop_reason)?;
+        Ok(Generated {
+            reused,
+            tokens_out,
+            ttft,
+            ..asked.generated(text, stop_reason)
+        })
     }
 }
 
@@ -204,7 +232,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::backend::{GridThw, Limits, Patches};
+    use crate::backend::{GridThw, Limits, Patches, Position, Segment, SequenceId};
+    use crate::vlm::PromptRun;
     use crate::vlm::files::ModelFiles;
 
     const EOS: u32 = 506;

@@ -8,12 +8,15 @@
 
 mod answer;
 pub mod chat;
+mod choice;
 pub mod compiled;
 pub mod config;
+mod count;
 pub mod files;
 pub mod generate;
 pub mod grid;
 pub mod image;
+pub mod interview;
 mod json;
 pub mod models;
 pub mod mrope;
@@ -287,6 +290,9 @@ pub enum Error {
     /// The device program gave no number to choose a token by.
     #[error("the model gave no finite logit; are its weights damaged?")]
     Logits,
+    /// An answer that does not have the form that was asked for.
+    #[error("{0}")]
+    Answer(String),
     /// The device program failed.
     #[error(transparent)]
     Backend(#[from] crate::backend::Error),

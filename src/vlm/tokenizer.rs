@@ -4,6 +4,8 @@
 
 mod qwen2;
 
+use std::sync::OnceLock;
+
 use super::Error;
 use super::files::ModelFiles;
 
@@ -12,6 +14,8 @@ const FILE: &str = "tokenizer.json";
 /// Text to tokens and back.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// See [`digits`](Self::digits).
+    digits: OnceLock<Vec<(u32, String)>>,
 }
 
 impl Tokenizer {
@@ -54,7 +58,10 @@ impl Tokenizer {
         inner
             .with_truncation(None)
             .map_err(|e| Error::Tokenizer(e.to_string()))?;
-        Ok(Self { inner })
+        Ok(Self {
+            inner,
+            digits: OnceLock::new(),
+        })
     }
 
     /// Token ids of a text. Special tokens that are written out in it become one id each; none
@@ -95,6 +102,19 @@ impl Tokenizer {
             .into_values()
             .max()
             .map_or(0, |id| id as usize + 1)
+    }
+
+    /// The tokens that are digits and nothing else, by id.
+    pub fn digits(&self) -> &[(u32, String)] {
+        self.digits.get_or_init(|| {
+            let vocab = self.inner.get_vocab(false).into_iter();
+            let mut digits: Vec<(u32, String)> = vocab
+                .filter(|(text, _)| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+                .map(|(text, id)| (id, text))
+                .collect();
+            digits.sort_unstable();
+            digits
+        })
     }
 
     /// Decodes tokens as they come.

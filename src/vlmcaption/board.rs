@@ -136,7 +136,10 @@ fn without_text(posted: Option<&Posted>) -> gst::Structure {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::caption::question::Question;
     use crate::caption::window::{FrameTime, WallClock};
     use crate::vlm::generate::StopReason;
 
@@ -149,7 +152,10 @@ mod tests {
         gst::init().unwrap();
         let at = Duration::from_secs(3);
         let caption = Caption {
+            question: Arc::new(Question::plain("What is there?")),
             text: "A red circle.".into(),
+            probability: None,
+            probabilities: Vec::new(),
             sequence: 1,
             frames: vec![FrameTime {
                 pts: at,
@@ -159,6 +165,7 @@ mod tests {
             }],
             prompt_hash: "0".into(),
             tokens_in: 1,
+            reused: 0,
             tokens_out: 1,
             stop_reason: StopReason::Eos,
             queue_wait: Duration::ZERO,

@@ -2,8 +2,8 @@
 
 //! The element's body: pads, events, queries, state changes. Decisions live in what it calls.
 //!
-//! Locks, in this order: `settings`, `captioner`, `stream`, `board`, `origin`; `minder` and those of
-//! `tally` are leaves. None is held across a push, an event, a query, a message, a signal or a wait.
+//! Locks, in this order: `settings`, `captioner`, `stream`, `board`, `origin`; `minder`, `watch` and
+//! those of `tally` are leaves. None is held across a push, an event, a query, a message, a signal or a wait.
 
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use super::settings::{Plan, Settings};
 use super::stats::Tally;
 use super::stream::Stream;
 use super::text::{TextOutput, text_caps};
+use super::watch::Watch;
 use crate::caption::captioner::Captioner;
 use crate::caption::engine::{Engine, Listener};
 use crate::caption::source::Source;
@@ -47,6 +48,7 @@ pub struct VlmCaption {
     pub(super) origin: Mutex<Origin>,
     pub(super) reader: Arc<Reader>,
     pub(super) tally: Tally,
+    pub(super) watch: Mutex<Watch>,
     pub(super) minder: Mutex<Option<Minder>>,
 }
 
@@ -121,6 +123,7 @@ impl ObjectSubclass for VlmCaption {
             origin: Mutex::default(),
             reader: Arc::default(),
             tally: Tally::default(),
+            watch: Mutex::default(),
             minder: Mutex::new(None),
         }
     }

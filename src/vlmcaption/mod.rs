@@ -29,6 +29,7 @@ mod stats;
 mod stream;
 mod text;
 mod trouble;
+mod watch;
 
 use gst::glib;
 use gst::prelude::*;

@@ -11,8 +11,6 @@ use crate::vlm::generate::StopReason;
 pub const META_NAME: &str = "GstVlmCaptionMeta";
 /// Version of the fields; raised when one changes its meaning.
 const SCHEMA_VERSION: u32 = 1;
-/// Only one question is asked of a stream; it has this name.
-const PROMPT_ID: &str = "default";
 
 /// What every caption of an element has in common.
 #[derive(Debug, Clone, Default)]
@@ -62,7 +60,7 @@ pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::
         caption.stop_reason,
         StopReason::MaxTokens | StopReason::Context
     );
-    gst::Structure::builder(name)
+    let fields = gst::Structure::builder(name)
         .field("text", &caption.text)
         .field("start", nanos(caption.start()))
         .field("end", nanos(caption.end()))
@@ -71,20 +69,40 @@ pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::
         .field("wallclock-source", wallclock_source(caption))
         .field("sequence", caption.sequence)
         .field("stream-id", &origin.stream_id)
-        .field("prompt-id", PROMPT_ID)
+        .field("prompt-id", &caption.question.id)
+        .field("kind", caption.question.kind.name())
         .field("prompt-hash", &caption.prompt_hash)
         .field("model", &origin.model)
         .field("backend", origin.backend)
         .field("device", &origin.device)
         .field("tokens-in", count(caption.tokens_in))
+        .field("reused", count(caption.reused))
         .field("tokens-out", count(caption.tokens_out))
         .field("ttft", nanos(caption.ttft))
         .field("total", nanos(caption.total))
         .field("queue-wait", nanos(caption.queue_wait))
         .field("finish-reason", finish_reason(caption.stop_reason))
         .field("truncated", truncated)
-        .field("schema-version", SCHEMA_VERSION)
-        .build()
+        .field("schema-version", SCHEMA_VERSION);
+    with_probabilities(fields, caption).build()
+}
+
+/// Adds how likely an answer is, if that is known: the answer itself, and all there are.
+fn with_probabilities(
+    fields: gst::structure::Builder,
+    caption: &Caption,
+) -> gst::structure::Builder {
+    let choices = caption.question.kind.choices();
+    let fields = fields.field_if_some("probability", caption.probability);
+    if caption.probabilities.is_empty() {
+        return fields;
+    }
+    fields
+        .field("choices", gst::Array::new(choices.iter()))
+        .field(
+            "probabilities",
+            gst::Array::new(caption.probabilities.iter()),
+        )
 }
 
 /// Adds the meta to a buffer.
@@ -119,6 +137,7 @@ fn finish_reason(reason: StopReason) -> &'static str {
         StopReason::StopText => "stop",
         StopReason::MaxTokens => "length",
         StopReason::Context => "context",
+        StopReason::Complete => "complete",
     }
 }
 

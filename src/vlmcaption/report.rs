@@ -45,15 +45,21 @@ impl VlmCaption {
                     captioner.restart();
                 }
             }
-            Report::Partial { sequence, text } => {
+            Report::Partial {
+                sequence,
+                prompt_id,
+                text,
+            } => {
                 let structure = gst::Structure::builder("vlmcaption/partial")
                     .field("sequence", sequence)
+                    .field("prompt-id", prompt_id)
                     .field("text", text)
                     .build();
                 self.post(structure);
             }
             Report::Cut { frames, of, tokens } => self.cut(frames, of, tokens),
             Report::Caption(caption) => self.caption(&caption),
+            Report::QuestionFailed { id, reason } => self.question_failed(id, &reason),
             Report::Failed { reason, .. } => self.trouble(Cause::Window, &reason),
             Report::Dropped { reason, frames } => {
                 let reason = output::drop_reason(reason);
@@ -67,14 +73,16 @@ impl VlmCaption {
         gst::info!(
             CAT,
             imp = self,
-            "window {}: {:?} ({} tokens in, {} out, {:?})",
+            "window {}, {}: {:?} ({} tokens in, {} out, {:?})",
             caption.sequence,
+            caption.question.id,
             caption.text,
             caption.tokens_in,
             caption.tokens_out,
             caption.total
         );
         self.tally.caption(caption);
+        self.watch.lock().unwrap().answered(&caption.question.id);
         let origin = self.origin.lock().unwrap().clone();
         self.board.lock().unwrap().post(caption, &origin);
         self.relief(&[Cause::Window, Cause::Load, Cause::Silence]);

@@ -151,6 +151,7 @@ impl Settings {
         }
         Ok(Ask {
             prompt: self.prompt.clone(),
+            questions: Vec::new(),
             system_prompt: self.system_prompt.clone(),
             history: self.history as usize,
             max_tokens: self.max_tokens as usize,

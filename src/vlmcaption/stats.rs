@@ -23,6 +23,7 @@ pub(super) struct Tally {
     pub(super) failed: AtomicU64,
     pub(super) tokens_in: AtomicU64,
     pub(super) tokens_out: AtomicU64,
+    reused_tokens: AtomicU64,
     /// From a buffer's arrival to its push, less the push.
     pub(super) pushes: Histogram,
     /// From a window's turn to its first token.
@@ -114,6 +115,7 @@ impl Tally {
             &self.failed,
             &self.tokens_in,
             &self.tokens_out,
+            &self.reused_tokens,
             &self.ttft_last,
             &self.decoded,
             &self.decode_time,
@@ -137,6 +139,7 @@ impl Tally {
         self.tokens_in.fetch_add(caption.tokens_in as u64, Relaxed);
         self.tokens_out
             .fetch_add(caption.tokens_out as u64, Relaxed);
+        self.reused_tokens.fetch_add(caption.reused as u64, Relaxed);
         self.ttft.record(caption.ttft);
         self.ttft_last.store(nanos(caption.ttft), Relaxed);
         let later = caption.tokens_out.saturating_sub(1) as u64;
@@ -183,6 +186,7 @@ impl VlmCaption {
             .field("failed", tally.failed.load(Relaxed))
             .field("tokens-in", tally.tokens_in.load(Relaxed))
             .field("tokens-out", tally.tokens_out.load(Relaxed))
+            .field("reused-tokens", tally.reused_tokens.load(Relaxed))
             .field("ttft-last", tally.ttft_last.load(Relaxed))
             .field("ttft-p50", tally.ttft.percentile(50))
             .field("ttft-p95", tally.ttft.percentile(95))

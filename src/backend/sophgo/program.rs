@@ -24,6 +24,10 @@ pub type Tap = Box<dyn FnMut(&str, &[f32]) + Send>;
 /// from rows: a step costs about a thirtieth of a prefill.
 const MAX_FED_ROWS: usize = 8;
 
+/// Rows that a question after another is fed one by one, where the prefill nets cannot see the rows
+/// that the two have in common; with more, its prompt is computed anew.
+const MAX_CONTINUED_ROWS: usize = 24;
+
 /// A bmodel on a device.
 pub struct Sophgo {
     board: Board,
@@ -613,6 +617,14 @@ impl Program for Sophgo {
         self.kept.extend(&batch.rows[done..]);
         self.open = Some((id, needed));
         self.head(hidden)
+    }
+
+    fn continues(&self, n_kept: usize, n_more: usize) -> bool {
+        let visible = match self.layout.prefill.history {
+            History::None => 0,
+            History::Inside(rows) | History::Separate(rows) => rows,
+        };
+        n_kept <= visible || n_more <= MAX_CONTINUED_ROWS
     }
 
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
