@@ -1,19 +1,72 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! What the element shows its model, and when: masks.
+//! What the element shows its model, and when: masks, gates, scenes.
 
 mod common;
 
 use std::time::Duration;
 
-use common::{Run, warnings};
+use common::{Run, captions, meta, pts_list, script, warnings};
 use gst::prelude::*;
 
 const SMALL: &str = "video/x-raw,format=I420,width=64,height=48,framerate=30/1";
+const SECOND: u64 = 1_000_000_000;
 const MOCK: (&str, &str) = ("backend", "mock");
 
 fn second(n: u64) -> Duration {
     Duration::from_secs(n)
+}
+
+/// Pushes a frame whose pixel at column `x`, row `y` is as bright as `luma` says.
+fn push(run: &Run, at: Duration, luma: impl Fn(usize, usize) -> u8) {
+    run.src.push_buffer(frame(at, luma)).unwrap();
+}
+
+fn frame(at: Duration, luma: impl Fn(usize, usize) -> u8) -> gst::Buffer {
+    let (width, height) = (64, 48);
+    let mut pixels: Vec<u8> = (0..width * height)
+        .map(|i| luma(i % width, i / width))
+        .collect();
+    pixels.resize(width * height * 3 / 2, 128);
+    let mut buffer = gst::Buffer::from_mut_slice(pixels);
+    buffer.get_mut().unwrap().set_pts(common::clock(at));
+    buffer
+}
+
+/// Nobody there.
+fn yard(x: usize, y: usize) -> u8 {
+    60 + ((x / 8 + y / 8) % 3) as u8 * 20
+}
+
+/// Another place altogether.
+fn street(x: usize, _: usize) -> u8 {
+    if (x / 20).is_multiple_of(2) { 230 } else { 20 }
+}
+
+/// Somebody in the yard, at a column.
+fn walker(left: usize) -> impl Fn(usize, usize) -> u8 {
+    move |x, y| {
+        if (left..left + 8).contains(&x) && y > 20 {
+            230
+        } else {
+            yard(x, y)
+        }
+    }
+}
+
+fn stat(run: &Run, name: &str) -> u64 {
+    run.element
+        .property::<gst::Structure>("stats")
+        .get(name)
+        .unwrap()
+}
+
+/// PTS of the first frame of each caption, s.
+fn starts(captions: &[gst::Structure]) -> Vec<u64> {
+    captions
+        .iter()
+        .map(|c| c.get::<u64>("start").unwrap() / SECOND)
+        .collect()
 }
 
 /// `privacy-masks` as numbers.
@@ -117,4 +170,230 @@ fn video_passes_unmasked() {
                 .all(|byte| *byte == 128)
         );
     }
+}
+
+#[test]
+fn a_window_without_motion_is_not_captioned_and_confirms_the_caption_before() {
+    let threshold = ("motion-threshold", "0.01");
+    let run = Run::start(&[MOCK, ("window", "1"), threshold], SMALL);
+    for s in 0..6 {
+        push(&run, second(s), yard);
+    }
+    push(&run, second(6), walker(10));
+    push(&run, second(7), walker(30));
+    for s in 8..12 {
+        push(&run, second(s), yard);
+    }
+    push(&run, second(12), yard);
+    // Not sampled: it shows what is known once the frame at 12 s was looked at.
+    while stat(&run, "windows") < 13 {
+        std::thread::yield_now();
+    }
+    push(&run, Duration::from_millis(12_500), yard);
+    let captions = captions(&run.finish());
+    assert_eq!(starts(&captions), [0, 6, 7, 8]);
+    assert_eq!(
+        (stat(&run, "windows"), stat(&run, "gated-windows")),
+        (13, 9)
+    );
+    let buffers = run.buffers.lock().unwrap();
+    let last = meta(buffers.last().unwrap()).unwrap();
+    assert_eq!(last.get::<String>("status").unwrap(), "fresh");
+    assert_eq!(last.get::<String>("text").unwrap(), "Mock caption 4.");
+    assert_eq!(last.get::<u64>("end").unwrap(), 8 * SECOND);
+    assert_eq!(last.get::<u64>("confirmed").unwrap(), 12 * SECOND);
+    assert_eq!(last.get::<u64>("age").unwrap(), 4 * SECOND + SECOND / 2);
+}
+
+#[test]
+fn a_heartbeat_and_another_prompt_open_the_gate() {
+    let threshold = ("motion-threshold", "0.01");
+    let run = Run::start(&[MOCK, ("window", "1"), threshold], SMALL);
+    let frames = |seconds: std::ops::Range<u64>| {
+        let n = seconds.end;
+        seconds.for_each(|s| push(&run, second(s), yard));
+        while stat(&run, "windows") < n {
+            std::thread::yield_now();
+        }
+    };
+    frames(0..3);
+    run.element.set_property("prompt", "Is the gate shut?");
+    frames(3..6);
+    run.element.set_property("heartbeat", 4 * SECOND);
+    frames(6..12);
+    assert_eq!(starts(&captions(&run.finish())), [0, 3, 7, 11]);
+}
+
+#[test]
+fn a_failed_window_confirms_nothing() {
+    let failing = script(r#"[{"error": "gone"}, {"text": "a"}]"#);
+    let threshold = ("motion-threshold", "0.01");
+    let model = ("model", failing.path().to_str().unwrap());
+    let run = Run::start(&[MOCK, model, ("window", "1"), threshold], SMALL);
+    push(&run, second(0), yard);
+    run.messages_until(|m| m.type_() == gst::MessageType::Warning);
+    for s in 1..4 {
+        push(&run, second(s), yard);
+    }
+    assert_eq!(starts(&captions(&run.finish())), [1]);
+}
+
+#[test]
+fn what_moves_under_a_mask_is_no_motion() {
+    let threshold = ("motion-threshold", "0.01");
+    let left = (
+        "privacy-masks",
+        r#"<"mask,x=0.0,y=0.0,width=0.5,height=1.0">"#,
+    );
+    let run = Run::start(&[MOCK, ("window", "1"), threshold, left], SMALL);
+    for (s, column) in [(0, 0), (1, 8), (2, 16), (3, 24), (4, 50)] {
+        push(&run, second(s), walker(column));
+    }
+    assert_eq!(starts(&captions(&run.finish())), [0, 4]);
+}
+
+#[test]
+fn a_detector_upstream_decides_when_the_model_looks() {
+    let labels = ("gate-labels", "<person,car>");
+    let rest = [("gate-min-area", "0.1"), ("gate-linger", "0")];
+    let run = Run::start(&[MOCK, ("window", "1"), labels, rest[0], rest[1]], SMALL);
+    let detected = |at: f64, label: &str, width: u32| {
+        let mut buffer = frame(Duration::from_secs_f64(at), yard);
+        if width > 0 {
+            let buffer = buffer.get_mut().unwrap();
+            gst_video::VideoRegionOfInterestMeta::add(buffer, label, (0, 0, width, 24));
+        }
+        run.src.push_buffer(buffer).unwrap();
+    };
+    detected(0.0, "", 0);
+    detected(1.0, "dog", 40);
+    detected(2.0, "person", 40);
+    detected(3.0, "car", 4);
+    detected(4.0, "", 0);
+    // Between two samples.
+    detected(4.5, "car", 40);
+    detected(5.0, "", 0);
+    detected(6.0, "", 0);
+    assert_eq!(starts(&captions(&run.finish())), [2, 5]);
+    assert_eq!(stat(&run, "gated-windows"), 5);
+    let buffers = run.buffers.lock().unwrap();
+    let last = meta(buffers.last().unwrap()).unwrap();
+    assert!(
+        last.get::<u64>("confirmed").unwrap() <= 5 * SECOND,
+        "nobody looked, so nothing is confirmed"
+    );
+}
+
+#[test]
+fn captions_that_say_the_same_are_counted() {
+    let same = script(
+        r#"[{"text": "A cat."}, {"text": "a  cat"}, {"text": "A cat!"}, {"text": "A dog."}]"#,
+    );
+    let model = ("model", same.path().to_str().unwrap());
+    let run = Run::start(&[MOCK, model, ("window", "1")], SMALL);
+    run.push_frames(121, 30);
+    let fields: Vec<_> = captions(&run.finish())
+        .iter()
+        .map(|c| {
+            let first = c.get::<u64>("first-start").unwrap() / SECOND;
+            (
+                c.get("repeat").unwrap(),
+                c.get::<u64>("repeats").unwrap(),
+                first,
+            )
+        })
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            (false, 0, 0),
+            (true, 1, 0),
+            (true, 2, 0),
+            (false, 0, 3),
+            (false, 0, 4)
+        ]
+    );
+}
+
+#[test]
+fn a_window_ends_at_a_cut_and_the_next_scene_knows_nothing_of_it() {
+    let same = script(r#"[{"text": "A cat sits on a mat."}]"#);
+    let model = ("model", same.path().to_str().unwrap());
+    let history = ("history", "8");
+    let run = Run::start(&[MOCK, model, ("window", "2"), history], SMALL);
+    for s in 0..5 {
+        push(&run, second(s), yard);
+    }
+    for s in 5..9 {
+        push(&run, second(s), street);
+    }
+    let captions = captions(&run.finish());
+    let lists: Vec<Vec<u64>> = captions
+        .iter()
+        .map(|c| pts_list(c).iter().map(|pts| pts / SECOND).collect())
+        .collect();
+    assert_eq!(
+        lists,
+        [vec![0, 1], vec![2, 3], vec![4], vec![5, 6], vec![7, 8]]
+    );
+    let flags = |name: &str| {
+        captions
+            .iter()
+            .map(|c| c.get(name).unwrap())
+            .collect::<Vec<bool>>()
+    };
+    assert_eq!(flags("scene-cut"), [false, false, false, true, false]);
+    assert_eq!(flags("repeat"), [false, true, true, false, true]);
+    let tokens: Vec<u32> = captions
+        .iter()
+        .map(|c| c.get("tokens-in").unwrap())
+        .collect();
+    assert_eq!(tokens[3], tokens[0], "no history: {tokens:?}");
+    assert_eq!(tokens[4], tokens[1], "of the new scene alone: {tokens:?}");
+}
+
+#[test]
+fn a_reset_forgets_what_was_said_and_what_is_in_flight() {
+    let steps = script(r#"[{"text": "A cat."}, {"text": "never", "prefill-ms": 600000}]"#);
+    let model = ("model", steps.path().to_str().unwrap());
+    let rest = [("history", "8"), ("motion-threshold", "0.01")];
+    let run = Run::start(&[MOCK, model, ("window", "1"), rest[0], rest[1]], SMALL);
+    push(&run, second(0), yard);
+    let first = run.next_caption();
+    // The mock counts an answer when its prefill is done, so the second hangs until the end.
+    push(&run, second(1), street);
+    while stat(&run, "windows") < 2 {
+        std::thread::yield_now();
+    }
+    run.element.emit_by_name::<()>("reset", &[]);
+    assert_eq!(stat(&run, "queued"), 0);
+    push(&run, Duration::from_millis(1500), street);
+    assert_eq!(first.get::<u64>("sequence").unwrap(), 1);
+    while run.buffers.lock().unwrap().len() < 3 {
+        std::thread::yield_now();
+    }
+    let buffers = run.buffers.lock().unwrap();
+    let last = meta(buffers.last().unwrap()).unwrap();
+    assert_eq!(last.get::<String>("status").unwrap(), "none");
+}
+
+#[test]
+fn after_a_reset_a_still_scene_is_captioned_anew() {
+    let same = script(r#"[{"text": "A cat."}]"#);
+    let model = ("model", same.path().to_str().unwrap());
+    let rest = [("history", "8"), ("motion-threshold", "0.01")];
+    let run = Run::start(&[MOCK, model, ("window", "1"), rest[0], rest[1]], SMALL);
+    push(&run, second(0), yard);
+    let first = run.next_caption();
+    push(&run, second(1), yard);
+    while stat(&run, "gated-windows") < 1 {
+        std::thread::yield_now();
+    }
+    run.element.emit_by_name::<()>("reset", &[]);
+    push(&run, second(2), yard);
+    let second = run.next_caption();
+    let tokens = |caption: &gst::Structure| caption.get::<u32>("tokens-in").unwrap();
+    assert_eq!(tokens(&second), tokens(&first));
+    assert!(!second.get::<bool>("repeat").unwrap());
+    assert_eq!(second.get::<u64>("sequence").unwrap(), 3);
 }

@@ -11,6 +11,7 @@ use super::engine::{Engine, Listener};
 use super::mailbox::{DropPolicy, Mailbox, Sent, Waited};
 use super::prepare::Preparer;
 use super::prompt::Ask;
+use super::reporter::Reporter;
 use super::rules::Rules;
 use super::sampler::Rate;
 use super::session::{Session, SessionOptions};
@@ -29,6 +30,8 @@ pub type ReadPixels = Box<dyn FnOnce() -> Result<RgbImage, String> + Send>;
 pub struct Sample {
     /// When.
     pub time: FrameTime,
+    /// Running time of the last detection upstream, up to this frame.
+    pub detection: Option<Duration>,
     /// How to get at the pixels; the buffer is free again once it is called or dropped.
     pub read: ReadPixels,
 }
@@ -61,6 +64,8 @@ pub struct Counters {
     pub windows: AtomicU64,
     /// Windows dropped because the model was busy.
     pub dropped_windows: AtomicU64,
+    /// Windows that were kept from the model: nothing moved, or nothing was detected.
+    pub gated_windows: AtomicU64,
 }
 
 /// Frames in, captions out, for one element.
@@ -76,18 +81,19 @@ pub(super) struct Inner {
     policy: Mutex<DropPolicy>,
     pub(super) rules: Mutex<Rules>,
     pub(super) counters: Counters,
-    pub(super) listener: Listener,
+    pub(super) reporter: Arc<Reporter>,
 }
 
 impl Inner {
     pub(super) fn new(engine: &Arc<Engine>, options: &Options, listener: Listener) -> Self {
+        let reporter = Reporter::new(listener);
         Self {
-            session: engine.session(options.session.clone(), listener.clone()),
+            session: engine.session(options.session.clone(), reporter.listener()),
             mailbox: Mailbox::new(MAX_SAMPLES),
             policy: Mutex::new(options.session.policy),
             rules: Mutex::new(options.rules.clone()),
             counters: Counters::default(),
-            listener,
+            reporter,
         }
     }
 }
@@ -151,7 +157,7 @@ impl Captioner {
                         .dropped_frames
                         .fetch_add(1, Ordering::Relaxed);
                     let frames = vec![sample.time];
-                    (self.inner.listener)(Report::Dropped {
+                    self.inner.reporter.report(Report::Dropped {
                         reason: DropReason::Prepare,
                         frames,
                     });
@@ -182,6 +188,7 @@ impl Captioner {
         // The mailbox first: nothing new may be stamped with the session's next epoch.
         self.inner.mailbox.start_flush();
         self.inner.session.start_flush();
+        self.inner.reporter.reset();
     }
 
     /// Begins anew after [`start_flush`](Self::start_flush).
@@ -193,7 +200,9 @@ impl Captioner {
 
     /// Changes what the next windows are asked.
     pub fn set_ask(&self, ask: Ask) {
-        self.inner.session.set_ask(ask);
+        if self.inner.session.set_ask(ask) {
+            self.inner.reporter.lose();
+        }
     }
 
     /// Changes what the model is shown from now on. With other masks everything in flight is
@@ -221,6 +230,7 @@ impl Captioner {
         // of the next epoch joins a window from before.
         self.inner.mailbox.restart(Command::Restart);
         self.inner.session.restart();
+        self.inner.reporter.reset();
     }
 
     /// Changes the drop policy.

@@ -156,6 +156,7 @@ impl Engine {
                 pairs: VecDeque::new(),
                 history: VecDeque::new(),
                 asked: HashMap::new(),
+                scene: 0,
                 epoch: 0,
                 flushing: false,
                 running: None,

@@ -14,13 +14,19 @@
 pub mod alarm;
 pub mod captioner;
 pub mod engine;
+pub mod gate;
 pub mod mailbox;
 pub mod mask;
+mod motion;
+pub mod note;
 mod prepare;
 pub mod prompt;
 pub mod question;
+pub mod repeats;
+mod reporter;
 pub mod rules;
 pub mod sampler;
+mod scene;
 mod schedule;
 pub mod session;
 pub mod source;
@@ -33,6 +39,8 @@ use std::time::Duration;
 
 use crate::vlm::generate::StopReason;
 use alarm::{Observation, Watch};
+use gate::Gated;
+use note::Note;
 use question::Question;
 use window::FrameTime;
 
@@ -68,6 +76,8 @@ pub struct Caption {
     pub ttft: Duration,
     /// From that turn to the last token.
     pub total: Duration,
+    /// How it stands to the captions before.
+    pub note: Note,
 }
 
 impl Caption {
@@ -162,6 +172,15 @@ pub enum Report {
         frames: Vec<FrameTime>,
         /// Why, and what to do.
         reason: String,
+    },
+    /// No question was due when the turn of a window came.
+    Unasked,
+    /// A window was kept from the model, as the rules ask for.
+    Gated {
+        /// Why.
+        why: Gated,
+        /// The frames.
+        frames: Vec<FrameTime>,
     },
     /// Frames or a window were dropped.
     Dropped {

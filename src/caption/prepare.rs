@@ -2,14 +2,18 @@
 
 //! One element's prepare thread: pixels to patches to windows.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::captioner::{Command, Inner, Options, Sample};
+use super::gate::Gate;
 use super::mailbox::Sent;
+use super::motion::Cells;
+use super::note::Note;
+use super::scene::Scenes;
 use super::schedule::Job;
-use super::window::{Frame, FrameTime, Progress, Shape, Windower};
+use super::window::{Frame, FrameTime, Pair, Progress, Shape, Window, Windower};
 use super::{DropReason, Report};
 use crate::backend::Patches;
 use crate::vlm::image::RgbImage;
@@ -20,11 +24,23 @@ pub(super) struct Preparer<'a> {
     inner: &'a Inner,
     vlm: Arc<dyn Vlm>,
     windower: Windower,
+    /// Frames of a window.
+    window: usize,
     kind: VisualKind,
     budget: PixelBudget,
     /// A gap longer than this closes a window.
     max_gap: Duration,
+    /// Time from window to window.
+    stride: Duration,
     sequence: u64,
+    gate: Gate,
+    /// [`Reporter::lost`](super::reporter::Reporter::lost) when it was last looked at.
+    lost: u64,
+    scenes: Scenes,
+    /// Number of the scene.
+    scene: u64,
+    /// Pairs that are not yet to be encoded: their windows may be kept from the model.
+    held: Vec<Weak<Pair>>,
 }
 
 impl<'a> Preparer<'a> {
@@ -38,6 +54,7 @@ impl<'a> Preparer<'a> {
             inner,
             vlm,
             windower: Windower::new(shape),
+            window: options.window,
             kind: if options.window == 1 {
                 VisualKind::Image
             } else {
@@ -45,7 +62,13 @@ impl<'a> Preparer<'a> {
             },
             budget: options.budget,
             max_gap: options.sample_rate.span(options.window as u64),
+            stride: options.sample_rate.span(options.stride as u64),
             sequence: 0,
+            gate: Gate::default(),
+            lost: 0,
+            scenes: Scenes::default(),
+            scene: 0,
+            held: Vec::new(),
         }
     }
 
@@ -55,15 +78,15 @@ impl<'a> Preparer<'a> {
                 Command::Sample(epoch, sample) => self.sample(epoch, sample),
                 Command::Close(epoch) => self.close(epoch),
                 Command::Reset => {
-                    self.windower.abandon();
+                    self.forget();
                     self.sequence = 0;
                 }
-                Command::Restart => self.windower.abandon(),
+                Command::Restart => self.forget(),
             }));
             if ran.is_err() {
                 self.windower.abandon();
                 let reason = "internal error while preparing a frame; please report it".into();
-                (self.inner.listener)(Report::Failed {
+                self.inner.reporter.report(Report::Failed {
                     frames: Vec::new(),
                     reason,
                 });
@@ -76,6 +99,7 @@ impl<'a> Preparer<'a> {
         if self.windower.last().is_some_and(gap) {
             self.close(epoch);
         }
+        self.gate.sample(sample.detection);
         if !self.windower.wants_next() {
             return self.windower.skip();
         }
@@ -94,6 +118,7 @@ impl<'a> Preparer<'a> {
         {
             self.close(epoch);
         }
+        self.look(epoch, sample.time, Cells::of(&image));
         let vlm = self.vlm.clone();
         let frame = Frame {
             time: sample.time,
@@ -103,6 +128,23 @@ impl<'a> Preparer<'a> {
             Ok(progress) => self.progress(epoch, progress),
             Err(error) => self.failed(epoch, vec![sample.time], error.to_string()),
         }
+    }
+
+    /// Compares a frame with those before it; a cut ends the windows being filled.
+    fn look(&mut self, epoch: u64, time: FrameTime, cells: Cells) {
+        if self.scenes.is_cut(&cells) {
+            self.close(epoch);
+            self.scene += 1;
+        }
+        self.gate.see(time.pts, cells, self.window);
+    }
+
+    /// Forgets the windows being filled and all frames.
+    fn forget(&mut self) {
+        self.windower.abandon();
+        self.gate.reset();
+        self.scenes.reset();
+        self.held.clear();
     }
 
     fn close(&mut self, epoch: u64) {
@@ -127,37 +169,75 @@ impl<'a> Preparer<'a> {
         if self.outdated(epoch) {
             return;
         }
+        let lost = self.inner.reporter.lost();
+        if std::mem::replace(&mut self.lost, lost) != lost {
+            self.gate.forget_shown();
+        }
+        match progress.window {
+            Some(window) => self.window(epoch, window),
+            None => self.offer_pairs(epoch, &progress.pairs),
+        }
+    }
+
+    /// A window is complete: it goes to the model, unless the gate keeps it.
+    fn window(&mut self, epoch: u64, window: Window) {
         let counters = &self.inner.counters;
-        if let Some(window) = progress.window {
-            counters.windows.fetch_add(1, Ordering::Relaxed);
-            self.sequence += 1;
-            let complete_since = Instant::now();
-            let job = Job {
-                sequence: self.sequence,
-                window,
-                complete_since,
-            };
-            match self.inner.session.submit(job, epoch) {
-                Sent::Queued | Sent::Flushing(_) => {}
-                Sent::Replaced(job) | Sent::Refused(job) => {
-                    counters.dropped_windows.fetch_add(1, Ordering::Relaxed);
-                    let frames = job.window.frames;
-                    (self.inner.listener)(Report::Dropped {
-                        reason: DropReason::Busy,
-                        frames,
-                    });
-                }
+        counters.windows.fetch_add(1, Ordering::Relaxed);
+        self.sequence += 1;
+        let rules = self.inner.rules.lock().unwrap().gate.clone();
+        if let Some(why) = self.gate.check(&rules, &window.frames, self.stride) {
+            counters.gated_windows.fetch_add(1, Ordering::Relaxed);
+            let frames = window.frames;
+            return self.inner.reporter.report(Report::Gated { why, frames });
+        }
+        let frames = window.frames.clone();
+        let job = Job {
+            sequence: self.sequence,
+            window,
+            note: Note {
+                scene: self.scene,
+                ..Note::default()
+            },
+            complete_since: Instant::now(),
+        };
+        let sent = self.inner.session.submit(job, epoch);
+        match sent {
+            Sent::Queued | Sent::Replaced(_) => self.gate.shown(self.sequence, &frames),
+            Sent::Flushing(_) => self.gate.forget_shown(),
+            Sent::Refused(_) => {}
+        }
+        match sent {
+            Sent::Queued | Sent::Flushing(_) => {}
+            Sent::Replaced(job) | Sent::Refused(job) => {
+                counters.dropped_windows.fetch_add(1, Ordering::Relaxed);
+                self.inner.reporter.report(Report::Dropped {
+                    reason: DropReason::Busy,
+                    frames: job.window.frames,
+                });
             }
-        } else {
-            for pair in &progress.pairs {
-                self.inner.session.offer_pair(pair, epoch);
-            }
+        }
+    }
+
+    /// Has pairs encoded while their window fills, as soon as it is known that the model is to see
+    /// it: what the gate keeps costs the device nothing.
+    fn offer_pairs(&mut self, epoch: u64, pairs: &[Arc<Pair>]) {
+        self.held.retain(|pair| pair.strong_count() > 0);
+        self.held.extend(pairs.iter().map(Arc::downgrade));
+        let rules = self.inner.rules.lock().unwrap().gate.clone();
+        let frames = self.windower.frames();
+        if self.gate.check(&rules, frames, self.stride).is_some() {
+            return;
+        }
+        for pair in self.held.drain(..).filter_map(|pair| pair.upgrade()) {
+            self.inner.session.offer_pair(&pair, epoch);
         }
     }
 
     fn failed(&self, epoch: u64, frames: Vec<FrameTime>, reason: String) {
         if !self.outdated(epoch) {
-            (self.inner.listener)(Report::Failed { frames, reason });
+            self.inner
+                .reporter
+                .report(Report::Failed { frames, reason });
         }
     }
 
@@ -289,6 +369,7 @@ mod tests {
                 wallclock: at,
                 clock: WallClock::System,
             },
+            detection: None,
             read: Box::new(move || Ok(image)),
         }
     }
@@ -304,7 +385,14 @@ mod tests {
     #[test]
     fn the_model_is_shown_masked_frames_alone_whatever_their_size() {
         let masks = vec![Mask::new(0.5, 0.0, 0.5, 1.0).unwrap()];
-        let options = options(2, Rules { revision: 1, masks });
+        let options = options(
+            2,
+            Rules {
+                revision: 1,
+                masks,
+                ..Rules::default()
+            },
+        );
         let (inner, spy) = (inner(&options), Arc::new(Spy::default()));
         let mut preparer = Preparer::new(&inner, spy.clone(), &options);
         let sizes = [(101, 57), (57, 101), (33, 1), (640, 361)];
@@ -329,12 +417,16 @@ mod tests {
         };
         captioner.submit(white(0, 64, 64));
         let masks = vec![Mask::new(0.0, 0.0, 0.5, 0.5).unwrap()];
-        captioner.set_rules(Rules { revision: 2, masks });
+        captioner.set_rules(Rules {
+            revision: 2,
+            masks,
+            ..Rules::default()
+        });
         windows(0);
         captioner.submit(white(1, 64, 64));
         captioner.set_rules(Rules {
             revision: 1,
-            masks: Vec::new(),
+            ..Rules::default()
         });
         windows(1);
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! What may change while captions are made, beside what is asked: what the model is not shown.
+//! What may change while captions are made, beside what is asked: what the model is shown.
 
+use super::gate::GateRules;
 use super::mask::Mask;
 
 /// Which frames and windows the model sees, and how much of them.
@@ -11,4 +12,6 @@ pub struct Rules {
     pub revision: u64,
     /// Parts of every frame that are painted over.
     pub masks: Vec<Mask>,
+    /// When windows are kept from the model.
+    pub gate: GateRules,
 }

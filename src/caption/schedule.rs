@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::Listener;
 use super::mailbox::{DropPolicy, Queue};
+use super::note::Note;
 use super::prompt::Ask;
 use super::question::{Question, due};
 use super::window::{FrameTime, Pair, Visual, Window};
@@ -44,6 +45,8 @@ pub(super) struct SessionState {
     pub(super) history: VecDeque<vlm::Turn>,
     /// By question: PTS at the end of the window that it was last asked about.
     pub(super) asked: HashMap<String, Duration>,
+    /// The scene that the history is about.
+    pub(super) scene: u64,
     /// Raised by a flush; what was begun before is not reported.
     pub(super) epoch: u64,
     pub(super) flushing: bool,
@@ -56,6 +59,7 @@ pub(super) struct SessionState {
 pub(super) struct Job {
     pub(super) sequence: u64,
     pub(super) window: Window,
+    pub(super) note: Note,
     pub(super) complete_since: Instant,
 }
 
@@ -189,6 +193,10 @@ impl SessionState {
     /// that a window has encoded already, are skipped.
     pub(super) fn take_work(&mut self) -> Option<Work> {
         if let Some(job) = self.windows.pop() {
+            if self.scene != job.note.scene {
+                self.scene = job.note.scene;
+                self.history.clear();
+            }
             let keep = self.ask.history.min(self.history.len());
             let history = self
                 .history

@@ -82,13 +82,16 @@ impl Session {
             .map_or(0, |session| session.epoch)
     }
 
-    /// Changes what the next windows are asked.
-    pub fn set_ask(&self, ask: Ask) {
+    /// Changes what the next windows are asked; whether that is something else.
+    pub fn set_ask(&self, ask: Ask) -> bool {
+        let mut other = false;
         self.with(|session| {
             let kept: Vec<String> = ask.all().iter().map(|q| q.id.clone()).collect();
             session.asked.retain(|id, _| kept.contains(id));
+            other = *session.ask != ask;
             session.ask = Arc::new(ask);
         });
+        other
     }
 
     /// Changes who gives way when the queue is full.

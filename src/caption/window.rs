@@ -148,6 +148,11 @@ impl Windower {
             .and_then(|open| open.frames.last().copied())
     }
 
+    /// The frames of the oldest window being filled.
+    pub fn frames(&self) -> &[FrameTime] {
+        self.open.front().map_or(&[], |open| &open.frames)
+    }
+
     /// Size of the frames of the windows being filled, if a pair is half full.
     pub fn tail_size(&self) -> Option<(usize, usize)> {
         let frame = self.open.iter().find_map(|open| open.tail.last())?;

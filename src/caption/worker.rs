@@ -47,6 +47,9 @@ pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &Turn) -> O
                 // Nobody waits for what a flush has overtaken; the cancel ends the turn.
                 let _ = shared.tell(turn, report);
             };
+            if questions.is_empty() {
+                tell(Report::Unasked);
+            }
             match answer(&scene, program, questions, cancel, &mut tell) {
                 Ok(said) => Outcome::Answered(said),
                 Err(vlm::Error::Backend(backend::Error::Cancelled)) => Outcome::Cancelled,
@@ -153,6 +156,7 @@ pub(super) fn answer(
                     queue_wait,
                     ttft: before + said.ttft,
                     total: before + said.total,
+                    note: scene.job.note,
                 })));
             }
             // What the program could not do for one question it cannot do for the next.

@@ -9,12 +9,16 @@ use super::Attach;
 use super::output::{META_NAME, Origin, Status, nanos, structure};
 use super::trouble::{Cause, Troubles};
 use crate::caption::Caption;
+use crate::caption::window::FrameTime;
 
 /// The latest caption, or why there is none.
 #[derive(Debug, Default)]
 pub(super) struct Board {
     caption: Option<Posted>,
     troubles: Troubles,
+    /// A window was found unchanged before the caption that holds for it came: that caption's
+    /// number, and the window's last frame.
+    confirmed: Option<(u64, FrameTime)>,
     /// Not yet on any buffer, for [`Attach::Window`].
     unseen: bool,
 }
@@ -22,8 +26,11 @@ pub(super) struct Board {
 #[derive(Debug)]
 struct Posted {
     text: String,
+    sequence: u64,
     /// Running time of the last frame.
     end: Duration,
+    /// Running time of the last frame that it is known to hold for.
+    confirmed: Duration,
     /// The meta's fields, `age` and `status` still to be filled in.
     fields: gst::Structure,
 }
@@ -39,15 +46,32 @@ pub(super) struct Ageing {
 
 impl Board {
     pub fn post(&mut self, caption: &Caption, origin: &Origin) {
+        let end = caption
+            .frames
+            .last()
+            .map_or(Duration::ZERO, |f| f.running_time);
         self.caption = Some(Posted {
             text: caption.text.clone(),
-            end: caption
-                .frames
-                .last()
-                .map_or(Duration::ZERO, |f| f.running_time),
+            sequence: caption.sequence,
+            end,
+            confirmed: end,
             fields: structure(META_NAME, caption, origin),
         });
         self.unseen = true;
+        if let Some((sequence, frame)) = self.confirmed.take() {
+            self.confirm(sequence, frame);
+        }
+    }
+
+    /// Nothing moved up to `frame` since the window with this number: what was said of it holds.
+    pub fn confirm(&mut self, sequence: u64, frame: FrameTime) {
+        match &mut self.caption {
+            Some(posted) if posted.sequence == sequence => {
+                posted.confirmed = frame.running_time;
+                posted.fields.set("confirmed", nanos(frame.pts));
+            }
+            _ => self.confirmed = Some((sequence, frame)),
+        }
     }
 
     /// Notes a trouble; whether the user is to be told.
@@ -93,11 +117,15 @@ impl Board {
             (Some(posted), Some(now)) => Some(now.saturating_sub(posted.end)),
             _ => None,
         };
-        let status = match (error, &self.caption, age.unwrap_or_default()) {
+        let unconfirmed = match (&self.caption, running_time) {
+            (Some(posted), Some(now)) => now.saturating_sub(posted.confirmed),
+            _ => Duration::ZERO,
+        };
+        let status = match (error, &self.caption, unconfirmed) {
             (Some(_), ..) => Status::Error,
             (None, None, _) => Status::None,
-            (None, Some(_), age) if age > ageing.hold => Status::Stale,
-            (None, Some(_), age) if age > ageing.stride => Status::Held,
+            (None, Some(_), since) if since > ageing.hold => Status::Stale,
+            (None, Some(_), since) if since > ageing.stride => Status::Held,
             (None, Some(_), _) => Status::Fresh,
         };
         let mut fields = match (&self.caption, status) {
@@ -140,7 +168,7 @@ mod tests {
 
     use super::*;
     use crate::caption::question::Question;
-    use crate::caption::window::{FrameTime, WallClock};
+    use crate::caption::window::WallClock;
     use crate::vlm::generate::StopReason;
 
     const AGEING: Ageing = Ageing {
@@ -171,6 +199,7 @@ mod tests {
             queue_wait: Duration::ZERO,
             ttft: Duration::ZERO,
             total: Duration::ZERO,
+            note: Default::default(),
         };
         let mut board = Board::default();
         board.post(&caption, &Origin::default());
@@ -213,6 +242,31 @@ mod tests {
             Some("no device")
         );
         assert_eq!(status(&mut board, 4).0, "fresh");
+    }
+
+    #[test]
+    fn a_caption_that_was_confirmed_is_as_old_as_it_is_and_stays_fresh() {
+        let mut board = board();
+        let frame = |second| {
+            let at = Duration::from_secs(second);
+            FrameTime {
+                pts: at + Duration::from_secs(100),
+                running_time: at,
+                wallclock: at,
+                clock: WallClock::System,
+            }
+        };
+        board.confirm(1, frame(50));
+        let at = Duration::from_secs(52);
+        let fields = board.fields(Some(at), Attach::Latest, AGEING).unwrap();
+        assert_eq!(fields.get::<String>("status").unwrap(), "fresh");
+        assert_eq!(fields.get::<u64>("age").unwrap(), 49_000_000_000);
+        assert_eq!(fields.get::<u64>("end").unwrap(), 3_000_000_000);
+        assert_eq!(fields.get::<u64>("confirmed").unwrap(), 150_000_000_000);
+        // Of a caption that is not there yet.
+        board.confirm(2, frame(90));
+        assert_eq!(status(&mut board, 55).0, "held");
+        assert_eq!(status(&mut board, 81).0, "stale");
     }
 
     #[test]

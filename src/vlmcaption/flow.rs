@@ -28,13 +28,16 @@ impl VlmCaption {
         if arrival.recovered {
             self.relief(&[Cause::Stream]);
         }
-        if let Some((time, caps)) = arrival.sample
+        if let Some(sample) = arrival.sample
             && let Some(captioner) = self.captioner()
         {
             gst::log!(CAT, imp = self, "sampling {buffer:?}");
             let (reader, sampled) = (self.reader.clone(), buffer.clone());
-            let read = Box::new(move || reader.read(&sampled, &caps));
-            captioner.submit(Sample { time, read });
+            captioner.submit(Sample {
+                time: sample.time,
+                detection: sample.detection,
+                read: Box::new(move || reader.read(&sampled, &sample.caps)),
+            });
         }
         if let Some(fields) = self.fields(arrival.running_time) {
             output::attach(buffer.make_mut(), &fields);

@@ -142,6 +142,17 @@ impl ObjectImpl for VlmCaption {
                 glib::subclass::Signal::builder("caption")
                     .param_types([gst::Structure::static_type()])
                     .build(),
+                // Forgets what was said (history, repeats, what the gates compare with) and what
+                // is in flight; the video flows on.
+                glib::subclass::Signal::builder("reset")
+                    .action()
+                    .class_handler(|values| {
+                        if let Ok(element) = values[0].get::<super::VlmCaption>() {
+                            element.imp().reset();
+                        }
+                        None
+                    })
+                    .build(),
             ]
         });
         &SIGNALS
@@ -156,7 +167,12 @@ impl ObjectImpl for VlmCaption {
             let revision = settings.revision;
             *settings = Settings { revision, ..before };
         }
+        let (labels, min_area) = (settings.gate_labels.clone(), settings.gate_min_area);
         drop(settings);
+        {
+            let mut stream = self.stream.lock().unwrap();
+            stream.detections.configure(&labels, min_area);
+        }
         gst::info!(CAT, imp = self, "{} is now {value:?}", pspec.name());
         self.wake_minder();
         let captioner = self.captioner.lock().unwrap().clone();
@@ -337,7 +353,15 @@ impl VlmCaption {
     fn start(&self) -> Result<(), gst::StateChangeError> {
         let plan = self.plan()?;
         let engine = self.acquire(&plan)?;
-        *self.stream.lock().unwrap() = Stream::new(plan.options.sample_rate);
+        let (labels, min_area) = {
+            let settings = self.settings.lock().unwrap();
+            (settings.gate_labels.clone(), settings.gate_min_area)
+        };
+        {
+            let mut stream = self.stream.lock().unwrap();
+            *stream = Stream::new(plan.options.sample_rate);
+            stream.detections.configure(&labels, min_area);
+        }
         self.board.lock().unwrap().clear();
         self.tally.reset();
         self.text.reset();
@@ -431,6 +455,15 @@ impl VlmCaption {
         // May join an engine's thread, so no lock is held.
         drop(before);
         Ok(engine)
+    }
+
+    /// Begins anew with the next frame.
+    fn reset(&self) {
+        gst::info!(CAT, imp = self, "reset");
+        if let Some(captioner) = self.captioner() {
+            captioner.restart();
+        }
+        self.board.lock().unwrap().clear();
     }
 
     pub(super) fn captioner(&self) -> Option<Arc<Captioner>> {

@@ -14,6 +14,7 @@
 //! ```
 
 mod board;
+mod detections;
 mod flow;
 mod histogram;
 mod imp;

@@ -83,6 +83,11 @@ pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::
         .field("queue-wait", nanos(caption.queue_wait))
         .field("finish-reason", finish_reason(caption.stop_reason))
         .field("truncated", truncated)
+        .field("confirmed", nanos(caption.end()))
+        .field("repeat", caption.note.repeat.repeats > 0)
+        .field("repeats", caption.note.repeat.repeats)
+        .field("first-start", nanos(caption.note.repeat.first_start))
+        .field("scene-cut", caption.note.scene_cut)
         .field("schema-version", SCHEMA_VERSION);
     with_probabilities(fields, caption).build()
 }

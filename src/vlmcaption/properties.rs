@@ -246,6 +246,54 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .default_value(d.model_timeout.nseconds())
             .mutable_playing()
             .build(),
+        glib::ParamSpecDouble::builder("motion-threshold")
+            .nick("Motion threshold")
+            .blurb(
+                "Share of the picture that must change for a window to be captioned; 0 captions \
+                 every window. 0.005 suits most cameras, 0.02 very noisy ones",
+            )
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(d.motion_threshold)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt64::builder("heartbeat")
+            .nick("Heartbeat")
+            .blurb(
+                "The longest time between two captions while motion-threshold or gate-labels keep \
+                 windows back, ns; 0 = no limit",
+            )
+            .default_value(d.heartbeat.nseconds())
+            .mutable_playing()
+            .build(),
+        gst::ParamSpecArray::builder("gate-labels")
+            .nick("Gate labels")
+            .blurb(
+                "Caption only windows in which a detector upstream found one of these \
+                 (GstVideoRegionOfInterestMeta; * = anything); empty captions every window",
+            )
+            .element_spec(
+                &glib::ParamSpecString::builder("label")
+                    .nick("Label")
+                    .blurb("A label of the detector's")
+                    .build(),
+            )
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecDouble::builder("gate-min-area")
+            .nick("Gate min area")
+            .blurb("Share of the frame that a detected region must take to count for gate-labels")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(d.gate_min_area)
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecUInt64::builder("gate-linger")
+            .nick("Gate linger")
+            .blurb("How long after the last detection windows are still captioned, ns")
+            .default_value(d.gate_linger.nseconds())
+            .mutable_playing()
+            .build(),
         glib::ParamSpecString::builder("caption")
             .nick("Caption")
             .blurb("The last caption's text")

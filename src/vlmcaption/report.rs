@@ -13,6 +13,8 @@ use super::imp::{CAT, VlmCaption};
 use super::output;
 use super::text::Text;
 use super::trouble::Cause;
+use crate::caption::gate::Gated;
+use crate::caption::window::FrameTime;
 use crate::caption::{Caption, Report};
 
 impl VlmCaption {
@@ -61,6 +63,8 @@ impl VlmCaption {
             Report::Caption(caption) => self.caption(&caption),
             Report::QuestionFailed { id, reason } => self.question_failed(id, &reason),
             Report::Failed { reason, .. } => self.trouble(Cause::Window, &reason),
+            Report::Unasked => gst::debug!(CAT, imp = self, "no question is due"),
+            Report::Gated { why, frames } => self.gated(why, &frames),
             Report::Dropped { reason, frames } => {
                 let reason = output::drop_reason(reason);
                 gst::debug!(CAT, imp = self, "dropped {} frames: {reason}", frames.len());
@@ -148,6 +152,19 @@ impl VlmCaption {
                  last {frames} frames ({tokens} tokens); lower window, max-pixels, video-ratio or \
                  max-tokens")
         );
+    }
+
+    /// A window was kept from the model; if nothing moved, the last caption still holds.
+    fn gated(&self, why: Gated, frames: &[FrameTime]) {
+        gst::debug!(
+            CAT,
+            imp = self,
+            "not captioned: {why:?}, {} frames",
+            frames.len()
+        );
+        if let (Gated::Still(sequence), Some(last)) = (why, frames.last()) {
+            self.board.lock().unwrap().confirm(sequence, *last);
+        }
     }
 
     fn post_loading(&self, kind: gst::ProgressType, part: f32) {

@@ -8,6 +8,7 @@ use gst::glib;
 use gst::prelude::*;
 
 use crate::caption::captioner;
+use crate::caption::gate::GateRules;
 use crate::caption::mailbox;
 use crate::caption::prompt::Ask;
 use crate::caption::rules::Rules;
@@ -53,6 +54,11 @@ pub(super) struct Settings {
     pub priority: u32,
     pub emit_partial: bool,
     pub privacy_masks: Vec<glib::SendValue>,
+    pub motion_threshold: f64,
+    pub heartbeat: gst::ClockTime,
+    pub gate_labels: Vec<String>,
+    pub gate_min_area: f64,
+    pub gate_linger: gst::ClockTime,
     /// Raised by every change, so that the last one wins wherever it is applied.
     pub revision: u64,
     pub stats_interval: gst::ClockTime,
@@ -91,6 +97,11 @@ impl Default for Settings {
             priority: 100,
             emit_partial: false,
             privacy_masks: Vec::new(),
+            motion_threshold: 0.0,
+            heartbeat: gst::ClockTime::ZERO,
+            gate_labels: Vec::new(),
+            gate_min_area: 0.0,
+            gate_linger: gst::ClockTime::from_seconds(5),
             revision: 0,
             stats_interval: gst::ClockTime::ZERO,
             model_timeout: gst::ClockTime::from_seconds(10),
@@ -186,6 +197,12 @@ impl Settings {
         Ok(Rules {
             revision: self.revision,
             masks: masks::parse(&self.privacy_masks)?,
+            gate: GateRules {
+                motion_threshold: self.motion_threshold,
+                heartbeat: self.heartbeat.into(),
+                by_detection: !self.gate_labels.is_empty(),
+                linger: self.gate_linger.into(),
+            },
         })
     }
 
@@ -246,6 +263,11 @@ impl Settings {
             "eos-timeout" => self.eos_timeout.nseconds().to_value(),
             "priority" => self.priority.to_value(),
             "emit-partial" => self.emit_partial.to_value(),
+            "motion-threshold" => self.motion_threshold.to_value(),
+            "heartbeat" => self.heartbeat.nseconds().to_value(),
+            "gate-labels" => gst::Array::new(self.gate_labels.iter()).to_value(),
+            "gate-min-area" => self.gate_min_area.to_value(),
+            "gate-linger" => self.gate_linger.nseconds().to_value(),
             "privacy-masks" => gst::Array::from_values(self.privacy_masks.clone()).to_value(),
             "stats-interval" => self.stats_interval.nseconds().to_value(),
             "model-timeout" => self.model_timeout.nseconds().to_value(),
@@ -262,6 +284,13 @@ impl Settings {
                 .get::<Option<String>>()
                 .expect(CHECKED)
                 .unwrap_or_default()
+        }
+        fn texts(value: &glib::Value) -> Vec<String> {
+            let texts = value.get::<gst::ArrayRef>().expect(CHECKED);
+            texts
+                .iter()
+                .filter_map(|v| v.get::<String>().ok())
+                .collect()
         }
         match name {
             "model" => self.model = value.get().expect(CHECKED),
@@ -283,10 +312,7 @@ impl Settings {
             "top-k" => self.top_k = value.get().expect(CHECKED),
             "repetition-penalty" => self.repetition_penalty = value.get().expect(CHECKED),
             "seed" => self.seed = value.get().expect(CHECKED),
-            "stop" => {
-                let stop = value.get::<gst::ArrayRef>().expect(CHECKED);
-                self.stop = stop.iter().filter_map(|v| v.get::<String>().ok()).collect();
-            }
+            "stop" => self.stop = texts(value),
             "drop-policy" => self.drop_policy = value.get().expect(CHECKED),
             "max-queued" => self.max_queued = value.get().expect(CHECKED),
             "hold" => self.hold = value.get().expect(CHECKED),
@@ -295,6 +321,11 @@ impl Settings {
             "eos-timeout" => self.eos_timeout = value.get().expect(CHECKED),
             "priority" => self.priority = value.get().expect(CHECKED),
             "emit-partial" => self.emit_partial = value.get().expect(CHECKED),
+            "motion-threshold" => self.motion_threshold = value.get().expect(CHECKED),
+            "heartbeat" => self.heartbeat = value.get().expect(CHECKED),
+            "gate-labels" => self.gate_labels = texts(value),
+            "gate-min-area" => self.gate_min_area = value.get().expect(CHECKED),
+            "gate-linger" => self.gate_linger = value.get().expect(CHECKED),
             "privacy-masks" => {
                 let masks = value.get::<gst::ArrayRef>().expect(CHECKED);
                 self.privacy_masks = masks.to_vec();
@@ -327,7 +358,10 @@ mod tests {
                 continue;
             };
             let (is, default) = (format!("{value:?}"), format!("{:?}", spec.default_value()));
-            let unset = matches!(spec.name(), "stop" | "system-prompt" | "privacy-masks");
+            let unset = matches!(
+                spec.name(),
+                "stop" | "system-prompt" | "privacy-masks" | "gate-labels"
+            );
             assert!(
                 is == default || unset,
                 "{}: {is} and not {default}",

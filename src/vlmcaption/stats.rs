@@ -225,6 +225,7 @@ impl VlmCaption {
             .field("windows", counters.windows.load(Relaxed))
             .field("dropped-frames", counters.dropped_frames.load(Relaxed))
             .field("dropped-windows", counters.dropped_windows.load(Relaxed))
+            .field("gated-windows", counters.gated_windows.load(Relaxed))
             .field(
                 "queued",
                 u64::try_from(captioner.queued()).unwrap_or(u64::MAX),

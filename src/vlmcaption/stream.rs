@@ -4,6 +4,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::detections::Detections;
 use crate::caption::sampler::{Rate, Sampler};
 use crate::caption::window::{FrameTime, WallClock};
 
@@ -15,6 +16,10 @@ pub(super) struct Stream {
     caps: Option<gst::Caps>,
     /// Whether upstream is live, once asked.
     pub live: Option<bool>,
+    /// Which detections upstream count.
+    pub detections: Detections,
+    /// Running time of the last buffer with one.
+    detection: Option<Duration>,
     /// The stream cannot be sampled, and a complaint was made.
     complained: bool,
 }
@@ -26,12 +31,22 @@ pub(super) struct Arrival {
     pub running_time: Option<Duration>,
     /// Where it begins and ends on the text pad's timeline.
     pub span: Option<(gst::ClockTime, gst::ClockTime)>,
-    /// Set if the sampler chose it, with the caps to read it by.
-    pub sample: Option<(FrameTime, gst::Caps)>,
+    /// Set if the sampler chose it.
+    pub sample: Option<Sampled>,
     /// Set once if the stream cannot be sampled, with the reason.
     pub complaint: Option<&'static str>,
     /// Set once if it can be sampled again.
     pub recovered: bool,
+}
+
+/// A buffer that is to be looked at.
+#[derive(Debug)]
+pub(super) struct Sampled {
+    pub time: FrameTime,
+    /// To read it by.
+    pub caps: gst::Caps,
+    /// Running time of the last detection, on this buffer or one before it.
+    pub detection: Option<Duration>,
 }
 
 impl Stream {
@@ -45,12 +60,18 @@ impl Stream {
     /// Forgets positions, not caps.
     pub fn flush(&mut self) {
         self.segment = None;
+        self.detection = None;
         if let Some(sampler) = &mut self.sampler {
             sampler.reset();
         }
     }
 
     pub fn set_caps(&mut self, caps: &gst::CapsRef) {
+        let side = |name| {
+            let side = caps.structure(0).and_then(|s| s.get::<i32>(name).ok());
+            side.and_then(|side| u32::try_from(side).ok()).unwrap_or(0)
+        };
+        self.detections.set_size(side("width"), side("height"));
         self.caps = Some(caps.to_owned());
     }
 
@@ -85,6 +106,9 @@ impl Stream {
         arrival.span = Some((pts, pts + duration.unwrap_or(gst::ClockTime::ZERO)));
         let running = segment.to_running_time(pts);
         arrival.running_time = running.map(Duration::from);
+        if self.detections.found(buffer) {
+            self.detection = arrival.running_time.or(self.detection);
+        }
         let (Some(running_time), Some(stream_time), Some(caps), Some(sampler)) = (
             arrival.running_time,
             segment.to_stream_time(pts),
@@ -101,7 +125,11 @@ impl Stream {
                 wallclock,
                 clock,
             };
-            arrival.sample = Some((time, caps.clone()));
+            arrival.sample = Some(Sampled {
+                time,
+                caps: caps.clone(),
+                detection: self.detection,
+            });
         }
         arrival
     }
