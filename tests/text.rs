@@ -234,3 +234,169 @@ fn a_flush_begins_the_text_anew() {
         .count();
     assert_eq!(flushes, 1);
 }
+
+/// What a muxer needs besides the video: a mock that never answers, or one that does.
+fn muxed(source: &str, muxer: &str, mock: &str, properties: &str, queue: &str) -> gst::MessageType {
+    common::init();
+    let script = script(mock);
+    let pipeline = gst::parse::launch(&format!(
+        "videotestsrc {source} ! video/x-raw,format=I420,width=64,height=48,framerate=30/1 !
+         vlmcaption name=c backend=mock model={} window=1 {properties} !
+         x264enc tune=zerolatency speed-preset=ultrafast ! h264parse ! {queue} ! m. c.text_src ! queue ! m. {muxer} name=m ! fakesink sync=false",
+        script.path().display()
+    ))
+    .unwrap()
+    .downcast::<gst::Pipeline>()
+    .unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let bus = pipeline.bus().unwrap();
+    let end = bus.timed_pop_filtered(common::PATIENCE, &kinds);
+    pipeline.set_state(gst::State::Null).unwrap();
+    end.expect("the muxer waits").type_()
+}
+
+const HANGS: &str = r#"[{"text": "a", "prefill-ms": 600000}]"#;
+const NEVER: &str = "drop-policy=latest eos-timeout=0";
+const ANSWERS: &str = r#"[{"text": "Cue {n}.", "prefill-ms": 20}]"#;
+const FIVE_SECONDS: &str = "queue max-size-buffers=0 max-size-bytes=0 max-size-time=5000000000";
+
+#[test]
+fn matroskamux_never_waits_for_a_caption() {
+    for (mock, properties) in [(HANGS, NEVER), (ANSWERS, "")] {
+        let end = muxed("num-buffers=300", "matroskamux", mock, properties, "queue");
+        assert_eq!(end, gst::MessageType::Eos);
+    }
+}
+
+#[test]
+fn mp4mux_never_waits_for_a_caption_if_gaps_are_buffers() {
+    let live = "is-live=true num-buffers=75";
+    for muxer in ["mp4mux", "mp4mux fragment-duration=1000"] {
+        for (mock, properties) in [(HANGS, NEVER), (ANSWERS, "")] {
+            let properties = format!("text-gaps=buffer {properties}");
+            let end = muxed(live, muxer, mock, &properties, FIVE_SECONDS);
+            assert_eq!(end, gst::MessageType::Eos);
+        }
+    }
+}
+
+#[test]
+fn the_text_pad_has_the_latency_of_the_video() {
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    run.src.set_is_live(true);
+    run.src.set_latency(gst::ClockTime::from_mseconds(70), None);
+    let _heard = listen(&run);
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    for pad in ["src", "text_src"] {
+        let mut query = gst::query::Latency::new();
+        assert!(run.element.static_pad(pad).unwrap().query(&mut query));
+        let (live, least, _) = query.result();
+        assert_eq!((live, least.mseconds()), (true, 70), "{pad}");
+    }
+}
+
+#[test]
+fn a_seek_of_the_pipeline_comes_from_both_pads_and_is_done_once() {
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    let heard = listen(&run);
+    run.src.set_stream_type(gst_app::AppStreamType::Seekable);
+    let seeks = Arc::new(Mutex::new(Vec::new()));
+    let noted = seeks.clone();
+    run.src.set_callbacks(
+        gst_app::AppSrcCallbacks::builder()
+            .seek_data(move |_, to| {
+                noted.lock().unwrap().push(to);
+                true
+            })
+            .build(),
+    );
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    let begun = seeks.lock().unwrap().len();
+    run.pipeline
+        .seek_simple(gst::SeekFlags::FLUSH, 30 * SECOND)
+        .unwrap();
+    assert_eq!(seeks.lock().unwrap()[begun..], [30 * SECOND.nseconds()]);
+    run.push(Duration::from_secs(30), None).unwrap();
+    finish(&run, &heard);
+    let last = heard.lock().unwrap().texts.last().cloned().unwrap();
+    assert_eq!(last.1, 30 * SECOND);
+}
+
+#[test]
+fn a_flush_ends_a_push_of_text_that_is_stuck() {
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    let pad = run.element.request_pad_simple("text_src").unwrap();
+    // In PAUSED it keeps what comes first.
+    let sink = gst::ElementFactory::make("fakesink")
+        .property("async", false)
+        .build()
+        .unwrap();
+    run.pipeline.add(&sink).unwrap();
+    let sinkpad = sink.static_pad("sink").unwrap();
+    let (stuck, is_stuck) = std::sync::mpsc::channel();
+    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+    sinkpad.add_probe(kinds, move |_, info| {
+        let gap = info
+            .event()
+            .is_some_and(|event| event.type_() == gst::EventType::Gap);
+        if gap || info.buffer().is_some() {
+            let _ = stuck.send(());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    pad.link(&sinkpad).unwrap();
+    run.pipeline.set_state(gst::State::Paused).unwrap();
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    is_stuck.recv().unwrap();
+    let video = run.element.static_pad("sink").unwrap();
+    assert!(video.send_event(gst::event::FlushStart::new()));
+    assert!(video.send_event(gst::event::FlushStop::new(true)));
+}
+
+#[test]
+fn new_caps_of_the_video_change_nothing_in_the_text() {
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    let heard = listen(&run);
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    run.push(Duration::ZERO, None).unwrap();
+    let wide = "video/x-raw,format=I420,width=128,height=48,framerate=30/1";
+    run.src.set_caps(Some(&wide.parse().unwrap()));
+    run.push(Duration::from_secs(1), None).unwrap();
+    finish(&run, &heard);
+    let heard = heard.lock().unwrap();
+    assert_eq!(heard.texts.len(), 2);
+    let count = |kind| heard.events.iter().filter(|e| e.type_() == kind).count();
+    use gst::EventType::{Caps, Eos, Segment, StreamStart};
+    for kind in [StreamStart, Caps, Segment, Eos] {
+        assert_eq!(count(kind), 1, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_video_gap_is_a_gap_of_the_text_too() {
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    let heard = listen(&run);
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    let gap = gst::event::Gap::builder(SECOND)
+        .duration(5 * SECOND)
+        .build();
+    assert!(run.element.static_pad("sink").unwrap().send_event(gap));
+    finish(&run, &heard);
+    let heard = heard.lock().unwrap();
+    let end = heard.events.iter().rev().find_map(|event| {
+        let gst::EventView::Gap(gap) = event.view() else {
+            return None;
+        };
+        let (begin, duration) = gap.get();
+        Some(begin + duration?)
+    });
+    assert_eq!(end, Some(6 * SECOND));
+}

@@ -86,7 +86,23 @@ impl VlmCaption {
         }
     }
 
-    pub(super) fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
+    /// An event that could not be passed on because the element is being stopped is no error of the
+    /// stream's.
+    pub(super) fn sink_event_full(
+        &self,
+        pad: &gst::Pad,
+        event: gst::Event,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        if self.sink_event(pad, event) {
+            Ok(gst::FlowSuccess::Ok)
+        } else if self.srcpad.pad_flags().contains(gst::PadFlags::FLUSHING) {
+            Err(gst::FlowError::Flushing)
+        } else {
+            Err(gst::FlowError::Error)
+        }
+    }
+
+    fn sink_event(&self, pad: &gst::Pad, event: gst::Event) -> bool {
         use gst::EventView;
         gst::log!(CAT, obj = pad, "handling {event:?}");
         match event.view() {
@@ -144,6 +160,23 @@ impl VlmCaption {
             _ => {}
         }
         self.srcpad.push_event(event)
+    }
+
+    /// An event from downstream of the video, or a seek from downstream of the text. A seek of the
+    /// pipeline comes from both and is done once.
+    pub(super) fn src_event(&self, event: gst::Event) -> bool {
+        if event.type_() != gst::EventType::Seek {
+            return self.sinkpad.push_event(event);
+        }
+        let seqnum = event.seqnum();
+        if *self.sought.lock().unwrap() == Some(seqnum) {
+            return true;
+        }
+        let done = self.sinkpad.push_event(event);
+        if done {
+            *self.sought.lock().unwrap() = Some(seqnum);
+        }
+        done
     }
 
     pub(super) fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {

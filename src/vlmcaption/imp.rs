@@ -50,6 +50,8 @@ pub struct VlmCaption {
     pub(super) tally: Tally,
     pub(super) watch: Mutex<Watch>,
     pub(super) minder: Mutex<Option<Minder>>,
+    /// The last seek that upstream has done.
+    pub(super) sought: Mutex<Option<gst::Seqnum>>,
 }
 
 /// The engine in use and what it was asked for.
@@ -78,11 +80,11 @@ impl ObjectSubclass for VlmCaption {
                     |this| this.sink_chain(buffer),
                 )
             })
-            .event_function(|pad, parent, event| {
+            .event_full_function(|pad, parent, event| {
                 VlmCaption::catch_panic_pad_function(
                     parent,
-                    || false,
-                    |this| this.sink_event(pad, event),
+                    || Err(gst::FlowError::Error),
+                    |this| this.sink_event_full(pad, event),
                 )
             })
             .query_function(|pad, parent, query| {
@@ -96,11 +98,7 @@ impl ObjectSubclass for VlmCaption {
             .build();
         let srcpad = gst::Pad::builder_from_template(&template("src"))
             .event_function(|_pad, parent, event| {
-                VlmCaption::catch_panic_pad_function(
-                    parent,
-                    || false,
-                    |this| this.sinkpad.push_event(event),
-                )
+                VlmCaption::catch_panic_pad_function(parent, || false, |this| this.src_event(event))
             })
             .query_function(|_pad, parent, query| {
                 VlmCaption::catch_panic_pad_function(
@@ -125,6 +123,7 @@ impl ObjectSubclass for VlmCaption {
             tally: Tally::default(),
             watch: Mutex::default(),
             minder: Mutex::new(None),
+            sought: Mutex::default(),
         }
     }
 }
@@ -162,6 +161,7 @@ impl ObjectImpl for VlmCaption {
         let mut settings = self.settings.lock().unwrap();
         let before = settings.clone();
         settings.set(pspec.name(), value);
+        self.text.set_gaps(settings.text_gaps);
         let live = settings.live();
         if live.is_err() && before.live().is_ok() && self.captioner.lock().unwrap().is_some() {
             let revision = settings.revision;
@@ -297,13 +297,17 @@ impl ElementImpl for VlmCaption {
                 (gst::PadMode::Push, false) => text.stop(pad),
                 _ => Err(gst::loggable_error!(CAT, "the text pad only pushes")),
             })
-            .event_function(|pad, parent, event| {
-                // A seek or QoS of the subtitles is no business of the video's.
-                let known = matches!(
-                    event.type_(),
-                    gst::EventType::Latency | gst::EventType::Reconfigure
-                );
-                known && gst::Pad::event_default(pad, parent, event)
+            .event_function(|pad, parent, event| match event.type_() {
+                gst::EventType::Seek => VlmCaption::catch_panic_pad_function(
+                    parent,
+                    || false,
+                    |this| this.src_event(event),
+                ),
+                gst::EventType::Latency | gst::EventType::Reconfigure => {
+                    gst::Pad::event_default(pad, parent, event)
+                }
+                // QoS of the subtitles, say, is no business of the video's.
+                _ => false,
             })
             .build();
         *slot = Some(pad.clone());

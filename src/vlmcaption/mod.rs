@@ -154,6 +154,23 @@ pub enum TextTiming {
     Arrival,
 }
 
+/// How the text stream says that there is nothing to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVlmCaptionTextGaps")]
+#[non_exhaustive]
+pub enum TextGaps {
+    /// By GAP events, as is usual.
+    #[default]
+    #[enum_value(name = "Event: GAP events that follow the video", nick = "event")]
+    Event,
+    /// By buffers.
+    #[enum_value(
+        name = "Buffer: an empty buffer every half second; for mp4mux and qtmux",
+        nick = "buffer"
+    )]
+    Buffer,
+}
+
 /// Registers the element and its meta with GStreamer.
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     if !gst::meta::CustomMeta::is_registered(META_NAME) {

@@ -197,6 +197,11 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .blurb("Timestamps of the buffers on text_src")
             .mutable_playing()
             .build(),
+        glib::ParamSpecEnum::builder_with_default("text-gaps", d.text_gaps)
+            .nick("Text gaps")
+            .blurb("How text_src says that there is nothing to say")
+            .mutable_playing()
+            .build(),
         glib::ParamSpecUInt64::builder("eos-timeout")
             .nick("EOS timeout")
             .blurb("How long the end of the stream waits for the last captions, ns")

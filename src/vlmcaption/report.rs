@@ -11,7 +11,7 @@ use gst::subclass::prelude::*;
 use super::TextTiming;
 use super::imp::{CAT, VlmCaption};
 use super::output;
-use super::text::Text;
+use super::text::{Begin, Text};
 use super::trouble::Cause;
 use crate::caption::gate::Gated;
 use crate::caption::window::FrameTime;
@@ -133,9 +133,17 @@ impl VlmCaption {
             TextTiming::Window => false,
         };
         let span = caption.end().saturating_sub(caption.start()) + period;
+        let begin = match caption.frames.first() {
+            Some(frame) if !arrival => Begin::Window {
+                pts: clock_time(frame.pts),
+                running_time: frame.running_time,
+            },
+            _ if live => Begin::Live,
+            _ => Begin::Arrival,
+        };
         self.text.push(Text {
             text: caption.text.clone(),
-            pts: (!arrival).then(|| clock_time(caption.start())),
+            begin,
             duration: clock_time(if arrival { stride } else { span }),
         });
     }

@@ -17,7 +17,7 @@ use crate::caption::session::SessionOptions;
 use crate::caption::source::Source;
 use crate::vlm::PixelBudget;
 
-use super::{Attach, Backend, DropPolicy, Precision, TextTiming, masks};
+use super::{Attach, Backend, DropPolicy, Precision, TextGaps, TextTiming, masks};
 
 /// 768 x 768: what the compiled models of the boards spend on an image.
 const DEFAULT_MAX_PIXELS: u32 = 768 * 768;
@@ -50,6 +50,7 @@ pub(super) struct Settings {
     pub hold: gst::ClockTime,
     pub attach: Attach,
     pub text_timing: TextTiming,
+    pub text_gaps: TextGaps,
     pub eos_timeout: gst::ClockTime,
     pub priority: u32,
     pub emit_partial: bool,
@@ -93,6 +94,7 @@ impl Default for Settings {
             hold: gst::ClockTime::from_seconds(30),
             attach: Attach::Latest,
             text_timing: TextTiming::Auto,
+            text_gaps: TextGaps::Event,
             eos_timeout: gst::ClockTime::from_seconds(30),
             priority: 100,
             emit_partial: false,
@@ -260,6 +262,7 @@ impl Settings {
             "hold" => self.hold.nseconds().to_value(),
             "attach" => self.attach.to_value(),
             "text-timing" => self.text_timing.to_value(),
+            "text-gaps" => self.text_gaps.to_value(),
             "eos-timeout" => self.eos_timeout.nseconds().to_value(),
             "priority" => self.priority.to_value(),
             "emit-partial" => self.emit_partial.to_value(),
@@ -318,6 +321,7 @@ impl Settings {
             "hold" => self.hold = value.get().expect(CHECKED),
             "attach" => self.attach = value.get().expect(CHECKED),
             "text-timing" => self.text_timing = value.get().expect(CHECKED),
+            "text-gaps" => self.text_gaps = value.get().expect(CHECKED),
             "eos-timeout" => self.eos_timeout = value.get().expect(CHECKED),
             "priority" => self.priority = value.get().expect(CHECKED),
             "emit-partial" => self.emit_partial = value.get().expect(CHECKED),

@@ -4,10 +4,13 @@
 //!
 //! `transitions` plays, pauses, seeks, flushes, changes caps, ends and restarts; `tests/leaks.sh`
 //! runs it under the leaks tracer and with criticals made fatal. `camera` plays a real RTSP server
-//! that is killed and comes back; `tests/rtsp.sh` runs it.
+//! that is killed and comes back; `tests/rtsp.sh` runs it. `soak` and `churn` go on for as long as they
+//! are told; `tests/soak.sh` runs them.
 
 mod camera;
+mod churn;
 mod leaks;
+mod soak;
 mod stage;
 mod transitions;
 
@@ -16,10 +19,14 @@ use std::process::ExitCode;
 const HELP: &str = "\
 vlmcaption-exercise transitions [--loops N] [--only NAME]
 vlmcaption-exercise camera SERVER-SCRIPT
+vlmcaption-exercise soak MINUTES [RATE]
+vlmcaption-exercise churn MINUTES [THREADS]
 
   transitions   play, pause, seek, flush, caps changes, end, restart, text-pad,
                 N READY-PLAYING loops (100)
-  camera        an RTSP server on loopback, killed and restarted under a running pipeline";
+  camera        an RTSP server on loopback, killed and restarted under a running pipeline
+  soak          RATE unique captions a second (2) and whether the memory grows
+  churn         THREADS pipelines (100) played, paused, sought, flushed and stopped at random";
 
 fn main() -> ExitCode {
     let outcome = gst::init()
@@ -52,10 +59,19 @@ fn run(words: &[String]) -> Result<(), String> {
             transitions::run(loops, only)
         }
         ["camera", script] => camera::run(script),
+        ["soak", minutes] => soak::run(number(minutes)?, 2),
+        ["soak", minutes, rate] => soak::run(number(minutes)?, number(rate)?),
+        ["churn", minutes] => churn::run(number(minutes)?, 100),
+        ["churn", minutes, threads] => churn::run(number(minutes)?, number(threads)?),
         ["--help" | "-h"] => {
             println!("{HELP}");
             Ok(())
         }
         _ => Err(HELP.to_owned()),
     }
+}
+
+fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
+    word.parse()
+        .map_err(|_| format!("`{word}` is not a number that fits\n{HELP}"))
 }

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Unique captions for minutes or days, and whether the process grows meanwhile.
+
+use std::fs;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+
+/// Time from one look at the memory to the next.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Not looked at: until then pools, caches and arenas fill.
+const WARM_UP: Duration = Duration::from_secs(60);
+/// A growth below this is the allocator's noise, whatever its error.
+const NOISE_KIB: f64 = 1024.0;
+
+/// Captions a live stream for `minutes` with `rate` unique captions a second and prints the slope
+/// of the resident memory, KiB an hour, with its standard error.
+///
+/// # Errors
+/// The stream broke, captions are missing, or the memory grows by more than 1 MiB and three
+/// standard errors.
+pub fn run(minutes: f64, rate: u32) -> Result<(), String> {
+    let script = script()?;
+    let pipeline = gst::parse::launch(&format!(
+        "videotestsrc is-live=true pattern=black ! \
+         video/x-raw,format=I420,width=64,height=48,framerate={fps}/1 ! \
+         vlmcaption name=c backend=mock model={script} window=2 sample-rate={sampled}/1 \
+             emit-partial=true ! \
+         fakesink sync=true c.text_src ! fakesink sync=true async=false",
+        fps = (rate * 4).max(10),
+        sampled = rate * 2,
+    ))
+    .map_err(|error| error.to_string())?;
+    pipeline
+        .set_state(gst::State::Playing)
+        .map_err(|error| error.to_string())?;
+    let bus = pipeline.bus().ok_or("a pipeline without a bus")?;
+    let begin = Instant::now();
+    let end = Duration::from_secs_f64(minutes * 60.0);
+    let (mut captions, mut last, mut look) = (0u64, String::new(), INTERVAL);
+    let mut looks: Vec<(f64, f64)> = Vec::new();
+    while begin.elapsed() < end {
+        if begin.elapsed() >= look {
+            let kib = resident_kib()?;
+            println!(
+                "{:8.0} s  {kib:9.0} KiB  {captions} captions",
+                look.as_secs_f64()
+            );
+            if look >= WARM_UP {
+                looks.push((look.as_secs_f64() / 3600.0, kib));
+            }
+            look += INTERVAL;
+        }
+        let Some(message) = bus.timed_pop(gst::ClockTime::from_mseconds(200)) else {
+            continue;
+        };
+        match message.view() {
+            gst::MessageView::Error(error) => return Err(error.error().to_string()),
+            gst::MessageView::Element(_) => {
+                let fields = message.structure();
+                if let Some(fields) = fields.filter(|f| f.name() == "vlmcaption/caption") {
+                    let text: String = fields.get("text").map_err(|error| error.to_string())?;
+                    if text == last {
+                        return Err(format!("the same caption twice: {text}"));
+                    }
+                    (captions, last) = (captions + 1, text);
+                }
+            }
+            _ => {}
+        }
+    }
+    pipeline
+        .set_state(gst::State::Null)
+        .map_err(|error| error.to_string())?;
+    let expected = begin.elapsed().as_secs_f64() * f64::from(rate);
+    println!("{captions} captions, {expected:.0} expected");
+    let line = fit(&looks).ok_or("too short for a slope: give it three minutes")?;
+    let per_caption = line.slope * 1024.0 / 3600.0 / f64::from(rate);
+    println!(
+        "slope {:.0} +- {:.0} KiB an hour over {:.2} hours ({per_caption:.1} bytes a caption), {} looks",
+        line.slope,
+        line.error,
+        line.span,
+        looks.len()
+    );
+    if (captions as f64) < 0.9 * expected {
+        return Err("captions are missing: the machine is too slow for this rate".into());
+    }
+    if line.slope > 3.0 * line.error && line.slope * line.span > NOISE_KIB {
+        return Err("the memory grows".into());
+    }
+    println!("no growth beyond {NOISE_KIB:.0} KiB and three standard errors");
+    Ok(())
+}
+
+/// A mock's script whose every caption is new.
+fn script() -> Result<String, String> {
+    let path = std::env::temp_dir().join(format!("vlmcaption-soak-{}.json", std::process::id()));
+    let text = r#"[{"text": "Caption {n}: a person walks to the door and opens it.", "token-ms": 1},
+                   {"text": "Caption {n}: a van stops at the gate; nobody gets out of it."}]"#;
+    fs::File::create(&path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(path.display().to_string())
+}
+
+/// Resident memory of this process, KiB.
+pub fn resident_kib() -> Result<f64, String> {
+    let status = fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.ok_or_else(|| "/proc/self/status has no VmRSS".into())
+}
+
+/// A straight line through points.
+struct Line {
+    /// Of y by x.
+    slope: f64,
+    /// Standard error of the slope.
+    error: f64,
+    /// From the first x to the last.
+    span: f64,
+}
+
+/// Least squares; `None` below three points.
+fn fit(points: &[(f64, f64)]) -> Option<Line> {
+    if points.len() < 3 {
+        return None;
+    }
+    let n = points.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
+    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+    let spread: f64 = points.iter().map(|p| (p.0 - x).powi(2)).sum();
+    let slope = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>() / spread;
+    let rest: f64 = points
+        .iter()
+        .map(|p| (p.1 - y - slope * (p.0 - x)).powi(2))
+        .sum();
+    Some(Line {
+        slope,
+        error: (rest / (n - 2.0) / spread).sqrt(),
+        span: points.last()?.0 - points.first()?.0,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slope_of_a_line_with_noise_is_within_its_error() {
+        let noise = [0.3, -0.2, 0.1, -0.3, 0.2, -0.1];
+        let points: Vec<_> = (0..60)
+            .map(|n| {
+                (
+                    f64::from(n),
+                    5.0 + 2.0 * f64::from(n) + noise[n as usize % 6],
+                )
+            })
+            .collect();
+        let line = fit(&points).unwrap();
+        assert!((line.slope - 2.0).abs() < 3.0 * line.error && line.error < 0.01);
+        assert!(fit(&points[..2]).is_none());
+    }
+}
