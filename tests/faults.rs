@@ -176,10 +176,6 @@ impl Fault {
         // A caption that has come stays until the fault.
         let began = good.rev().find(|seen| seen.status != "fresh").map(|s| s.at);
         let told = buffers[first_bad].at - began.unwrap_or(buffers[0].at);
-        println!(
-            "{}: told after {told:?}, slowest frame {longest:?}",
-            self.says
-        );
         assert!(told < self.within, "told after {told:?}");
         let last = buffers.last().unwrap();
         assert_eq!(last.status, "fresh", "recovered");

@@ -8,13 +8,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Listener};
+use super::handover::Sessions;
 use super::mailbox::{DropPolicy, Mailbox, Sent, Waited};
 use super::prepare::Preparer;
 use super::prompt::Ask;
 use super::reporter::Reporter;
 use super::rules::Rules;
 use super::sampler::Rate;
-use super::session::{Session, SessionOptions};
+use super::session::SessionOptions;
 use super::window::FrameTime;
 use super::{DropReason, Report};
 use crate::vlm::PixelBudget;
@@ -76,7 +77,7 @@ pub struct Captioner {
 
 /// What the captioner and its prepare thread share.
 pub(super) struct Inner {
-    pub(super) session: Session,
+    pub(super) session: Sessions,
     pub(super) mailbox: Mailbox<Command>,
     policy: Mutex<DropPolicy>,
     pub(super) rules: Mutex<Rules>,
@@ -88,7 +89,7 @@ impl Inner {
     pub(super) fn new(engine: &Arc<Engine>, options: &Options, listener: Listener) -> Self {
         let reporter = Reporter::new(listener);
         Self {
-            session: engine.session(options.session.clone(), reporter.listener()),
+            session: Sessions::new(engine.session(options.session.clone(), reporter.listener())),
             mailbox: Mailbox::new(MAX_SAMPLES),
             policy: Mutex::new(options.session.policy),
             rules: Mutex::new(options.rules.clone()),
@@ -113,17 +114,19 @@ impl Captioner {
     /// Begins; `listener` hears what comes of it, from other threads, until this is dropped.
     pub fn start(
         engine: &Arc<Engine>,
-        mut options: Options,
+        options: Options,
         listener: Listener,
     ) -> std::io::Result<Self> {
         let inner = Arc::new(Inner::new(engine, &options, listener));
-        options.budget.limit(engine.checkpoint().max_pixels);
-        let vlm = engine.checkpoint().vlm.clone();
+        let (vlm, max_pixels) = {
+            let checkpoint = engine.checkpoint();
+            (checkpoint.vlm.clone(), checkpoint.max_pixels)
+        };
         let thread = {
             let inner = inner.clone();
             std::thread::Builder::new()
                 .name("vlmcaption-prep".into())
-                .spawn(move || Preparer::new(&inner, vlm, &options).run())?
+                .spawn(move || Preparer::new(&inner, vlm, max_pixels, &options).run())?
         };
         Ok(Self {
             inner,
@@ -231,6 +234,25 @@ impl Captioner {
         self.inner.mailbox.restart(Command::Restart);
         self.inner.session.restart();
         self.inner.reporter.reset();
+    }
+
+    /// Begins to go over to another model: windows go to it once it is loaded, from the next
+    /// boundary of windows on, and `listener` hears what comes of them. What was given to the model
+    /// before is answered first.
+    pub fn change_model(&self, engine: &Arc<Engine>, listener: Listener) {
+        let listener = self.inner.reporter.listener_of(listener);
+        self.inner.session.prepare(engine, listener);
+    }
+
+    /// Stays with the model that there is.
+    pub fn keep_model(&self) {
+        self.inner.session.stay();
+    }
+
+    /// Stops waiting for the answers of models before the current one that are silent for
+    /// `patience` (zero waits for ever) or cannot be used.
+    pub fn give_up_lost(&self, patience: Duration) {
+        self.inner.session.give_up_lost(patience);
     }
 
     /// Changes the drop policy.

@@ -161,6 +161,8 @@ impl Engine {
                 flushing: false,
                 running: None,
                 reporting: false,
+                held: false,
+                drained: None,
             },
         );
         drop(state);
@@ -217,6 +219,14 @@ impl Shared {
         }
         self.changed.notify_all();
         true
+    }
+
+    /// Does what is due since sessions have nothing left to tell.
+    pub(super) fn call_drained(&self) {
+        let drained = self.state.lock().unwrap().take_drained();
+        for call in drained {
+            call();
+        }
     }
 }
 
@@ -340,6 +350,7 @@ fn report(shared: &Shared, turn: &Turn, took: Duration, outcome: &mut Outcome) {
         }
     }
     shared.changed.notify_all();
+    shared.call_drained();
 }
 
 /// Reads the weights, telling all sessions how far it is.
@@ -373,6 +384,8 @@ fn give_up(shared: &Shared, reason: &str) {
     let mut state = shared.state.lock().unwrap();
     state.load = Load::Failed(reason.to_owned());
     for session in state.sessions.values_mut() {
+        // An end of stream waits until its listener has been told.
+        session.reporting = true;
         session.windows.drain();
         session.pairs.clear();
     }
@@ -399,6 +412,7 @@ fn tell_all(shared: &Shared, report: &Report) {
         session.reporting = false;
     }
     shared.changed.notify_all();
+    shared.call_drained();
 }
 
 /// Waits before the next try; false at the end.

@@ -57,6 +57,11 @@ impl<T> Queue<T> {
         }
     }
 
+    /// Items that may wait.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Whether [`offer`](Self::offer) would need somebody to give way.
     pub fn is_full(&self) -> bool {
         self.items.len() >= self.capacity

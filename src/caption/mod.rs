@@ -15,6 +15,7 @@ pub mod alarm;
 pub mod captioner;
 pub mod engine;
 pub mod gate;
+mod handover;
 pub mod mailbox;
 pub mod mask;
 mod motion;
@@ -137,6 +138,8 @@ pub enum Report {
     /// The model cannot be used; no caption will come until [`Loaded`](Self::Loaded). It is tried
     /// again by itself.
     LoadFailed(String),
+    /// Windows from now on go to the model that this was told of, and no longer to the one before.
+    ChangedOver,
     /// The device failed again and again: the model is loaded anew. What was in flight is lost.
     Restarting,
     /// The text of a window so far.

@@ -27,6 +27,9 @@ pub(super) struct Preparer<'a> {
     /// Frames of a window.
     window: usize,
     kind: VisualKind,
+    shape: Shape,
+    /// As it was asked for, and as the model takes it.
+    asked: PixelBudget,
     budget: PixelBudget,
     /// A gap longer than this closes a window.
     max_gap: Duration,
@@ -44,7 +47,15 @@ pub(super) struct Preparer<'a> {
 }
 
 impl<'a> Preparer<'a> {
-    pub(super) fn new(inner: &'a Inner, vlm: Arc<dyn Vlm>, options: &Options) -> Self {
+    /// `max_pixels` is the model's own bound of an image's area.
+    pub(super) fn new(
+        inner: &'a Inner,
+        vlm: Arc<dyn Vlm>,
+        max_pixels: Option<usize>,
+        options: &Options,
+    ) -> Self {
+        let mut budget = options.budget;
+        budget.limit(max_pixels);
         let shape = Shape {
             window: options.window,
             stride: options.stride,
@@ -60,7 +71,9 @@ impl<'a> Preparer<'a> {
             } else {
                 VisualKind::Video
             },
-            budget: options.budget,
+            shape,
+            asked: options.budget,
+            budget,
             max_gap: options.sample_rate.span(options.window as u64),
             stride: options.sample_rate.span(options.stride as u64),
             sequence: 0,
@@ -100,6 +113,9 @@ impl<'a> Preparer<'a> {
             self.close(epoch);
         }
         self.gate.sample(sample.detection);
+        if self.windower.is_between() {
+            self.change_over();
+        }
         if !self.windower.wants_next() {
             return self.windower.skip();
         }
@@ -174,7 +190,12 @@ impl<'a> Preparer<'a> {
             self.gate.forget_shown();
         }
         match progress.window {
-            Some(window) => self.window(epoch, window),
+            Some(window) => {
+                self.window(epoch, window);
+                if self.shape.stride < self.shape.window {
+                    self.change_over();
+                }
+            }
             None => self.offer_pairs(epoch, &progress.pairs),
         }
     }
@@ -231,6 +252,20 @@ impl<'a> Preparer<'a> {
         for pair in self.held.drain(..).filter_map(|pair| pair.upgrade()) {
             self.inner.session.offer_pair(&pair, epoch);
         }
+    }
+
+    /// Goes over to another model if one is ready. Windows that overlap begin anew with the next
+    /// frame: what the model before made of their first frames is of no use.
+    fn change_over(&mut self) {
+        let Some(checkpoint) = self.inner.session.change_over() else {
+            return;
+        };
+        self.vlm = checkpoint.vlm.clone();
+        self.budget = self.asked;
+        self.budget.limit(checkpoint.max_pixels);
+        self.shape.temporal_patch_size = self.vlm.temporal_patch_size();
+        self.windower = Windower::new(self.shape);
+        self.held.clear();
     }
 
     fn failed(&self, epoch: u64, frames: Vec<FrameTime>, reason: String) {
@@ -394,7 +429,7 @@ mod tests {
             },
         );
         let (inner, spy) = (inner(&options), Arc::new(Spy::default()));
-        let mut preparer = Preparer::new(&inner, spy.clone(), &options);
+        let mut preparer = Preparer::new(&inner, spy.clone(), None, &options);
         let sizes = [(101, 57), (57, 101), (33, 1), (640, 361)];
         for (second, (width, height)) in sizes.into_iter().enumerate() {
             preparer.sample(0, white(second as u64, width, height));

@@ -37,18 +37,27 @@ impl Reporter {
 
     /// What a session reports to.
     pub(super) fn listener(self: &Arc<Self>) -> Listener {
+        self.listener_of(self.element.clone())
+    }
+
+    /// What a session of another model reports to; `element` hears of it.
+    pub(super) fn listener_of(self: &Arc<Self>, element: Listener) -> Listener {
         let reporter = self.clone();
-        Arc::new(move |report| reporter.report(report))
+        Arc::new(move |report| element(reporter.completed(report)))
     }
 
     /// Passes a report on to the element; no lock is held then.
-    pub(super) fn report(&self, mut report: Report) {
+    pub(super) fn report(&self, report: Report) {
+        (self.element)(self.completed(report));
+    }
+
+    fn completed(&self, mut report: Report) -> Report {
         match &mut report {
             Report::Caption(caption) => self.complete(caption),
-            Report::Failed { .. } | Report::Unasked => self.lose(),
+            Report::Failed { .. } | Report::Unasked | Report::ChangedOver => self.lose(),
             _ => {}
         }
-        (self.element)(report);
+        report
     }
 
     /// Forgets what was said.

@@ -12,6 +12,7 @@ use super::mailbox::{DropPolicy, Queue};
 use super::note::Note;
 use super::prompt::Ask;
 use super::question::{Question, due};
+use super::session::SessionOptions;
 use super::window::{FrameTime, Pair, Visual, Window};
 use crate::backend::Cancel;
 use crate::vlm;
@@ -53,7 +54,14 @@ pub(super) struct SessionState {
     pub(super) running: Option<Cancel>,
     /// The listener is being told of a result.
     pub(super) reporting: bool,
+    /// Its work waits until another session's has been told.
+    pub(super) held: bool,
+    /// Called once nothing is left to tell; there will be no more work.
+    pub(super) drained: Option<Drained>,
 }
+
+/// What is done when a session has told all its answers.
+pub(super) type Drained = Box<dyn FnOnce() + Send>;
 
 /// A window in the queue.
 pub(super) struct Job {
@@ -61,6 +69,16 @@ pub(super) struct Job {
     pub(super) window: Window,
     pub(super) note: Note,
     pub(super) complete_since: Instant,
+}
+
+/// What a session leaves to the one that comes after it at another engine.
+pub(super) struct Legacy {
+    options: SessionOptions,
+    history: VecDeque<vlm::Turn>,
+    asked: HashMap<String, Duration>,
+    scene: u64,
+    epoch: u64,
+    flushing: bool,
 }
 
 /// A turn on the device.
@@ -139,6 +157,13 @@ impl State {
         }
     }
 
+    /// What is to be done since sessions have nothing left to tell; to be called without a lock.
+    pub(super) fn take_drained(&mut self) -> Vec<Drained> {
+        let sessions = self.sessions.values_mut();
+        let idle = sessions.filter(|s| s.windows.is_empty() && s.running.is_none() && !s.reporting);
+        idle.filter_map(|session| session.drained.take()).collect()
+    }
+
     /// Books a finished turn; whether its result is still wanted.
     pub(super) fn finish_turn(
         &mut self,
@@ -173,6 +198,43 @@ impl SessionState {
         !self.flushing && self.epoch == epoch
     }
 
+    /// What it began with, as it is now.
+    pub(super) fn options(&self) -> SessionOptions {
+        SessionOptions {
+            stream: self.stream.clone(),
+            // It was made of such a number.
+            weight: self.weight as u32,
+            policy: self.policy,
+            max_queued: self.windows.capacity(),
+            ask: Ask::clone(&self.ask),
+        }
+    }
+
+    /// What its successor takes over; it does not encode pairs any more.
+    pub(super) fn legacy(&mut self) -> Legacy {
+        self.pairs.clear();
+        Legacy {
+            options: self.options(),
+            history: self.history.clone(),
+            asked: self.asked.clone(),
+            scene: self.scene,
+            epoch: self.epoch,
+            flushing: self.flushing,
+        }
+    }
+
+    /// Goes on where another session ended.
+    pub(super) fn take_over(&mut self, left: Legacy) {
+        self.stream = left.options.stream;
+        self.policy = left.options.policy;
+        self.ask = Arc::new(left.options.ask);
+        self.history = left.history;
+        self.asked = left.asked;
+        self.scene = left.scene;
+        self.epoch = left.epoch;
+        self.flushing = left.flushing;
+    }
+
     /// Drops what waits, what runs and what was said; results on their way are not wanted.
     pub(super) fn forget(&mut self) {
         self.epoch += 1;
@@ -186,7 +248,8 @@ impl SessionState {
     }
 
     pub(super) fn has_work(&self) -> bool {
-        !self.windows.is_empty() || self.pairs.iter().any(|pair| pair.strong_count() > 0)
+        let pairs = || self.pairs.iter().any(|pair| pair.strong_count() > 0);
+        !self.held && (!self.windows.is_empty() || pairs())
     }
 
     /// A complete window before pairs of windows to come; pairs that nobody needs any more, or

@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::engine::Engine;
+use super::engine::{Engine, Listener};
 use super::mailbox::{DropPolicy, Sent, Waited};
 use super::prompt::Ask;
-use super::schedule::{Job, Load, SessionState, State};
+use super::schedule::{Drained, Job, Load, SessionState, State};
 use super::window::Pair;
+use crate::vlm::Checkpoint;
 
 /// What a session begins with.
 #[derive(Debug, Clone)]
@@ -116,23 +117,33 @@ impl Session {
     /// Drops everything in flight and refuses more until [`stop_flush`](Self::stop_flush). When it
     /// returns, nothing of what was before will be reported any more.
     pub fn start_flush(&self) {
+        self.begin_flush();
+        self.wait_reported();
+    }
+
+    /// The part of [`start_flush`](Self::start_flush) that does not wait.
+    pub(super) fn begin_flush(&self) {
         self.with(|session| {
             session.flushing = true;
             session.forget();
         });
-        self.wait_reported();
     }
 
     /// Drops everything in flight and what was said, and goes on. When it returns, nothing of what
     /// was before will be reported any more.
     pub fn restart(&self) {
-        self.with(SessionState::forget);
+        self.begin_restart();
         self.wait_reported();
+    }
+
+    /// The part of [`restart`](Self::restart) that does not wait.
+    pub(super) fn begin_restart(&self) {
+        self.with(SessionState::forget);
     }
 
     /// Waits until a result that is being reported has been; a listener that flushes by itself
     /// does not wait for itself.
-    fn wait_reported(&self) {
+    pub(super) fn wait_reported(&self) {
         /// A listener that takes longer hears of the flush when it is done.
         const PATIENCE: Duration = Duration::from_millis(100);
         let shared = &self.engine.shared;
@@ -190,6 +201,60 @@ impl Session {
                 .unwrap()
                 .0;
         }
+    }
+
+    /// A session of the same kind at another engine.
+    pub(super) fn heir(&self, engine: &Arc<Engine>, listener: Listener) -> Self {
+        let options = {
+            let state = self.engine.shared.state.lock().unwrap();
+            // It is there: only the drop of this session removes it.
+            state.sessions[&self.id].options()
+        };
+        engine.session(options, listener)
+    }
+
+    /// Takes over everything but work from a session, whose work goes before its own.
+    pub(super) fn inherit(&self, old: &Self) {
+        let mut left = None;
+        old.with(|session| left = Some(session.legacy()));
+        self.with(|session| {
+            session.held = true;
+            if let Some(left) = left {
+                session.take_over(left);
+            }
+        });
+    }
+
+    /// Lets its work be done.
+    pub(super) fn release(&self) {
+        self.with(|session| session.held = false);
+    }
+
+    /// There will be no more work: calls `drained` when all has been told, perhaps now.
+    pub(super) fn retire(&self, drained: Drained) {
+        self.with(|session| session.drained = Some(drained));
+        self.engine.shared.call_drained();
+    }
+
+    /// Whether the model is loaded.
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.engine.shared.state.lock().unwrap().load, Load::Ready)
+    }
+
+    /// Whether nothing can be hoped for: the device has been silent for this long, or the model
+    /// cannot be used.
+    pub(super) fn is_lost(&self, patience: Duration) -> bool {
+        let silent = !patience.is_zero() && self.engine.silence() >= patience;
+        let failed = || {
+            let state = self.engine.shared.state.lock().unwrap();
+            matches!(state.load, Load::Failed(_))
+        };
+        silent || failed()
+    }
+
+    /// The checkpoint that its engine runs.
+    pub(super) fn checkpoint(&self) -> Arc<Checkpoint> {
+        self.engine.shared.checkpoint.clone()
     }
 
     fn with(&self, change: impl FnOnce(&mut SessionState)) {

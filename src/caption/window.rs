@@ -141,6 +141,11 @@ impl Windower {
         self.n_frames += 1;
     }
 
+    /// Whether the next frame begins a window and belongs to no other.
+    pub fn is_between(&self) -> bool {
+        self.n_frames.is_multiple_of(self.shape.stride as u64) && self.open.is_empty()
+    }
+
     /// The last frame of the windows being filled.
     pub fn last(&self) -> Option<FrameTime> {
         self.open

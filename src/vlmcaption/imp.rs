@@ -14,6 +14,7 @@ use gst::subclass::prelude::*;
 
 use super::board::Board;
 use super::minder::Minder;
+use super::model::Choice;
 use super::output::Origin;
 use super::pixels::Reader;
 use super::properties::PROPERTIES;
@@ -52,12 +53,17 @@ pub struct VlmCaption {
     pub(super) minder: Mutex<Option<Minder>>,
     /// The last seek that upstream has done.
     pub(super) sought: Mutex<Option<gst::Seqnum>>,
+    /// When to go over to another model.
+    pub(super) swap_at: Mutex<Option<Instant>>,
 }
 
 /// The engine in use and what it was asked for.
 pub(super) struct Model {
     pub(super) engine: Arc<Engine>,
-    source: Source,
+    pub(super) source: Source,
+    pub(super) choice: Choice,
+    /// What its captions say of it; the stream is not in it.
+    pub(super) origin: Origin,
 }
 
 #[glib::object_subclass]
@@ -124,6 +130,7 @@ impl ObjectSubclass for VlmCaption {
             watch: Mutex::default(),
             minder: Mutex::new(None),
             sought: Mutex::default(),
+            swap_at: Mutex::new(None),
         }
     }
 }
@@ -176,6 +183,9 @@ impl ObjectImpl for VlmCaption {
         gst::info!(CAT, imp = self, "{} is now {value:?}", pspec.name());
         self.wake_minder();
         let captioner = self.captioner.lock().unwrap().clone();
+        if captioner.is_some() && Choice::has(pspec.name()) {
+            return self.model_changed();
+        }
         match (captioner, live) {
             (Some(captioner), Ok((ask, rules))) => {
                 captioner.set_ask(ask);
@@ -377,7 +387,8 @@ impl VlmCaption {
             );
             gst::StateChangeError
         };
-        let captioner = Captioner::start(&engine, plan.options, self.listener());
+        let listener = self.listener(Origin::new(&engine, &plan.source));
+        let captioner = Captioner::start(&engine, plan.options, listener);
         *self.captioner.lock().unwrap() = Some(Arc::new(captioner.map_err(no_thread)?));
         // What was set meanwhile, before the first frame.
         let live = self.settings.lock().unwrap().live();
@@ -401,8 +412,9 @@ impl VlmCaption {
         const ROUND: Duration = Duration::from_millis(500);
         let now = Instant::now();
         self.watch();
+        let swap = self.begin_swap(now);
         self.count_text_drops();
-        let due = [self.post_stats(now), self.post_drops(now)];
+        let due = [swap, self.post_stats(now), self.post_drops(now)];
         due.into_iter().flatten().fold(ROUND, Duration::min)
     }
 
@@ -446,18 +458,12 @@ impl VlmCaption {
             gst::element_imp_error!(self, gst::ResourceError::NotFound, ("{error}"));
             gst::StateChangeError
         })?;
-        {
-            let mut origin = self.origin.lock().unwrap();
-            engine.checkpoint().name.clone_into(&mut origin.model);
-            (origin.backend, origin.device) = (plan.source.backend(), plan.source.device());
-        }
-        let model = Model {
+        self.install(Model {
             engine: engine.clone(),
             source: plan.source.clone(),
-        };
-        let before = self.model.lock().unwrap().replace(model);
-        // May join an engine's thread, so no lock is held.
-        drop(before);
+            choice: plan.choice.clone(),
+            origin: Origin::new(&engine, &plan.source),
+        });
         Ok(engine)
     }
 
@@ -475,11 +481,11 @@ impl VlmCaption {
     }
 
     /// What the threads below call; it does not keep the element alive.
-    fn listener(&self) -> Listener {
+    fn listener(&self, origin: Origin) -> Listener {
         let weak = self.obj().downgrade();
         Arc::new(move |report| {
             if let Some(element) = weak.upgrade() {
-                element.imp().report(report);
+                element.imp().report(report, &origin);
             }
         })
     }

@@ -28,6 +28,7 @@ mod report;
 mod settings;
 mod stats;
 mod stream;
+mod swap;
 mod text;
 mod trouble;
 mod watch;

@@ -10,7 +10,45 @@ use crate::backend::cpu;
 use crate::caption::source::Source;
 use crate::vlm::compiled::find_bmodel;
 
+/// The properties that choose the model.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Choice {
+    model: Option<String>,
+    config: Option<String>,
+    backend: Backend,
+    device: Option<String>,
+    precision: Precision,
+}
+
+impl Choice {
+    /// Whether a property is one of them.
+    pub fn has(name: &str) -> bool {
+        matches!(
+            name,
+            "model" | "config" | "backend" | "device" | "precision"
+        )
+    }
+}
+
 impl Settings {
+    pub(super) fn choice(&self) -> Choice {
+        Choice {
+            model: self.model.clone(),
+            config: self.config.clone(),
+            backend: self.backend,
+            device: self.device.clone(),
+            precision: self.precision,
+        }
+    }
+
+    pub(super) fn choose(&mut self, choice: Choice) {
+        self.model = choice.model;
+        self.config = choice.config;
+        self.backend = choice.backend;
+        self.device = choice.device;
+        self.precision = choice.precision;
+    }
+
     /// The model and what runs it.
     ///
     /// # Errors

@@ -2,7 +2,9 @@
 
 //! A caption becomes a structure: the same fields in the meta, the message and the signal.
 
+use crate::caption::engine::Engine;
 use crate::caption::prompt::iso8601;
+use crate::caption::source::Source;
 use crate::caption::window::WallClock;
 use crate::caption::{Caption, DropReason};
 use crate::vlm::generate::StopReason;
@@ -19,6 +21,18 @@ pub(super) struct Origin {
     pub model: String,
     pub backend: &'static str,
     pub device: String,
+}
+
+impl Origin {
+    /// An engine, of whatever stream.
+    pub fn new(engine: &Engine, source: &Source) -> Self {
+        Self {
+            stream_id: String::new(),
+            model: engine.checkpoint().name.clone(),
+            backend: source.backend(),
+            device: source.device(),
+        }
+    }
 }
 
 /// Whether a caption describes what the buffer shows.

@@ -20,7 +20,7 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
                  .bmodel file; empty runs the small built-in demo model. With backend=mock: a \
                  script of answers",
             )
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecString::builder("config")
             .nick("Config")
@@ -28,12 +28,12 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
                 "Folder with config.json and tokenizer of a compiled model; empty = the folder \
                  config beside it, or its own",
             )
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecEnum::builder_with_default("backend", d.backend)
             .nick("Backend")
             .blurb("What runs the model; auto goes by the model's file")
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecString::builder("device")
             .nick("Device")
@@ -41,12 +41,12 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
                 "Where the backend runs. sophgo: number of the device, as bm-smi counts (empty = \
                  0). cpu: threads=N (empty = all cores but one)",
             )
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecEnum::builder_with_default("precision", d.precision)
             .nick("Precision")
             .blurb("Number type of the large matrices on the cpu")
-            .mutable_ready()
+            .mutable_playing()
             .build(),
         glib::ParamSpecString::builder("prompt")
             .nick("Prompt")

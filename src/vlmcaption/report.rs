@@ -10,7 +10,7 @@ use gst::subclass::prelude::*;
 
 use super::TextTiming;
 use super::imp::{CAT, VlmCaption};
-use super::output;
+use super::output::{self, Origin};
 use super::text::{Begin, Text};
 use super::trouble::Cause;
 use crate::caption::gate::Gated;
@@ -18,7 +18,8 @@ use crate::caption::window::FrameTime;
 use crate::caption::{Caption, Report};
 
 impl VlmCaption {
-    pub(super) fn report(&self, report: Report) {
+    /// `by` is who reports.
+    pub(super) fn report(&self, report: Report, by: &Origin) {
         match report {
             Report::Loading(part) => {
                 if !self.tally.loading.swap(true, Ordering::Relaxed) {
@@ -34,12 +35,11 @@ impl VlmCaption {
                 self.relief(&[Cause::Load]);
             }
             Report::LoadFailed(reason) => {
-                if self.tally.loading.swap(false, Ordering::Relaxed) {
-                    self.post_loading(gst::ProgressType::Error, 0.0);
-                }
+                self.loading_failed();
                 let reason = format!("the model cannot be used: {reason}");
                 self.trouble(Cause::Load, &reason);
             }
+            Report::ChangedOver => {}
             Report::Restarting => {
                 gst::info!(CAT, imp = self, "the device failed: loading the model anew");
                 // What the vision net made of frames is gone with it.
@@ -60,7 +60,7 @@ impl VlmCaption {
                 self.post(structure);
             }
             Report::Cut { frames, of, tokens } => self.cut(frames, of, tokens),
-            Report::Caption(caption) => self.caption(&caption),
+            Report::Caption(caption) => self.caption(&caption, by),
             Report::QuestionFailed { id, reason } => self.question_failed(id, &reason),
             Report::Failed { reason, .. } => self.trouble(Cause::Window, &reason),
             Report::Unasked => gst::debug!(CAT, imp = self, "no question is due"),
@@ -73,7 +73,7 @@ impl VlmCaption {
         }
     }
 
-    fn caption(&self, caption: &Caption) {
+    fn caption(&self, caption: &Caption, by: &Origin) {
         gst::info!(
             CAT,
             imp = self,
@@ -87,7 +87,10 @@ impl VlmCaption {
         );
         self.tally.caption(caption);
         self.watch.lock().unwrap().answered(&caption.question.id);
-        let origin = self.origin.lock().unwrap().clone();
+        let origin = Origin {
+            stream_id: self.origin.lock().unwrap().stream_id.clone(),
+            ..by.clone()
+        };
         self.board.lock().unwrap().post(caption, &origin);
         self.relief(&[Cause::Window, Cause::Load, Cause::Silence]);
         self.push_text(caption);
@@ -172,6 +175,12 @@ impl VlmCaption {
         );
         if let (Gated::Still(sequence), Some(last)) = (why, frames.last()) {
             self.board.lock().unwrap().confirm(sequence, *last);
+        }
+    }
+
+    pub(super) fn loading_failed(&self) {
+        if self.tally.loading.swap(false, Ordering::Relaxed) {
+            self.post_loading(gst::ProgressType::Error, 0.0);
         }
     }
 

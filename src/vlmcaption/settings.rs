@@ -17,6 +17,7 @@ use crate::caption::session::SessionOptions;
 use crate::caption::source::Source;
 use crate::vlm::PixelBudget;
 
+use super::model::Choice;
 use super::{Attach, Backend, DropPolicy, Precision, TextGaps, TextTiming, masks};
 
 /// 768 x 768: what the compiled models of the boards spend on an image.
@@ -115,6 +116,8 @@ impl Default for Settings {
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub source: Source,
+    /// The properties that it comes from.
+    pub choice: Choice,
     pub options: captioner::Options,
     /// No model was named: the built-in one runs.
     pub demo: bool,
@@ -149,6 +152,7 @@ impl Settings {
         };
         Ok(Plan {
             source,
+            choice: self.choice(),
             options,
             demo,
         })

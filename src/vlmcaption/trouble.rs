@@ -110,6 +110,9 @@ impl VlmCaption {
             .as_ref()
             .map(|m| m.engine.clone());
         let Some(engine) = engine else { return };
+        if let Some(captioner) = self.captioner() {
+            captioner.give_up_lost(timeout);
+        }
         let silence = engine.silence();
         if timeout.is_zero() || silence < timeout {
             return self.relief(&[Cause::Silence]);
