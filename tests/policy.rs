@@ -397,3 +397,124 @@ fn after_a_reset_a_still_scene_is_captioned_anew() {
     assert!(!second.get::<bool>("repeat").unwrap());
     assert_eq!(second.get::<u64>("sequence").unwrap(), 3);
 }
+
+/// What gives way in a caption, and the tokens it was allowed.
+fn overload(caption: &gst::Structure) -> (String, u32) {
+    (
+        caption.get("overload").unwrap(),
+        caption.get("max-tokens").unwrap(),
+    )
+}
+
+#[test]
+fn late_captions_become_shorter_and_the_user_is_told_once() {
+    let words = "a red car and ".repeat(40);
+    let talker = script(&format!(r#"[{{"text": "{words}", "token-ms": 20}}]"#));
+    let model = ("model", talker.path().to_str().unwrap());
+    // 64 tokens take 1.28 s, 32 take 0.64 s.
+    let budget = ("latency-budget", "900000000");
+    let run = Run::start(&[MOCK, model, ("window", "1"), budget], SMALL);
+    let mut made = Vec::new();
+    let mut told = Vec::new();
+    for s in 0..5 {
+        push(&run, second(s), yard);
+        let messages = run.messages_until(|m| common::named(m, "vlmcaption/caption"));
+        made.extend(captions(&messages));
+        told.extend(warnings(&messages));
+    }
+    told.extend(warnings(&run.finish()));
+    let overloads: Vec<_> = made.iter().map(overload).collect();
+    let (all, half) = (("none".to_owned(), 64), ("tokens".to_owned(), 32));
+    assert_eq!(
+        overloads,
+        [&all, &all, &half, &half, &half].map(Clone::clone)
+    );
+    assert!(made[4].get::<u32>("tokens-out").unwrap() <= 32);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("latency-budget (900 ms)"), "{told:?}");
+}
+
+#[test]
+fn where_nothing_helps_each_step_is_taken_and_windows_are_skipped_at_last() {
+    let slow = script(r#"[{"text": "a", "prefill-ms": 100}]"#);
+    let model = ("model", slow.path().to_str().unwrap());
+    let budget = ("latency-budget", "20000000");
+    let run = Run::start(&[MOCK, model, ("window", "4"), budget], SMALL);
+    let mut made = Vec::new();
+    for window in 0..10 {
+        let skipped = stat(&run, "skipped-windows");
+        (0..4).for_each(|s| push(&run, second(4 * window + s), yard));
+        while stat(&run, "windows") <= window {
+            std::thread::yield_now();
+        }
+        if stat(&run, "skipped-windows") == skipped {
+            made.push(run.next_caption());
+        }
+    }
+    let steps: Vec<String> = made.iter().map(|c| overload(c).0).collect();
+    assert_eq!(
+        steps[..7],
+        [
+            "none", "tokens", "tokens", "frames", "pixels", "pixels", "skip"
+        ]
+    );
+    let frames: Vec<Vec<u64>> = made.iter().take(5).map(pts_seconds).collect();
+    assert_eq!(frames[2], [8, 9, 10, 11]);
+    assert_eq!(frames[3], [13, 15], "every second frame of the same span");
+    let tokens: Vec<u32> = made.iter().map(|c| c.get("tokens-in").unwrap()).collect();
+    assert!(tokens[3] < tokens[2], "{tokens:?}");
+    assert!(tokens[4] < tokens[3], "{tokens:?}");
+    // A frame as small as this has no smaller size than the last.
+    assert!(tokens[5] <= tokens[4], "{tokens:?}");
+    assert!(stat(&run, "skipped-windows") > 0);
+    let stats = run.element.property::<gst::Structure>("stats");
+    assert_eq!(stats.get::<String>("overload").unwrap(), "skip");
+    // Without a budget all is given again.
+    run.element.set_property("latency-budget", 0u64);
+    (40..44).for_each(|s| push(&run, second(s), yard));
+    assert_eq!(overload(&run.next_caption()), ("none".to_owned(), 64));
+}
+
+#[test]
+fn the_user_is_told_when_windows_begin_to_be_skipped() {
+    let slow = script(r#"[{"text": "a", "prefill-ms": 100}]"#);
+    let model = ("model", slow.path().to_str().unwrap());
+    let budget = ("latency-budget", "20000000");
+    let run = Run::start(&[MOCK, model, ("window", "1"), budget], SMALL);
+    for s in 0..20 {
+        push(&run, second(s), yard);
+    }
+    let messages = run.finish();
+    let told = warnings(&messages);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[1].contains("windows are left out"), "{told:?}");
+    let dropped = messages
+        .iter()
+        .filter(|m| common::named(m, "vlmcaption/dropped"));
+    let reasons: Vec<String> = dropped
+        .map(|m| m.structure().unwrap().get("reason").unwrap())
+        .collect();
+    assert!(reasons.contains(&"overload".to_owned()), "{reasons:?}");
+}
+
+#[test]
+fn when_the_load_is_gone_captions_are_whole_again() {
+    let mut steps = vec![r#"{"text": "a", "prefill-ms": 1000}"#; 2];
+    steps.extend([r#"{"text": "a"}"#; 40]);
+    let busy = script(&format!("[{}]", steps.join(",")));
+    let model = ("model", busy.path().to_str().unwrap());
+    let budget = ("latency-budget", "400000000");
+    let run = Run::start(&[MOCK, model, ("window", "1"), budget], SMALL);
+    let overloads: Vec<u32> = (0..20)
+        .map(|s| {
+            push(&run, second(s), yard);
+            overload(&run.next_caption()).1
+        })
+        .collect();
+    assert_eq!(overloads[..4], [64, 32, 16, 16]);
+    assert_eq!(overloads[19], 64);
+}
+
+fn pts_seconds(caption: &gst::Structure) -> Vec<u64> {
+    pts_list(caption).iter().map(|pts| pts / SECOND).collect()
+}

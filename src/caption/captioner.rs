@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Listener};
 use super::handover::Sessions;
+use super::ladder::{Ladder, Rung};
 use super::mailbox::{DropPolicy, Mailbox, Sent, Waited};
 use super::prepare::Preparer;
 use super::prompt::Ask;
@@ -65,6 +66,8 @@ pub struct Counters {
     pub windows: AtomicU64,
     /// Windows dropped because the model was busy.
     pub dropped_windows: AtomicU64,
+    /// Windows that were skipped because captions came too late.
+    pub skipped_windows: AtomicU64,
     /// Windows that were kept from the model: nothing moved, or nothing was detected.
     pub gated_windows: AtomicU64,
 }
@@ -87,7 +90,9 @@ pub(super) struct Inner {
 
 impl Inner {
     pub(super) fn new(engine: &Arc<Engine>, options: &Options, listener: Listener) -> Self {
-        let reporter = Reporter::new(listener);
+        let patch = engine.checkpoint().vlm.temporal_patch_size();
+        let ladder = Ladder::new(options.window, patch);
+        let reporter = Reporter::new(listener, ladder, options.rules.latency_budget);
         Self {
             session: Sessions::new(engine.session(options.session.clone(), reporter.listener())),
             mailbox: Mailbox::new(MAX_SAMPLES),
@@ -101,7 +106,7 @@ impl Inner {
 
 /// Each command carries the session's epoch of when it was sent.
 pub(super) enum Command {
-    Sample(u64, Sample),
+    Sample(u64, Instant, Sample),
     /// The windows being filled end here.
     Close(u64),
     /// Forget everything: after a flush.
@@ -149,12 +154,12 @@ impl Captioner {
         match self
             .inner
             .mailbox
-            .send(Command::Sample(epoch, sample), policy)
+            .send(Command::Sample(epoch, Instant::now(), sample), policy)
         {
             Sent::Queued => true,
             Sent::Flushing(_) => false,
             Sent::Replaced(command) | Sent::Refused(command) => {
-                if let Command::Sample(_, sample) = command {
+                if let Command::Sample(_, _, sample) = command {
                     self.inner
                         .counters
                         .dropped_frames
@@ -218,6 +223,7 @@ impl Captioner {
                 return;
             }
             let differ = current.masks != rules.masks;
+            self.inner.reporter.set_budget(rules.latency_budget);
             *current = rules;
             differ
         };
@@ -269,6 +275,11 @@ impl Captioner {
     /// Complete windows that wait for the model.
     pub fn queued(&self) -> usize {
         self.inner.session.queued()
+    }
+
+    /// What the next windows get of what was asked for.
+    pub fn rung(&self) -> Rung {
+        self.inner.reporter.rung().1
     }
 
     /// Numbers since the start.

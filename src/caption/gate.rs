@@ -154,7 +154,7 @@ impl Gate {
             return None;
         }
         // A frame that is not known any more is not known to be still.
-        let known = self.seen(frames).count() == frames.len();
+        let known = self.seen(frames).count() >= frames.len();
         let moved = || {
             self.seen(frames)
                 .any(|seen| moves(seen.cells.changed(&shown.cells)))

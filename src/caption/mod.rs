@@ -16,6 +16,7 @@ pub mod captioner;
 pub mod engine;
 pub mod gate;
 mod handover;
+pub mod ladder;
 pub mod mailbox;
 pub mod mask;
 mod motion;
@@ -41,6 +42,7 @@ use std::time::Duration;
 use crate::vlm::generate::StopReason;
 use alarm::{Observation, Watch};
 use gate::Gated;
+use ladder::Step;
 use note::Note;
 use question::Question;
 use window::FrameTime;
@@ -123,6 +125,9 @@ pub enum DropReason {
     Busy,
     /// Frames came faster than they could be converted and resized.
     Prepare,
+    /// Captions came later than the latency budget, at the lowest rungs of the
+    /// [ladder](ladder::Ladder).
+    Overload,
 }
 
 /// What the element hears from the threads below it.
@@ -176,6 +181,9 @@ pub enum Report {
         /// Why, and what to do.
         reason: String,
     },
+    /// Captions come too late: less is asked of the model from now on. Told once for the first step
+    /// and once for the last, [`Step::Skip`].
+    Overload(Step),
     /// No question was due when the turn of a window came.
     Unasked,
     /// A window was kept from the model, as the rules ask for.

@@ -2,6 +2,9 @@
 
 //! What is known of a caption beside its words and frames.
 
+use std::time::Instant;
+
+use super::ladder::Rung;
 use super::repeats::Repeat;
 
 /// Begun with the window, ended when its caption is reported.
@@ -11,6 +14,14 @@ pub struct Note {
     pub scene: u64,
     /// Of the first window of a scene that began with a cut.
     pub scene_cut: bool,
+    /// How much of what was asked for the model was given.
+    pub rung: Rung,
+    /// The number of that rung, if the whole window was made on it.
+    pub level: Option<usize>,
+    /// When the frame came that completed the window.
+    pub since: Option<Instant>,
+    /// Upper bound that the caption had, tokens.
+    pub max_tokens: usize,
     /// Whether it says the same as the captions before.
     pub repeat: Repeat,
 }

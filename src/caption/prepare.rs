@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::captioner::{Command, Inner, Options, Sample};
 use super::gate::Gate;
+use super::ladder::{Ladder, Rung};
 use super::mailbox::Sent;
 use super::motion::Cells;
 use super::note::Note;
@@ -42,6 +43,13 @@ pub(super) struct Preparer<'a> {
     scenes: Scenes,
     /// Number of the scene.
     scene: u64,
+    /// When the last frame came.
+    arrived: Instant,
+    /// What the windows being filled get of what was asked for, the number of that rung, and the
+    /// running time since when.
+    rung: Rung,
+    level: usize,
+    level_since: Duration,
     /// Pairs that are not yet to be encoded: their windows may be kept from the model.
     held: Vec<Weak<Pair>>,
 }
@@ -81,6 +89,10 @@ impl<'a> Preparer<'a> {
             lost: 0,
             scenes: Scenes::default(),
             scene: 0,
+            arrived: Instant::now(),
+            rung: Rung::default(),
+            level: 0,
+            level_since: Duration::ZERO,
             held: Vec::new(),
         }
     }
@@ -88,8 +100,11 @@ impl<'a> Preparer<'a> {
     pub(super) fn run(mut self) {
         while let Some(command) = self.inner.mailbox.receive() {
             let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match command {
-                Command::Sample(epoch, sample) => self.sample(epoch, sample),
-                Command::Close(epoch) => self.close(epoch),
+                Command::Sample(epoch, arrived, sample) => self.sample(epoch, arrived, sample),
+                Command::Close(epoch) => {
+                    self.arrived = Instant::now();
+                    self.close(epoch);
+                }
                 Command::Reset => {
                     self.forget();
                     self.sequence = 0;
@@ -107,7 +122,8 @@ impl<'a> Preparer<'a> {
         }
     }
 
-    fn sample(&mut self, epoch: u64, sample: Sample) {
+    fn sample(&mut self, epoch: u64, arrived: Instant, sample: Sample) {
+        self.arrived = arrived;
         let gap = |last: FrameTime| sample.time.pts.saturating_sub(last.pts) > self.max_gap;
         if self.windower.last().is_some_and(gap) {
             self.close(epoch);
@@ -118,6 +134,9 @@ impl<'a> Preparer<'a> {
         }
         if !self.windower.wants_next() {
             return self.windower.skip();
+        }
+        if self.windower.begins_next() {
+            self.climb(sample.time);
         }
         let image = match (sample.read)().and_then(|image| self.show(image)) {
             Ok(image) => image,
@@ -136,13 +155,26 @@ impl<'a> Preparer<'a> {
         }
         self.look(epoch, sample.time, Cells::of(&image));
         let vlm = self.vlm.clone();
-        let frame = Frame {
-            time: sample.time,
-            image,
+        let cut = &mut |frames: &[Frame]| cut(&*vlm, frames);
+        let pushed = match self.windower.keeps_next(self.rung.frames) {
+            true => {
+                let time = sample.time;
+                self.windower.push(Frame { time, image }, cut)
+            }
+            false => self.windower.pass_over(cut),
         };
-        match self.windower.push(frame, &mut |frames| cut(&*vlm, frames)) {
+        match pushed {
             Ok(progress) => self.progress(epoch, progress),
             Err(error) => self.failed(epoch, vec![sample.time], error.to_string()),
+        }
+    }
+
+    /// Takes the rung of the overload ladder that holds now, for the window that begins.
+    fn climb(&mut self, time: FrameTime) {
+        let (level, rung) = self.inner.reporter.rung();
+        if level != self.level {
+            (self.level, self.rung) = (level, rung);
+            self.level_since = time.running_time;
         }
     }
 
@@ -161,6 +193,7 @@ impl<'a> Preparer<'a> {
         self.gate.reset();
         self.scenes.reset();
         self.held.clear();
+        self.level_since = Duration::ZERO;
     }
 
     fn close(&mut self, epoch: u64) {
@@ -177,8 +210,43 @@ impl<'a> Preparer<'a> {
         for mask in &masks {
             mask.paint(&mut image);
         }
-        let fitted = self.vlm.fit(&image, self.kind, self.budget);
+        let budget = self.lowered(&image);
+        let fitted = budget.and_then(|budget| self.vlm.fit(&image, self.kind, budget));
         fitted.map_err(|error| error.to_string())
+    }
+
+    /// The budget that gives a frame no more than the rung's part of its pixels, as far as the
+    /// family can show less.
+    fn lowered(&self, image: &RgbImage) -> Result<PixelBudget, vlm::Error> {
+        let area = |budget: PixelBudget| {
+            let size = self
+                .vlm
+                .target_size(image.width, image.height, self.kind, budget);
+            size.map(|(width, height)| width * height)
+        };
+        if self.rung.pixels <= 1 {
+            return Ok(self.budget);
+        }
+        let whole = area(self.budget)?;
+        let (mut least, mut lowered) = (whole, self.budget);
+        let mut most = self.budget.max_pixels.unwrap_or(image.width * image.height);
+        // What a budget comes to is the family's business (ratios, sides that are multiples), so
+        // it is tried: 48 times 7/8 is less than a five-hundredth.
+        for _ in 0..48 {
+            if least <= whole / self.rung.pixels {
+                break;
+            }
+            most = most / 8 * 7;
+            let budget = PixelBudget {
+                max_pixels: Some(most),
+                ..self.budget
+            };
+            let area = area(budget)?;
+            if area < least {
+                (least, lowered) = (area, budget);
+            }
+        }
+        Ok(lowered)
     }
 
     fn progress(&mut self, epoch: u64, progress: Progress) {
@@ -211,12 +279,23 @@ impl<'a> Preparer<'a> {
             let frames = window.frames;
             return self.inner.reporter.report(Report::Gated { why, frames });
         }
+        if !self.rung.shows(self.sequence) {
+            counters.skipped_windows.fetch_add(1, Ordering::Relaxed);
+            return self.inner.reporter.report(Report::Dropped {
+                reason: DropReason::Overload,
+                frames: window.frames,
+            });
+        }
         let frames = window.frames.clone();
+        let on_rung = |first: &FrameTime| first.running_time >= self.level_since;
         let job = Job {
             sequence: self.sequence,
             window,
             note: Note {
                 scene: self.scene,
+                rung: self.rung,
+                level: frames.first().is_some_and(on_rung).then_some(self.level),
+                since: Some(self.arrived),
                 ..Note::default()
             },
             complete_since: Instant::now(),
@@ -246,7 +325,8 @@ impl<'a> Preparer<'a> {
         self.held.extend(pairs.iter().map(Arc::downgrade));
         let rules = self.inner.rules.lock().unwrap().gate.clone();
         let frames = self.windower.frames();
-        if self.gate.check(&rules, frames, self.stride).is_some() {
+        let gated = self.gate.check(&rules, frames, self.stride).is_some();
+        if gated || !self.rung.shows(self.sequence + 1) {
             return;
         }
         for pair in self.held.drain(..).filter_map(|pair| pair.upgrade()) {
@@ -266,6 +346,8 @@ impl<'a> Preparer<'a> {
         self.shape.temporal_patch_size = self.vlm.temporal_patch_size();
         self.windower = Windower::new(self.shape);
         self.held.clear();
+        let (window, patch) = (self.shape.window, self.shape.temporal_patch_size);
+        self.inner.reporter.change_model(Ladder::new(window, patch));
     }
 
     fn failed(&self, epoch: u64, frames: Vec<FrameTime>, reason: String) {
@@ -432,7 +514,7 @@ mod tests {
         let mut preparer = Preparer::new(&inner, spy.clone(), None, &options);
         let sizes = [(101, 57), (57, 101), (33, 1), (640, 361)];
         for (second, (width, height)) in sizes.into_iter().enumerate() {
-            preparer.sample(0, white(second as u64, width, height));
+            preparer.sample(0, Instant::now(), white(second as u64, width, height));
         }
         let seen = spy.seen.lock().unwrap();
         let hidden: Vec<_> = seen.iter().map(hidden).collect();
@@ -464,5 +546,28 @@ mod tests {
             ..Rules::default()
         });
         windows(1);
+    }
+
+    #[test]
+    fn a_lower_rung_shows_fewer_pixels_of_a_frame_of_any_size() {
+        let options = options(2, Rules::default());
+        let engine = Engine::acquire(&Source::Mock { script: None }).unwrap();
+        let inner = inner(&options);
+        let mut preparer = Preparer::new(&inner, engine.checkpoint().vlm.clone(), None, &options);
+        for (width, height) in [(1920, 1080), (320, 240), (97, 301)] {
+            let areas = [1, 2, 4].map(|pixels| {
+                preparer.rung.pixels = pixels;
+                let image = RgbImage {
+                    width,
+                    height,
+                    pixels: vec![0; width * height * 3],
+                };
+                let shown = preparer.show(image).unwrap();
+                shown.width * shown.height
+            });
+            assert!(areas[1] <= areas[0] / 2, "{width}x{height}: {areas:?}");
+            assert!(areas[2] <= areas[0] / 4, "{width}x{height}: {areas:?}");
+            assert!(areas[2] * 16 > areas[0], "{width}x{height}: {areas:?}");
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 //! What may change while captions are made, beside what is asked: what the model is shown.
 
+use std::time::Duration;
+
 use super::gate::GateRules;
 use super::mask::Mask;
 
@@ -14,4 +16,7 @@ pub struct Rules {
     pub masks: Vec<Mask>,
     /// When windows are kept from the model.
     pub gate: GateRules,
+    /// How long after its window's last frame a caption may come before less is asked of the model;
+    /// zero asks for all however long it takes.
+    pub latency_budget: Duration,
 }

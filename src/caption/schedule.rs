@@ -93,7 +93,7 @@ pub(super) struct Turn {
 pub(super) enum Work {
     Pair(Arc<Pair>),
     Window {
-        job: Job,
+        job: Box<Job>,
         ask: Arc<Ask>,
         /// Those of its questions that are due.
         questions: Vec<Arc<Question>>,
@@ -272,7 +272,7 @@ impl SessionState {
             let asked = questions.iter().map(|question| (question.id.clone(), end));
             self.asked.extend(asked);
             return Some(Work::Window {
-                job,
+                job: Box::new(job),
                 questions,
                 ask: self.ask.clone(),
                 stream: self.stream.clone(),

@@ -104,8 +104,8 @@ pub struct Windower {
     /// Frames since the start.
     n_frames: u64,
     open: VecDeque<Open>,
-    /// Pairs by the number of their first frame, for windows that overlap.
-    recent: VecDeque<(u64, Weak<Pair>)>,
+    /// Whole pairs, for windows that overlap.
+    recent: VecDeque<Weak<Pair>>,
     /// Number after the last frame that any window was made of.
     covered: u64,
 }
@@ -113,6 +113,8 @@ pub struct Windower {
 #[derive(Debug)]
 struct Open {
     first: u64,
+    /// Frames of the stream that it spans; those that were passed over are not in `frames`.
+    span: usize,
     frames: Vec<FrameTime>,
     pairs: Vec<Arc<Pair>>,
     tail: Vec<Frame>,
@@ -134,6 +136,17 @@ impl Windower {
     /// its pixels need not be touched.
     pub fn wants_next(&self) -> bool {
         self.n_frames.is_multiple_of(self.shape.stride as u64) || !self.open.is_empty()
+    }
+
+    /// Whether a window begins with the next frame.
+    pub fn begins_next(&self) -> bool {
+        self.n_frames.is_multiple_of(self.shape.stride as u64)
+    }
+
+    /// Whether the next frame is kept if windows are thinned to every `n`-th frame. Of `n` in a row
+    /// it is the last, so that a window is about its end.
+    pub fn keeps_next(&self, n: usize) -> bool {
+        (self.n_frames + 1).is_multiple_of(n.max(1) as u64)
     }
 
     /// Counts a frame that [`wants_next`](Self::wants_next) said no window takes.
@@ -173,11 +186,31 @@ impl Windower {
         frame: Frame,
         cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
     ) -> Result<Progress, E> {
+        self.advance(Some(frame), cut)
+    }
+
+    /// Passes a frame over: windows span it, and are not about it.
+    ///
+    /// # Errors
+    /// What `cut` says; the windows being filled are then given up.
+    pub fn pass_over<E>(
+        &mut self,
+        cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
+    ) -> Result<Progress, E> {
+        self.advance(None, cut)
+    }
+
+    fn advance<E>(
+        &mut self,
+        frame: Option<Frame>,
+        cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
+    ) -> Result<Progress, E> {
         let index = self.n_frames;
         self.n_frames += 1;
         if index.is_multiple_of(self.shape.stride as u64) {
             self.open.push_back(Open {
                 first: index,
+                span: 0,
                 frames: Vec::with_capacity(self.shape.window),
                 pairs: Vec::new(),
                 tail: Vec::new(),
@@ -185,11 +218,17 @@ impl Windower {
         }
         let mut progress = Progress::default();
         for i in 0..self.open.len() {
-            self.open[i].frames.push(frame.time);
-            self.open[i].tail.push(frame.clone());
-            let full = self.open[i].tail.len() == self.shape.temporal_patch_size;
-            let full = full || self.open[i].frames.len() == self.shape.window;
-            if full && let Err(error) = self.finish_pair(i, &mut progress, cut) {
+            let open = &mut self.open[i];
+            open.span += 1;
+            if let Some(frame) = &frame {
+                open.frames.push(frame.time);
+                open.tail.push(frame.clone());
+            }
+            let full = open.tail.len() == self.shape.temporal_patch_size;
+            let ends = open.span == self.shape.window && !open.tail.is_empty();
+            if (full || ends)
+                && let Err(error) = self.finish_pair(i, &mut progress, cut)
+            {
                 self.abandon();
                 return Err(error);
             }
@@ -197,9 +236,9 @@ impl Windower {
         if self
             .open
             .front()
-            .is_some_and(|open| open.frames.len() == self.shape.window)
+            .is_some_and(|open| open.span == self.shape.window)
         {
-            progress.window = self.open.pop_front().map(|open| self.complete(open));
+            progress.window = self.open.pop_front().and_then(|open| self.complete(open));
         }
         Ok(progress)
     }
@@ -217,7 +256,7 @@ impl Windower {
         let new = self
             .open
             .front()
-            .is_some_and(|open| open.first + open.frames.len() as u64 > self.covered);
+            .is_some_and(|open| open.first + open.span as u64 > self.covered);
         if new {
             if !self.open[0].tail.is_empty()
                 && let Err(error) = self.finish_pair(0, &mut progress, cut)
@@ -225,7 +264,7 @@ impl Windower {
                 self.abandon();
                 return Err(error);
             }
-            progress.window = self.open.pop_front().map(|open| self.complete(open));
+            progress.window = self.open.pop_front().and_then(|open| self.complete(open));
         }
         self.abandon();
         Ok(progress)
@@ -239,12 +278,13 @@ impl Windower {
         self.covered = 0;
     }
 
-    fn complete(&mut self, open: Open) -> Window {
-        self.covered = open.first + open.frames.len() as u64;
-        Window {
+    /// A window, unless it is about nothing: all its frames were passed over.
+    fn complete(&mut self, open: Open) -> Option<Window> {
+        self.covered = open.first + open.span as u64;
+        (!open.frames.is_empty()).then_some(Window {
             frames: open.frames,
             pairs: open.pairs,
-        }
+        })
     }
 
     /// Makes the tail of an open window a pair, or finds the pair that another window made of it.
@@ -255,16 +295,14 @@ impl Windower {
         cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
     ) -> Result<(), E> {
         let frames = std::mem::take(&mut self.open[i].tail);
-        let end = self.open[i].first + self.open[i].frames.len() as u64;
-        let first = end - frames.len() as u64;
-        self.recent.retain(|(_, pair)| pair.strong_count() > 0);
+        self.recent.retain(|pair| pair.strong_count() > 0);
         let whole = frames.len() == self.shape.temporal_patch_size;
-        let known = self.recent.iter().find(|(n, _)| whole && *n == first);
-        if let Some(pair) = known.and_then(|(_, pair)| pair.upgrade()) {
+        let mut pts: Vec<Duration> = frames.iter().map(|f| f.time.pts).collect();
+        let mut known = self.recent.iter().filter_map(Weak::upgrade);
+        if let Some(pair) = known.find(|pair| whole && pair.pts == pts) {
             self.open[i].pairs.push(pair);
             return Ok(());
         }
-        let mut pts: Vec<Duration> = frames.iter().map(|f| f.time.pts).collect();
         if let Some(last) = pts.last().copied() {
             pts.resize(self.shape.temporal_patch_size, last);
         }
@@ -273,7 +311,7 @@ impl Windower {
             visual: Mutex::new(Visual::Pixels(cut(&frames)?)),
         });
         if whole {
-            self.recent.push_back((first, Arc::downgrade(&pair)));
+            self.recent.push_back(Arc::downgrade(&pair));
         }
         progress.pairs.push(pair.clone());
         self.open[i].pairs.push(pair);
@@ -396,6 +434,47 @@ mod tests {
             }
         }
         assert_eq!(wanted, [true, true, false, false, true, true, false, false]);
+    }
+
+    #[test]
+    fn thinned_windows_span_the_same_time_with_fewer_frames() {
+        let thinned = |window: usize, stride: usize, n: usize| {
+            let mut w = windower(window, stride);
+            let mut windows = Vec::new();
+            for s in 0..12 {
+                let progress = match w.keeps_next(n) {
+                    true => w.push(frame(s), &mut cut),
+                    false => w.pass_over(&mut cut),
+                };
+                windows.extend(progress.unwrap().window.as_ref().map(seconds));
+            }
+            windows.extend(w.close(&mut cut).unwrap().window.as_ref().map(seconds));
+            windows
+        };
+        assert_eq!(thinned(4, 4, 1).len(), 3);
+        assert_eq!(thinned(4, 4, 2), [[1, 3], [5, 7], [9, 11]]);
+        assert_eq!(thinned(4, 4, 4), [[3], [7], [11]]);
+        assert_eq!(thinned(4, 2, 2)[..3], [[1, 3], [3, 5], [5, 7]]);
+        assert_eq!(
+            thinned(3, 3, 2),
+            [vec![1], vec![3, 5], vec![7], vec![9, 11]]
+        );
+    }
+
+    #[test]
+    fn windows_share_pairs_of_the_same_frames_alone() {
+        let mut w = windower(4, 2);
+        w.push(frame(0), &mut cut).unwrap();
+        w.push(frame(1), &mut cut).unwrap();
+        w.push(frame(2), &mut cut).unwrap();
+        // From here on every second frame: [2 3] of the first window is not [2 5] of the next.
+        let first = w.push(frame(3), &mut cut).unwrap().window.unwrap();
+        w.pass_over(&mut cut).unwrap();
+        let second = w.push(frame(5), &mut cut).unwrap().window.unwrap();
+        assert_eq!(seconds(&first), [0, 1, 2, 3]);
+        assert_eq!(seconds(&second), [2, 3, 5]);
+        assert!(Arc::ptr_eq(&first.pairs[1], &second.pairs[0]));
+        assert_eq!(second.pairs[1].pts, [Duration::from_secs(5); 2]);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::engine::Shared;
+use super::note::Note;
 use super::prompt::{Ask, Variables, render};
-use super::question::Question;
+use super::question::{Kind, Question};
 use super::schedule::{Job, Outcome, Turn, Work};
 use super::window::{FrameTime, Pair, Visual, Window};
 use super::{Caption, Report};
@@ -156,7 +157,10 @@ pub(super) fn answer(
                     queue_wait,
                     ttft: before + said.ttft,
                     total: before + said.total,
-                    note: scene.job.note,
+                    note: Note {
+                        max_tokens: scene.max_tokens(question),
+                        ..scene.job.note
+                    },
                 })));
             }
             // What the program could not do for one question it cannot do for the next.
@@ -180,7 +184,12 @@ pub(super) fn answer(
 
 impl Scene<'_> {
     fn max_tokens(&self, question: &Question) -> usize {
-        question.max_tokens.unwrap_or(self.ask.max_tokens)
+        let asked = question.max_tokens.unwrap_or(self.ask.max_tokens);
+        match question.kind {
+            Kind::Caption => self.job.note.rung.max_tokens(asked),
+            // Cut short, it would be another answer.
+            _ => asked,
+        }
     }
 
     fn options(&self, question: &Question) -> GenerateOptions {

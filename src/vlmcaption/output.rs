@@ -102,6 +102,9 @@ pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::
         .field("repeats", caption.note.repeat.repeats)
         .field("first-start", nanos(caption.note.repeat.first_start))
         .field("scene-cut", caption.note.scene_cut)
+        .field("overload", caption.note.rung.step.as_str())
+        .field("max-tokens", count(caption.note.max_tokens))
+        .field("frames", count(caption.frames.len()))
         .field("schema-version", SCHEMA_VERSION);
     with_probabilities(fields, caption).build()
 }
@@ -147,6 +150,7 @@ pub(super) fn drop_reason(reason: DropReason) -> &'static str {
     match reason {
         DropReason::Busy => "busy",
         DropReason::Prepare => "prepare",
+        DropReason::Overload => "overload",
     }
 }
 

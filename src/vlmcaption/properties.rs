@@ -299,6 +299,15 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .default_value(d.gate_linger.nseconds())
             .mutable_playing()
             .build(),
+        glib::ParamSpecUInt64::builder("latency-budget")
+            .nick("Latency budget")
+            .blurb(
+                "How long after its window's last frame a caption may come before less is asked \
+                 of the model (tokens, then frames, pixels, windows), ns; 0 = no limit",
+            )
+            .default_value(d.latency_budget.nseconds())
+            .mutable_playing()
+            .build(),
         glib::ParamSpecString::builder("caption")
             .nick("Caption")
             .blurb("The last caption's text")

@@ -14,6 +14,7 @@ use super::output::{self, Origin};
 use super::text::{Begin, Text};
 use super::trouble::Cause;
 use crate::caption::gate::Gated;
+use crate::caption::ladder::Step;
 use crate::caption::window::FrameTime;
 use crate::caption::{Caption, Report};
 
@@ -63,6 +64,7 @@ impl VlmCaption {
             Report::Caption(caption) => self.caption(&caption, by),
             Report::QuestionFailed { id, reason } => self.question_failed(id, &reason),
             Report::Failed { reason, .. } => self.trouble(Cause::Window, &reason),
+            Report::Overload(step) => self.overloaded(step),
             Report::Unasked => gst::debug!(CAT, imp = self, "no question is due"),
             Report::Gated { why, frames } => self.gated(why, &frames),
             Report::Dropped { reason, frames } => {
@@ -162,6 +164,27 @@ impl VlmCaption {
             ("a window of {of} frames is more than the model holds: captions are about its \
                  last {frames} frames ({tokens} tokens); lower window, max-pixels, video-ratio or \
                  max-tokens")
+        );
+    }
+
+    /// Captions come too late: the user is told what gives way, at first and at last.
+    fn overloaded(&self, step: Step) {
+        let budget = self.settings.lock().unwrap().latency_budget;
+        let gives_way = match step {
+            Step::Skip => "windows are left out, too: this device is too slow for this model",
+            _ => {
+                "captions are made shorter, then of fewer frames, fewer pixels and fewer windows, \
+                 until they come in time"
+            }
+        };
+        gst::element_imp_warning!(
+            self,
+            gst::ResourceError::Busy,
+            (
+                "captions come later than latency-budget ({} ms) allows: {gives_way}; raise \
+                 latency-budget, lower max-tokens, window or max-pixels, or take a smaller model",
+                budget.mseconds()
+            )
         );
     }
 

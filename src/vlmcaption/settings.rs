@@ -61,6 +61,7 @@ pub(super) struct Settings {
     pub gate_labels: Vec<String>,
     pub gate_min_area: f64,
     pub gate_linger: gst::ClockTime,
+    pub latency_budget: gst::ClockTime,
     /// Raised by every change, so that the last one wins wherever it is applied.
     pub revision: u64,
     pub stats_interval: gst::ClockTime,
@@ -105,6 +106,7 @@ impl Default for Settings {
             gate_labels: Vec::new(),
             gate_min_area: 0.0,
             gate_linger: gst::ClockTime::from_seconds(5),
+            latency_budget: gst::ClockTime::ZERO,
             revision: 0,
             stats_interval: gst::ClockTime::ZERO,
             model_timeout: gst::ClockTime::from_seconds(10),
@@ -209,6 +211,7 @@ impl Settings {
                 by_detection: !self.gate_labels.is_empty(),
                 linger: self.gate_linger.into(),
             },
+            latency_budget: self.latency_budget.into(),
         })
     }
 
@@ -275,6 +278,7 @@ impl Settings {
             "gate-labels" => gst::Array::new(self.gate_labels.iter()).to_value(),
             "gate-min-area" => self.gate_min_area.to_value(),
             "gate-linger" => self.gate_linger.nseconds().to_value(),
+            "latency-budget" => self.latency_budget.nseconds().to_value(),
             "privacy-masks" => gst::Array::from_values(self.privacy_masks.clone()).to_value(),
             "stats-interval" => self.stats_interval.nseconds().to_value(),
             "model-timeout" => self.model_timeout.nseconds().to_value(),
@@ -334,6 +338,7 @@ impl Settings {
             "gate-labels" => self.gate_labels = texts(value),
             "gate-min-area" => self.gate_min_area = value.get().expect(CHECKED),
             "gate-linger" => self.gate_linger = value.get().expect(CHECKED),
+            "latency-budget" => self.latency_budget = value.get().expect(CHECKED),
             "privacy-masks" => {
                 let masks = value.get::<gst::ArrayRef>().expect(CHECKED);
                 self.privacy_masks = masks.to_vec();

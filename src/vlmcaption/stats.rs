@@ -226,6 +226,8 @@ impl VlmCaption {
             .field("dropped-frames", counters.dropped_frames.load(Relaxed))
             .field("dropped-windows", counters.dropped_windows.load(Relaxed))
             .field("gated-windows", counters.gated_windows.load(Relaxed))
+            .field("skipped-windows", counters.skipped_windows.load(Relaxed))
+            .field("overload", captioner.rung().step.as_str())
             .field(
                 "queued",
                 u64::try_from(captioner.queued()).unwrap_or(u64::MAX),
