@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Listener};
 use super::handover::Sessions;
+use super::inquiry::{FLUSHED, Inquiry};
 use super::ladder::{Ladder, Rung};
 use super::mailbox::{DropPolicy, Mailbox, Sent, Waited};
 use super::prepare::Preparer;
@@ -104,11 +105,31 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Commands were dropped: whoever asked something is told.
+    fn flushed(&self, commands: Vec<Command>) {
+        for command in commands {
+            if let Command::Inquire(_, inquiry) = command {
+                self.unanswered(&inquiry, FLUSHED.into());
+            }
+        }
+    }
+
+    pub(super) fn unanswered(&self, inquiry: &Inquiry, reason: String) {
+        self.reporter.report(Report::Answer {
+            id: inquiry.id,
+            answer: Err(reason),
+        });
+    }
+}
+
 /// Each command carries the session's epoch of when it was sent.
 pub(super) enum Command {
     Sample(u64, Instant, Sample),
     /// The windows being filled end here.
     Close(u64),
+    /// A question about the frames at hand.
+    Inquire(u64, Inquiry),
     /// Forget everything: after a flush.
     Reset,
     /// Forget everything but the number of the last window.
@@ -175,6 +196,15 @@ impl Captioner {
         }
     }
 
+    /// Asks a question about the frames at hand: those of the window being filled, or else of the
+    /// last one. Comes to a [`Report::Answer`], unless it is cancelled or this is dropped.
+    pub fn inquire(&self, inquiry: Inquiry) {
+        let epoch = self.inner.session.epoch();
+        self.inner
+            .mailbox
+            .send_control(Command::Inquire(epoch, inquiry));
+    }
+
     /// Ends the windows being filled: they are captioned with the frames they have.
     pub fn close_window(&self) {
         let epoch = self.inner.session.epoch();
@@ -194,9 +224,10 @@ impl Captioner {
     /// Drops everything in flight and wakes whoever waits, until [`stop_flush`](Self::stop_flush).
     pub fn start_flush(&self) {
         // The mailbox first: nothing new may be stamped with the session's next epoch.
-        self.inner.mailbox.start_flush();
+        let dropped = self.inner.mailbox.start_flush();
         self.inner.session.start_flush();
         self.inner.reporter.reset();
+        self.inner.flushed(dropped);
     }
 
     /// Begins anew after [`start_flush`](Self::start_flush).
@@ -237,9 +268,10 @@ impl Captioner {
     pub fn restart(&self) {
         // The mailbox first: a frame that comes in between is thrown away by its epoch, and none
         // of the next epoch joins a window from before.
-        self.inner.mailbox.restart(Command::Restart);
+        let dropped = self.inner.mailbox.restart(Command::Restart);
         self.inner.session.restart();
         self.inner.reporter.reset();
+        self.inner.flushed(dropped);
     }
 
     /// Begins to go over to another model: windows go to it once it is loaded, from the next

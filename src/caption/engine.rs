@@ -79,6 +79,7 @@ impl Engine {
                 sessions: BTreeMap::new(),
                 next_id: 0,
                 load: Load::Running,
+                inquired: false,
                 quit: false,
                 ended: false,
             }),
@@ -157,6 +158,7 @@ impl Engine {
                 history: VecDeque::new(),
                 asked: HashMap::new(),
                 scene: 0,
+                inquiries: VecDeque::new(),
                 epoch: 0,
                 flushing: false,
                 running: None,
@@ -290,13 +292,18 @@ fn serve(shared: &Shared, program: &mut Watched, backoff: &mut Backoff) -> Optio
         let result = caught(|| worker::work(shared, program, &turn));
         *shared.pulse.lock().unwrap() = None;
         let faulted = program.take_fault() || result.is_err();
-        let mut outcome = result.unwrap_or_else(|panic| Outcome::Failed {
-            frames: Vec::new(),
-            reason: panic,
+        let mut outcome = result.unwrap_or_else(|panic| match &turn.work {
+            Work::Inquiry { .. } => Outcome::Inquired(Err(panic)),
+            Work::Pair(_) | Work::Window { .. } => Outcome::Failed {
+                frames: Vec::new(),
+                reason: panic,
+            },
         });
         let works = is_window && !matches!(outcome, Outcome::Cancelled | Outcome::Failed { .. });
         let broken = match &outcome {
-            Outcome::Failed { reason, .. } if faulted && faults + 1 == MAX_FAULTS => {
+            Outcome::Failed { reason, .. } | Outcome::Inquired(Err(reason))
+                if faulted && faults + 1 == MAX_FAULTS =>
+            {
                 Some(reason.clone())
             }
             _ => None,
@@ -338,12 +345,18 @@ fn report(shared: &Shared, turn: &Turn, took: Duration, outcome: &mut Outcome) {
         .lock()
         .unwrap()
         .finish_turn(turn, took, outcome);
+    if let (Work::Inquiry { inquiry, .. }, Outcome::Inquired(answer)) = (&turn.work, &*outcome) {
+        // Also after a flush: whoever asked waits for it.
+        let (id, answer) = (inquiry.id, answer.clone());
+        (turn.listener)(Report::Answer { id, answer });
+    }
     if wanted {
         match std::mem::replace(outcome, Outcome::Cancelled) {
             Outcome::Failed { frames, reason } => {
                 (turn.listener)(Report::Failed { frames, reason });
             }
-            Outcome::Encoded | Outcome::Answered(_) | Outcome::Cancelled => {}
+            Outcome::Encoded | Outcome::Answered(_) | Outcome::Inquired(_) | Outcome::Cancelled => {
+            }
         }
         if let Some(session) = shared.state.lock().unwrap().sessions.get_mut(&turn.session) {
             session.reporting = false;
@@ -381,13 +394,23 @@ fn load(shared: &Shared, loader: &mut Loader) -> Result<Box<dyn Program>, String
 
 /// The model cannot be used for now: what waits for it is dropped.
 fn give_up(shared: &Shared, reason: &str) {
-    let mut state = shared.state.lock().unwrap();
-    state.load = Load::Failed(reason.to_owned());
-    for session in state.sessions.values_mut() {
-        // An end of stream waits until its listener has been told.
-        session.reporting = true;
-        session.windows.drain();
-        session.pairs.clear();
+    let mut unanswered = Vec::new();
+    {
+        let mut state = shared.state.lock().unwrap();
+        state.load = Load::Failed(reason.to_owned());
+        for session in state.sessions.values_mut() {
+            // An end of stream waits until its listener has been told.
+            session.reporting = true;
+            session.windows.drain();
+            session.pairs.clear();
+            for asked in session.inquiries.drain(..) {
+                unanswered.push((session.listener.clone(), asked.inquiry.id));
+            }
+        }
+    }
+    for (listener, id) in unanswered {
+        let answer = Err(reason.to_owned());
+        listener(Report::Answer { id, answer });
     }
 }
 

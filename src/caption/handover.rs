@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::Report;
 use super::engine::{Engine, Listener};
+use super::inquiry::Asked;
 use super::mailbox::{DropPolicy, Sent, Waited};
 use super::prompt::Ask;
 use super::schedule::Job;
@@ -120,6 +121,11 @@ impl Sessions {
     /// [`Session::submit`]
     pub fn submit(&self, job: Job, epoch: u64) -> Sent<Job> {
         self.current().submit(job, epoch)
+    }
+
+    /// [`Session::inquire`]
+    pub fn inquire(&self, asked: Asked) -> Result<(), String> {
+        self.current().inquire(asked)
     }
 
     /// [`Session::epoch`]

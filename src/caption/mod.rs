@@ -16,6 +16,7 @@ pub mod captioner;
 pub mod engine;
 pub mod gate;
 mod handover;
+pub mod inquiry;
 pub mod ladder;
 pub mod mailbox;
 pub mod mask;
@@ -173,6 +174,13 @@ pub enum Report {
         id: String,
         /// Why, and what to do.
         reason: String,
+    },
+    /// What became of an [`Inquiry`](inquiry::Inquiry).
+    Answer {
+        /// Its number.
+        id: u64,
+        /// The answer, or why there is none.
+        answer: Result<Box<Caption>, String>,
     },
     /// A window could not be captioned: no question was answered.
     Failed {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::captioner::{Command, Inner, Options, Sample};
 use super::gate::Gate;
+use super::inquiry::{Asked, FLUSHED, Inquiry};
 use super::ladder::{Ladder, Rung};
 use super::mailbox::Sent;
 use super::motion::Cells;
@@ -52,6 +53,8 @@ pub(super) struct Preparer<'a> {
     level_since: Duration,
     /// Pairs that are not yet to be encoded: their windows may be kept from the model.
     held: Vec<Weak<Pair>>,
+    /// The last complete window.
+    last: Option<Window>,
 }
 
 impl<'a> Preparer<'a> {
@@ -94,6 +97,7 @@ impl<'a> Preparer<'a> {
             level: 0,
             level_since: Duration::ZERO,
             held: Vec::new(),
+            last: None,
         }
     }
 
@@ -105,6 +109,7 @@ impl<'a> Preparer<'a> {
                     self.arrived = Instant::now();
                     self.close(epoch);
                 }
+                Command::Inquire(epoch, inquiry) => self.inquire(epoch, inquiry),
                 Command::Reset => {
                     self.forget();
                     self.sequence = 0;
@@ -189,6 +194,7 @@ impl<'a> Preparer<'a> {
 
     /// Forgets the windows being filled and all frames.
     fn forget(&mut self) {
+        self.last = None;
         self.windower.abandon();
         self.gate.reset();
         self.scenes.reset();
@@ -273,6 +279,7 @@ impl<'a> Preparer<'a> {
         let counters = &self.inner.counters;
         counters.windows.fetch_add(1, Ordering::Relaxed);
         self.sequence += 1;
+        self.last = Some(window.clone());
         let rules = self.inner.rules.lock().unwrap().gate.clone();
         if let Some(why) = self.gate.check(&rules, &window.frames, self.stride) {
             counters.gated_windows.fetch_add(1, Ordering::Relaxed);
@@ -334,6 +341,27 @@ impl<'a> Preparer<'a> {
         }
     }
 
+    /// Puts a question of the application's to the model, about the window being filled as far as
+    /// it has come, or else about the last one.
+    fn inquire(&mut self, epoch: u64, inquiry: Inquiry) {
+        if self.outdated(epoch) {
+            return self.inner.unanswered(&inquiry, FLUSHED.into());
+        }
+        let vlm = self.vlm.clone();
+        let window = match self.windower.glimpse(&mut |frames| cut(&*vlm, frames)) {
+            Ok(open) => open.or_else(|| self.last.clone()),
+            Err(error) => return self.inner.unanswered(&inquiry, error.to_string()),
+        };
+        let Some(window) = window else {
+            let reason = "no frame has been sampled yet".into();
+            return self.inner.unanswered(&inquiry, reason);
+        };
+        let asked = Asked::new(inquiry.clone(), self.sequence, window);
+        if let Err(reason) = self.inner.session.inquire(asked) {
+            self.inner.unanswered(&inquiry, reason);
+        }
+    }
+
     /// Goes over to another model if one is ready. Windows that overlap begin anew with the next
     /// frame: what the model before made of their first frames is of no use.
     fn change_over(&mut self) {
@@ -346,6 +374,7 @@ impl<'a> Preparer<'a> {
         self.shape.temporal_patch_size = self.vlm.temporal_patch_size();
         self.windower = Windower::new(self.shape);
         self.held.clear();
+        self.last = None;
         let (window, patch) = (self.shape.window, self.shape.temporal_patch_size);
         self.inner.reporter.change_model(Ladder::new(window, patch));
     }

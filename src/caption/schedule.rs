@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::engine::Listener;
+use super::inquiry::{Asked, Inquiry};
 use super::mailbox::{DropPolicy, Queue};
 use super::note::Note;
 use super::prompt::Ask;
@@ -21,6 +22,8 @@ pub(super) struct State {
     pub(super) sessions: BTreeMap<u64, SessionState>,
     pub(super) next_id: u64,
     pub(super) load: Load,
+    /// The last turn was an inquiry's: a caption that waits is next.
+    pub(super) inquired: bool,
     pub(super) quit: bool,
     /// The engine's thread has ended.
     pub(super) ended: bool,
@@ -48,6 +51,7 @@ pub(super) struct SessionState {
     pub(super) asked: HashMap<String, Duration>,
     /// The scene that the history is about.
     pub(super) scene: u64,
+    pub(super) inquiries: VecDeque<Asked>,
     /// Raised by a flush; what was begun before is not reported.
     pub(super) epoch: u64,
     pub(super) flushing: bool,
@@ -100,6 +104,13 @@ pub(super) enum Work {
         stream: String,
         history: Vec<vlm::Turn>,
     },
+    Inquiry {
+        inquiry: Inquiry,
+        /// `None` if a flush has taken it away.
+        job: Option<Job>,
+        ask: Arc<Ask>,
+        stream: String,
+    },
 }
 
 /// What a turn came to.
@@ -107,6 +118,8 @@ pub(super) enum Outcome {
     Encoded,
     /// All has been told; the exchange is what later prompts may be given as context.
     Answered(Option<vlm::Turn>),
+    /// Of an inquiry.
+    Inquired(Result<Box<super::Caption>, String>),
     Failed {
         frames: Vec<FrameTime>,
         reason: String,
@@ -134,8 +147,47 @@ impl State {
         Some(session)
     }
 
-    /// The next turn, if there is work: the session that used least of its share goes first.
+    /// The next turn, if there is work. Inquiries go before captions, but for every inquiry one
+    /// caption that waits is made. Of each, the session that used least of its share goes first.
     pub(super) fn next_turn(&mut self) -> Option<Turn> {
+        let captions_wait = self.sessions.values().any(SessionState::has_work);
+        if !(self.inquired && captions_wait)
+            && let Some(turn) = self.next_inquiry()
+        {
+            self.inquired = true;
+            return Some(turn);
+        }
+        self.inquired = false;
+        self.next_caption()
+    }
+
+    fn next_inquiry(&mut self) -> Option<Turn> {
+        for session in self.sessions.values_mut() {
+            let left = |asked: &Asked| !asked.inquiry.cancel.is_cancelled();
+            session.inquiries.retain(left);
+        }
+        let (id, session) = self
+            .sessions
+            .iter_mut()
+            .filter(|(_, session)| !session.inquiries.is_empty())
+            .min_by(|a, b| a.1.used.total_cmp(&b.1.used))?;
+        let Asked { inquiry, job } = session.inquiries.pop_front()?;
+        session.running = Some(inquiry.cancel.clone());
+        Some(Turn {
+            session: *id,
+            epoch: session.epoch,
+            listener: session.listener.clone(),
+            cancel: inquiry.cancel.clone(),
+            work: Work::Inquiry {
+                inquiry,
+                job,
+                ask: session.ask.clone(),
+                stream: session.stream.clone(),
+            },
+        })
+    }
+
+    fn next_caption(&mut self) -> Option<Turn> {
         loop {
             let (id, session) = self
                 .sessions
@@ -160,7 +212,10 @@ impl State {
     /// What is to be done since sessions have nothing left to tell; to be called without a lock.
     pub(super) fn take_drained(&mut self) -> Vec<Drained> {
         let sessions = self.sessions.values_mut();
-        let idle = sessions.filter(|s| s.windows.is_empty() && s.running.is_none() && !s.reporting);
+        let idle = sessions.filter(|s| {
+            let waiting = !s.windows.is_empty() || !s.inquiries.is_empty();
+            !waiting && s.running.is_none() && !s.reporting
+        });
         idle.filter_map(|session| session.drained.take()).collect()
     }
 
@@ -239,6 +294,9 @@ impl SessionState {
     pub(super) fn forget(&mut self) {
         self.epoch += 1;
         self.windows.drain();
+        for asked in &mut self.inquiries {
+            asked.job = None;
+        }
         self.pairs.clear();
         self.history.clear();
         self.asked.clear();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Listener};
+use super::inquiry::Asked;
 use super::mailbox::{DropPolicy, Sent, Waited};
 use super::prompt::Ask;
 use super::schedule::{Drained, Job, Load, SessionState, State};
@@ -72,6 +73,23 @@ impl Session {
             self.engine.shared.changed.notify_all();
             return sent;
         }
+    }
+
+    /// Queues a question of the application's.
+    ///
+    /// # Errors
+    /// Why it will not be answered.
+    pub(super) fn inquire(&self, asked: Asked) -> Result<(), String> {
+        let mut state = self.engine.shared.state.lock().unwrap();
+        if let Load::Failed(reason) = &state.load {
+            return Err(reason.clone());
+        }
+        if let Some(session) = state.sessions.get_mut(&self.id) {
+            session.inquiries.push_back(asked);
+        }
+        drop(state);
+        self.engine.shared.changed.notify_all();
+        Ok(())
     }
 
     /// Raised by every flush: what was begun under another number is thrown away.
@@ -186,7 +204,8 @@ impl Session {
             if session.flushing || (failed && !session.reporting) {
                 return Waited::Interrupted;
             }
-            if session.windows.is_empty() && session.running.is_none() && !session.reporting {
+            let waiting = !session.windows.is_empty() || !session.inquiries.is_empty();
+            if !waiting && session.running.is_none() && !session.reporting {
                 return Waited::Idle;
             }
             let left = deadline.saturating_duration_since(Instant::now());

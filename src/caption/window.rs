@@ -69,7 +69,7 @@ pub enum Visual {
 }
 
 /// Frames that one caption is about.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Window {
     /// Frames in order of time; at least one.
     pub frames: Vec<FrameTime>,
@@ -241,6 +241,31 @@ impl Windower {
             progress.window = self.open.pop_front().and_then(|open| self.complete(open));
         }
         Ok(progress)
+    }
+
+    /// The oldest window being filled, as far as it has come; it goes on filling. `None` without a
+    /// frame.
+    ///
+    /// # Errors
+    /// What `cut` says.
+    pub fn glimpse<E>(
+        &self,
+        cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
+    ) -> Result<Option<Window>, E> {
+        let Some(open) = self.open.front().filter(|open| !open.frames.is_empty()) else {
+            return Ok(None);
+        };
+        let mut window = Window {
+            frames: open.frames.clone(),
+            pairs: open.pairs.clone(),
+        };
+        if let Some(last) = open.tail.last() {
+            let mut pts: Vec<Duration> = open.tail.iter().map(|f| f.time.pts).collect();
+            pts.resize(self.shape.temporal_patch_size, last.time.pts);
+            let visual = Mutex::new(Visual::Pixels(cut(&open.tail)?));
+            window.pairs.push(Arc::new(Pair { pts, visual }));
+        }
+        Ok(Some(window))
     }
 
     /// Ends the windows being filled: the stream ends, jumps or changes its size. The oldest is

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::engine::Shared;
+use super::inquiry::{FLUSHED, Inquiry};
 use super::note::Note;
 use super::prompt::{Ask, Variables, render};
 use super::question::{Kind, Question};
@@ -30,6 +31,15 @@ pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &Turn) -> O
                 reason: error.to_string(),
             },
         },
+        Work::Inquiry {
+            inquiry,
+            job,
+            ask,
+            stream,
+        } => Outcome::Inquired(match job {
+            Some(job) => inquire(shared, program, inquiry, job, ask, stream),
+            None => Err(FLUSHED.into()),
+        }),
         Work::Window {
             job,
             ask,
@@ -60,6 +70,39 @@ pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &Turn) -> O
                 },
             }
         }
+    }
+}
+
+/// Answers a question of the application's.
+fn inquire(
+    shared: &Shared,
+    program: &mut dyn Program,
+    inquiry: &Inquiry,
+    job: &Job,
+    ask: &Ask,
+    stream: &str,
+) -> Result<Box<Caption>, String> {
+    let scene = Scene {
+        checkpoint: &shared.checkpoint,
+        job,
+        ask,
+        stream,
+        history: &[],
+    };
+    let mut answered = None;
+    let mut tell = |report| {
+        if let Report::Caption(caption) = report {
+            answered = Some(caption);
+        }
+    };
+    let questions = [inquiry.question.clone()];
+    let result = answer(&scene, program, &questions, &inquiry.cancel, &mut tell);
+    match (result, answered) {
+        (Ok(_), Some(answer)) => Ok(answer),
+        (Err(vlm::Error::Backend(backend::Error::Cancelled)), _) | (Ok(_), None) => {
+            Err(FLUSHED.into())
+        }
+        (Err(error), _) => Err(explain(&error, &job.window)),
     }
 }
 

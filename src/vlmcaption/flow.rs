@@ -10,6 +10,7 @@ use gst::subclass::prelude::*;
 use super::board::Ageing;
 use super::imp::{CAT, VlmCaption};
 use super::output;
+use super::partial::Partials;
 use super::trouble::Cause;
 use crate::caption::captioner::Sample;
 use crate::caption::mailbox::Waited;
@@ -142,6 +143,7 @@ impl VlmCaption {
             EventView::FlushStop(_) => {
                 self.stream.lock().unwrap().flush();
                 self.board.lock().unwrap().clear();
+                *self.partials.lock().unwrap() = Partials::default();
                 self.text.flush();
                 if let Some(captioner) = self.captioner() {
                     captioner.stop_flush();

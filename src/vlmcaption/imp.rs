@@ -13,9 +13,11 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::board::Board;
+use super::inquiries::{self, Inquiries};
 use super::minder::Minder;
 use super::model::Choice;
 use super::output::Origin;
+use super::partial::Partials;
 use super::pixels::Reader;
 use super::properties::PROPERTIES;
 use super::settings::{Plan, Settings};
@@ -55,6 +57,8 @@ pub struct VlmCaption {
     pub(super) sought: Mutex<Option<gst::Seqnum>>,
     /// When to go over to another model.
     pub(super) swap_at: Mutex<Option<Instant>>,
+    pub(super) inquiries: Mutex<Inquiries>,
+    pub(super) partials: Mutex<Partials>,
 }
 
 /// The engine in use and what it was asked for.
@@ -131,6 +135,8 @@ impl ObjectSubclass for VlmCaption {
             minder: Mutex::new(None),
             sought: Mutex::default(),
             swap_at: Mutex::new(None),
+            inquiries: Mutex::default(),
+            partials: Mutex::default(),
         }
     }
 }
@@ -144,7 +150,7 @@ impl ObjectImpl for VlmCaption {
         static SIGNALS: LazyLock<Vec<glib::subclass::Signal>> = LazyLock::new(|| {
             // Emitted from the model's thread with the structure of each caption, as posted on the
             // bus: it must return soon.
-            vec![
+            let mut signals = vec![
                 glib::subclass::Signal::builder("caption")
                     .param_types([gst::Structure::static_type()])
                     .build(),
@@ -159,7 +165,9 @@ impl ObjectImpl for VlmCaption {
                         None
                     })
                     .build(),
-            ]
+            ];
+            signals.extend(inquiries::signals());
+            signals
         });
         &SIGNALS
     }
@@ -414,7 +422,13 @@ impl VlmCaption {
         self.watch();
         let swap = self.begin_swap(now);
         self.count_text_drops();
-        let due = [swap, self.post_stats(now), self.post_drops(now)];
+        let due = [
+            swap,
+            self.end_late_inquiries(now),
+            self.post_due_partial(now),
+            self.post_stats(now),
+            self.post_drops(now),
+        ];
         due.into_iter().flatten().fold(ROUND, Duration::min)
     }
 
@@ -432,6 +446,8 @@ impl VlmCaption {
         drop(minder);
         let captioner = self.captioner.lock().unwrap().take();
         drop(captioner);
+        self.end_inquiries();
+        *self.partials.lock().unwrap() = Partials::default();
         self.post_last_drops();
         *self.stream.lock().unwrap() = Stream::default();
         self.board.lock().unwrap().clear();

@@ -11,6 +11,7 @@ use gst::subclass::prelude::*;
 use super::TextTiming;
 use super::imp::{CAT, VlmCaption};
 use super::output::{self, Origin};
+use super::partial::Partial;
 use super::text::{Begin, Text};
 use super::trouble::Cause;
 use crate::caption::gate::Gated;
@@ -52,18 +53,19 @@ impl VlmCaption {
                 sequence,
                 prompt_id,
                 text,
-            } => {
-                let structure = gst::Structure::builder("vlmcaption/partial")
-                    .field("sequence", sequence)
-                    .field("prompt-id", prompt_id)
-                    .field("text", text)
-                    .build();
-                self.post(structure);
-            }
+            } => self.partial(Partial {
+                sequence,
+                prompt_id,
+                text,
+            }),
+            Report::Answer { id, answer } => self.answered(id, answer, by),
             Report::Cut { frames, of, tokens } => self.cut(frames, of, tokens),
             Report::Caption(caption) => self.caption(&caption, by),
             Report::QuestionFailed { id, reason } => self.question_failed(id, &reason),
-            Report::Failed { reason, .. } => self.trouble(Cause::Window, &reason),
+            Report::Failed { reason, .. } => {
+                self.post_last_partial();
+                self.trouble(Cause::Window, &reason);
+            }
             Report::Overload(step) => self.overloaded(step),
             Report::Unasked => gst::debug!(CAT, imp = self, "no question is due"),
             Report::Gated { why, frames } => self.gated(why, &frames),
@@ -89,10 +91,8 @@ impl VlmCaption {
         );
         self.tally.caption(caption);
         self.watch.lock().unwrap().answered(&caption.question.id);
-        let origin = Origin {
-            stream_id: self.origin.lock().unwrap().stream_id.clone(),
-            ..by.clone()
-        };
+        self.post_last_partial();
+        let origin = self.origin_of(by);
         self.board.lock().unwrap().post(caption, &origin);
         self.relief(&[Cause::Window, Cause::Load, Cause::Silence]);
         self.push_text(caption);
@@ -102,6 +102,14 @@ impl VlmCaption {
         self.obj().emit_by_name::<()>("caption", &[&structure]);
         self.obj().notify("caption");
         self.post(structure);
+    }
+
+    /// Who reports, about this stream.
+    pub(super) fn origin_of(&self, by: &Origin) -> Origin {
+        Origin {
+            stream_id: self.origin.lock().unwrap().stream_id.clone(),
+            ..by.clone()
+        }
     }
 
     /// Time from a caption's last frame to now, for a clock that runs; zero before.

@@ -211,24 +211,24 @@ fn choices(specs: &[glib::ParamSpec]) -> String {
 }
 
 fn signals(element: &gst::Element) -> String {
-    let mut text = "## Signals\n\n".to_owned();
-    let ids = glib::subclass::SignalId::lookup("caption", element.type_());
-    match ids {
-        None => text.push_str("None of its own.\n"),
-        Some(id) => {
-            let query = id.query();
-            let arguments: Vec<String> = query
-                .param_types()
-                .iter()
-                .map(|argument| format!("`{}`", argument.type_()))
-                .collect();
-            let _ = writeln!(
-                text,
-                "- `{}` ({})",
-                query.signal_name(),
-                arguments.join(", ")
-            );
+    let mut text = "## Signals and actions\n\n".to_owned();
+    for name in ["caption", "reset", "ask", "cancel", "caption-now"] {
+        let Some(id) = glib::subclass::SignalId::lookup(name, element.type_()) else {
+            continue;
+        };
+        let query = id.query();
+        let arguments: Vec<String> = query
+            .param_types()
+            .iter()
+            .map(|argument| format!("`{}`", argument.type_()))
+            .collect();
+        let is_action = query.flags().contains(glib::SignalFlags::ACTION);
+        let kind = if is_action { "action" } else { "signal" };
+        let _ = write!(text, "- {kind} `{name}` ({})", arguments.join(", "));
+        if query.return_type() != glib::Type::UNIT {
+            let _ = write!(text, ", gives `{}`", query.return_type().type_());
         }
+        text.push('\n');
     }
     text
 }
