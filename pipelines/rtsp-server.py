@@ -5,7 +5,7 @@
 You see:  its address on the first line, then nothing; it serves until it is stopped.
 You need: python3-gi, gir1.2-gst-rtsp-server-1.0, x264enc (gstreamer1.0-plugins-ugly).
 
-    pipelines/rtsp-server.py [--port 8554] [--pattern smpte]
+    pipelines/rtsp-server.py [--port 8554] [--pattern smpte] [--framerate 25]
 """
 
 import argparse
@@ -20,14 +20,16 @@ from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 parser = argparse.ArgumentParser(description="An RTSP camera on loopback.")
 parser.add_argument("--port", default="8554")
 parser.add_argument("--pattern", default="smpte", help="of videotestsrc")
+parser.add_argument("--framerate", type=int, default=25, help="frames a second")
 options = parser.parse_args()
 
 Gst.init(None)
 factory = GstRtspServer.RTSPMediaFactory()
 factory.set_launch(
     f"( videotestsrc is-live=true pattern={options.pattern} ! "
-    "video/x-raw,width=640,height=360,framerate=25/1 ! "
-    "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=25 ! h264parse ! "
+    "video/x-raw,width=640,height=360,"
+    f"framerate={options.framerate}/1 ! "
+    f"x264enc tune=zerolatency speed-preset=ultrafast key-int-max={options.framerate} ! h264parse ! "
     "rtph264pay name=pay0 pt=96 config-interval=1 )"
 )
 factory.set_shared(True)

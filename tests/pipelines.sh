@@ -45,6 +45,13 @@ brightness() {
 }
 export -f brightness
 
+# Prints when the cues of a file are, in seconds; empty ones, which fill gaps, have two bytes.
+cues() {
+    ffprobe -v error -select_streams s -show_entries packet=pts_time,duration_time,size -of csv=p=0 \
+        "$1" | awk -F, '$3 > 2 { printf "cue at %.1f for %.1f\n", $1, $2 }'
+}
+export -f cues
+
 check caption-test-source "SMPTE color bars" env DURATION=9 pipelines/caption-test-source.sh
 check caption-file "pinwheel" pipelines/caption-file.sh
 check caption-rtsp "SMPTE color bars" env DURATION=9 pipelines/caption-rtsp.sh
@@ -54,6 +61,21 @@ check overlay-is-drawn "bright" bash -c 'brightness "$1"' - "$work/overlay.mp4"
 check subtitles "captions.srt" env OUT="$work/captions" pipelines/subtitles.sh
 check webvtt "00:00:12\.[0-9]+ --> 00:00:16" cat "$work/captions.vtt"
 check srt "^A black and white pinwheel" cat "$work/captions.srt"
+check textrender "black screen" env PATTERN=black DURATION=8 OUT="$work/below.mp4" \
+    pipelines/textrender.sh
+# shellcheck disable=SC2016 # expanded by the inner shell
+check textrender-is-drawn "bright" bash -c 'brightness "$1"' - "$work/below.mp4"
+check record-mkv "captioned.mkv" env OUT="$work/captioned.mkv" pipelines/record-mkv.sh
+# shellcheck disable=SC2016
+check mkv-cue "cue at 12.[01] for [34]" bash -c 'cues "$1"' - "$work/captioned.mkv"
+check record-mp4 "captioned.mp4" env DURATION=9 OUT="$work/captioned.mp4" pipelines/record-mp4.sh
+# shellcheck disable=SC2016
+check mp4-cue "cue at [1-5]\..* for [12]" bash -c 'cues "$1"' - "$work/captioned.mp4"
+check hls "index.m3u8" env OUT="$work/hls" pipelines/hls.sh
+check hls-cues "00:00:12\.[0-9]+ --> 00:00:16" cat "$work/hls/captions.vtt"
+# What X-TIMESTAMP-MAP says: the segments begin at an hour.
+check hls-zero "^3600\.[01]" ffprobe -v error -show_entries format=start_time -of csv=p=0 \
+    "$work/hls/video00000.ts"
 check read-bus.py "SMPTE color bars" pipelines/read-bus.py
 check read-meta.py "(fresh|held).*SMPTE color bars" pipelines/read-meta.py
 
@@ -62,6 +84,7 @@ for script in pipelines/*.sh pipelines/*.py; do
     name=$(basename "$script" .sh)
     case $name in
     common | sample | rtsp-server.py) ;; # used by the others
+    read-unixfd.py) ;; # tests/unixfd.sh: GStreamer 1.24
     *)
         if ! grep -q "^check $name " "${BASH_SOURCE[0]}"; then
             echo "FAILED  $script is not run by this test"

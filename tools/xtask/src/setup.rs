@@ -118,6 +118,8 @@ const NEEDS: &[Need] = &[
         Probe::Element("x264enc"),
         "gstreamer1.0-plugins-ugly",
     ),
+    // Looks at the files that pipelines/ write.
+    need(Level::Test, Probe::Program("ffprobe"), "ffmpeg"),
     need(
         Level::Test,
         Probe::Element("avdec_h264"),
