@@ -31,8 +31,8 @@ from gi.repository import Gst  # noqa: E402
 
 # The files say milliseconds.
 ROUNDING_S = 0.0011
-# The kernel may wake a sink up this much late.
-SLACK_MS = 20
+# A frame and a half: a busy machine wakes a sink up late, a picture that waits for text is later still.
+SLACK_MS = 50
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--seconds", type=int, default=60)
@@ -111,36 +111,46 @@ def files():
 def overlay():
     script = work / "never.json"
     script.write_text('[{"text": "a", "prefill-ms": 100000000}]')
-    qos, pipelines = [], []
+    qos, pipelines, stats = [], [], []
 
     def on_message(message):
         if message.type == Gst.MessageType.QOS:
-            qos.append(message)
+            qos.append(message.src.get_name() != "reference")
+        elif message.type == Gst.MessageType.EOS:
+            # They are gone once the pipeline is stopped.
+            for name in ("sink", "reference"):
+                stats.append(pipelines[0].get_by_name(name).get_property("stats"))
         elif message.type == Gst.MessageType.LATENCY:
             pipelines[0].recalculate_latency()
 
     def prepare(pipeline):
         pipelines.append(pipeline)
-        for name, pad, count in (("c", "src", passed), ("sink", "sink", shown)):
+        for name, pad, count in (("c", "src", passed), ("sink", "sink", came)):
             pad = pipeline.get_by_name(name).get_static_pad(pad)
             pad.add_probe(Gst.PadProbeType.BUFFER, lambda _pad, _info, count=count: count.append(1) or 1)
 
-    passed, shown = [], []
+    passed, came = [], []
     n = seconds * 30
-    # The sink drops, counts and reports what comes later than its time and the slack.
+    # The sinks drop, count and report what comes later than its time and the slack. The second camera,
+    # without captions, tells a busy machine from a picture that waits.
+    camera = f"videotestsrc is-live=true num-buffers={n} ! video/x-raw,width=320,height=240,framerate=30/1 "
+    sink = f"fakesink sync=true qos=true max-lateness={SLACK_MS * 1000000}"
     run(
-        f"videotestsrc is-live=true num-buffers={n} ! video/x-raw,width=320,height=240,framerate=30/1 "
-        f"! vlmcaption name=c backend=mock model={script} eos-timeout=0 "
+        f"{camera} ! queue ! textoverlay text=reference ! {sink} name=reference "
+        f"{camera} ! vlmcaption name=c backend=mock model={script} eos-timeout=0 "
         "! queue ! overlay.video_sink c.text_src ! queue ! overlay.text_sink textoverlay name=overlay "
-        f"! fakesink name=sink sync=true qos=true max-lateness={SLACK_MS * 1000000}",
+        f"! {sink} name=sink",
         on_message,
         prepare,
     )
-    stats = pipelines[0].get_by_name("sink").get_property("stats")
-    rendered, dropped = stats.get_value("rendered"), stats.get_value("dropped")
-    print(f"textoverlay: {len(passed)} frames of the camera, {len(shown)} at the sink, {rendered} shown, "
-          f"{dropped} more than {SLACK_MS} ms late, {len(qos)} QoS messages")
-    return rendered == len(passed) >= 0.99 * n and not dropped and not qos
+    shown, late = (stats[0].get_value(key) for key in ("rendered", "dropped"))
+    reference = stats[1].get_value("dropped")
+    print(f"textoverlay: {len(passed)} frames of the camera, {len(came)} at the sink, {shown} shown, "
+          f"{late} more than {SLACK_MS} ms late, {sum(qos)} QoS messages; "
+          f"without captions {reference} late")
+    if late and reference:
+        print("this machine is too busy to tell: frames are late without captions too")
+    return shown == len(passed) >= 0.99 * n and not late and not any(qos)
 
 
 results = [files(), overlay()]

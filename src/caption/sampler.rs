@@ -140,4 +140,85 @@ mod tests {
         assert_eq!(Rate::new(1, 0), None);
         assert_eq!(Rate::new(-1, 1), None);
     }
+
+    /// The definition, frame by frame: the first frame of all, and for each mark after it the first
+    /// frame that is due for that mark.
+    fn by_definition(numer: u128, denom: u128, frames: &[(u64, u64)]) -> Vec<u64> {
+        let period = denom * 1_000_000_000;
+        // Times are multiplied with the numerator instead of dividing the period by it.
+        let reach = |&(at, duration): &(u64, u64)| {
+            let early = u128::min(1_000_000_000, u128::from(duration) * 250) / 1000;
+            (u128::from(at) + early) * numer
+        };
+        let Some(end) = frames.iter().map(reach).max() else {
+            return Vec::new();
+        };
+        let after_first = reach(&frames[0]) / period + 1;
+        let mut sampled = vec![0];
+        for mark in after_first..=end / period {
+            let due = |frame| reach(frame) >= mark * period;
+            sampled.extend(frames.iter().position(due));
+        }
+        sampled.dedup();
+        sampled.iter().map(|&n| frames[n].0).collect()
+    }
+
+    /// Frames of a stream: at a constant rate with timestamps rounded down, or with any steps, gaps
+    /// of minutes among them; durations known or not.
+    fn frames() -> impl proptest::strategy::Strategy<Value = Vec<(u64, u64)>> {
+        use proptest::prelude::*;
+        let rates = prop::sample::select(vec![(5, 1), (25, 1), (30, 1), (60_000, 1001), (1, 3)]);
+        let constant = (rates, 0..100_000u64, 1..400u64, any::<bool>()).prop_map(
+            |((numer, denom), first, n, rounded)| {
+                let at = |n: u64| (u128::from(n) * denom * 1_000_000_000 / numer) as u64;
+                let step = at(1);
+                (first..first + n)
+                    .map(|i| if rounded { i * step } else { at(i) })
+                    .map(|at| (at, step))
+                    .collect::<Vec<_>>()
+            },
+        );
+        let step = prop_oneof![
+            8 => 1..80_000_000u64,
+            1 => 900_000_000..1_100_000_000u64,
+            1 => 1..200_000_000_000u64,
+        ];
+        let any_steps = (
+            0..1_000_000_000_000u64,
+            prop::collection::vec((step, any::<bool>()), 1..300),
+        )
+            .prop_map(|(mut at, steps)| {
+                steps
+                    .into_iter()
+                    .map(|(step, known)| {
+                        at += step;
+                        (at, if known { step } else { 0 })
+                    })
+                    .collect()
+            });
+        prop_oneof![constant, any_steps]
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn samples_are_those_of_the_definition(
+            numer in 1..6i32,
+            denom in 1..6i32,
+            frames in frames(),
+        ) {
+            let mut sampler = Sampler::new(Rate::new(numer, denom).unwrap());
+            let taken: Vec<u64> = frames
+                .iter()
+                .filter(|(at, duration)| {
+                    let duration = Duration::from_nanos(*duration);
+                    sampler.take(Duration::from_nanos(*at), Some(duration))
+                })
+                .map(|(at, _)| *at)
+                .collect();
+            let want = by_definition(numer as u128, denom as u128, &frames);
+            proptest::prop_assert_eq!(taken, want);
+        }
+    }
 }
