@@ -177,8 +177,14 @@ def random_scene(
     if kind == "blink" and not image and not tail:
         return world.blink_scene(rng, grid, pairs)
     if kind == "ball":
-        if not image and not tail and rng.random() < 0.7:
+        way = rng.random()
+        if not image and not tail and way < 0.4:
             return world.wavy_ball_scene(rng, grid, pairs)
+        if not image and not tail and way < 0.8:
+            while True:
+                scene, clear = pool.scene(rng, grid, pairs, pattern="ball")
+                if clear >= 4:
+                    return scene
         return world.object_scene(rng, grid, pairs, ball=True, still=image, tail=tail, clean=0.7)
     return world.object_scene(rng, grid, pairs, still=image, tail=tail)
 

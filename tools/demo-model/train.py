@@ -61,7 +61,7 @@ class Phase:
     mix: Mix = field(default_factory=Mix)
 
 
-FINE = Mix(kinds={"objects": 0.75, "pattern": 0.07, "ball": 0.13, "solid": 0.04, "blink": 0.01}, native=0.25)
+FINE = Mix(kinds={"objects": 0.70, "pattern": 0.07, "ball": 0.18, "solid": 0.04, "blink": 0.01}, native=0.25)
 """The mix of the last phases: more of what is hardest, the ball and real video formats."""
 
 SCHEDULE = [

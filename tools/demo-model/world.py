@@ -499,7 +499,7 @@ def wavy_ball_scene(rng: random.Random, grid: tuple[int, int], pairs: int) -> Sc
         path = wavy_path(frames, (native, height / scale), radius) * scale
         steps = path[1::2] - path[::2]
         found = [direction_of(*s) for s in steps]
-        if all(margin >= 5 and np.hypot(*s) >= 8 for (_, margin), s in zip(found, steps)):
+        if all(margin >= 4 and np.hypot(*s) > 5 for (_, margin), s in zip(found, steps)):
             ball = Thing("white", (255, 255, 255), "circle", radius * scale, [d for d, _ in found], path)
             return Scene(grid, pairs, [ball])
     return object_scene(rng, grid, pairs, ball=True, clean=0.7)
