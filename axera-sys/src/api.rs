@@ -85,6 +85,22 @@ impl Api {
         }
     }
 
+    /// The checked tier of a board's libraries.
+    pub fn soc(&self) -> Option<&Soc> {
+        match &self.functions {
+            Functions::Soc(soc) => Some(soc),
+            Functions::Card(_) => None,
+        }
+    }
+
+    /// The checked tier of a card's library.
+    pub fn card(&self) -> Option<&Card> {
+        match &self.functions {
+            Functions::Card(card) => Some(card),
+            Functions::Soc(_) => None,
+        }
+    }
+
     /// Where the library came from and what it says of itself.
     pub fn library(&self) -> &Library {
         &self.library

@@ -25,6 +25,7 @@ fn cc(out: &Path, soname: &str, arguments: &[&str]) {
         .arg("-I.")
         .arg(format!("-Wl,-soname,{soname}"))
         .current_dir(&sources)
+        .env_remove("LD_PRELOAD")
         .args(arguments)
         .arg("-o")
         .arg(out)
