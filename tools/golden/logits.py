@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """Runs checkpoints with `transformers` in f32 and keeps what they said.
 
-    logits.py OUT CHECKPOINT... [--seed N] [--only CASE,...]
+    logits.py OUT CHECKPOINT... [--seed N] [--only CASE,...] [--steps N]
 
 For each checkpoint: `OUT/<name>.json` with the inputs (runs of tokens and of visual tokens,
 positions as the class counts them, the greedy answer) and `OUT/<name>.safetensors` with the raw logits
@@ -28,11 +28,11 @@ KEPT_STEPS = [0, 1, 7, 31]
 
 
 @torch.no_grad()
-def answer(family, model, kind, runs):
-    """Positions `[rows, 3]`, greedy tokens and their logits `[N_STEPS, vocab_size]`."""
+def answer(family, model, kind, runs, steps):
+    """Positions `[rows, 3]`, greedy tokens and their logits `[steps, vocab_size]`."""
     given = family.inputs(model.config, kind, runs)
     positions = family.positions(model, given)
-    tokens, logits = family.answer(model, given, positions, N_STEPS)
+    tokens, logits = family.answer(model, given, positions, steps)
     return positions, tokens, logits
 
 
@@ -42,6 +42,7 @@ def main():
     parser.add_argument("checkpoints", type=pathlib.Path, nargs="+")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="names of cases, with commas")
+    parser.add_argument("--steps", type=int, default=N_STEPS, help="tokens of an answer")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     for path in args.checkpoints:
@@ -60,7 +61,7 @@ def main():
             for attempt in range(40):
                 generator = torch.Generator().manual_seed(args.seed * 1000 + number * 40 + attempt)
                 runs = family.draw(model.config, kind, grid, count, generator)
-                positions, tokens, logits = answer(family, model, kind, runs)
+                positions, tokens, logits = answer(family, model, kind, runs, args.steps)
                 top = logits.topk(2).values
                 gap = ((top[:, 0] - top[:, 1]) / logits.std(dim=1)).min().item()
                 score = (min(len(set(tokens)), 6), gap)
