@@ -281,6 +281,7 @@ fn a_budget_bounds_the_tiles_of_an_image_and_a_frame_has_one() {
         let budget = PixelBudget {
             max_pixels,
             video_ratio: None,
+            exact: None,
         };
         vlm.target_size(64, 48, kind, budget).expect("a size")
     };

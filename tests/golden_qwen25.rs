@@ -91,6 +91,7 @@ fn a_video_frame_spends_a_quarter_of_the_budget() {
     let budget = PixelBudget {
         max_pixels: Some(672 * 896),
         video_ratio: None,
+        exact: None,
     };
     for (width, height, image, video) in [
         (1920, 1080, (1008, 560), (504, 280)),

@@ -6,8 +6,10 @@
 //! pixels, extend a sequence by rows at given positions, say what follows, forget rows. Everything
 //! else (sizes, prompts, positions, sampling) belongs to [`crate::vlm`].
 
+pub mod axera;
 pub mod cpu;
 pub mod mock;
+mod rows;
 pub mod sophgo;
 mod vit;
 
@@ -325,6 +327,9 @@ pub enum Error {
     /// The mock backend was told to fail.
     #[error("{0}")]
     Scripted(String),
+    /// What an Axera device, its libraries or a folder of axmodels said.
+    #[error(transparent)]
+    Axera(#[from] axera::Error),
     /// What a Sophgo device, its libraries or a bmodel said.
     #[error(transparent)]
     Sophgo(#[from] sophgo::Error),

@@ -144,15 +144,15 @@ impl Captioner {
         listener: Listener,
     ) -> std::io::Result<Self> {
         let inner = Arc::new(Inner::new(engine, &options, listener));
-        let (vlm, max_pixels) = {
+        let (vlm, bounds) = {
             let checkpoint = engine.checkpoint();
-            (checkpoint.vlm.clone(), checkpoint.max_pixels)
+            (checkpoint.vlm.clone(), checkpoint.bounds)
         };
         let thread = {
             let inner = inner.clone();
             std::thread::Builder::new()
                 .name("vlmcaption-prep".into())
-                .spawn(move || Preparer::new(&inner, vlm, max_pixels, &options).run())?
+                .spawn(move || Preparer::new(&inner, vlm, bounds, &options).run())?
         };
         Ok(Self {
             inner,

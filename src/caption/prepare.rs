@@ -19,7 +19,7 @@ use super::window::{Frame, FrameTime, Pair, Progress, Shape, Window, Windower};
 use super::{DropReason, Report};
 use crate::backend::Patches;
 use crate::vlm::image::RgbImage;
-use crate::vlm::{self, PixelBudget, VisualKind, Vlm};
+use crate::vlm::{self, FrameBounds, PixelBudget, VisualKind, Vlm};
 
 /// What the prepare thread knows.
 pub(super) struct Preparer<'a> {
@@ -58,15 +58,15 @@ pub(super) struct Preparer<'a> {
 }
 
 impl<'a> Preparer<'a> {
-    /// `max_pixels` is the model's own bound of an image's area.
+    /// `bounds` are the model's own.
     pub(super) fn new(
         inner: &'a Inner,
         vlm: Arc<dyn Vlm>,
-        max_pixels: Option<usize>,
+        bounds: FrameBounds,
         options: &Options,
     ) -> Self {
         let mut budget = options.budget;
-        budget.limit(max_pixels);
+        budget.limit(bounds);
         let shape = Shape {
             window: options.window,
             stride: options.stride,
@@ -370,7 +370,7 @@ impl<'a> Preparer<'a> {
         };
         self.vlm = checkpoint.vlm.clone();
         self.budget = self.asked;
-        self.budget.limit(checkpoint.max_pixels);
+        self.budget.limit(checkpoint.bounds);
         self.shape.temporal_patch_size = self.vlm.temporal_patch_size();
         self.windower = Windower::new(self.shape);
         self.held.clear();
@@ -471,6 +471,7 @@ mod tests {
             budget: PixelBudget {
                 max_pixels: None,
                 video_ratio: None,
+                exact: None,
             },
             rules,
             session: SessionOptions {
@@ -540,7 +541,7 @@ mod tests {
             },
         );
         let (inner, spy) = (inner(&options), Arc::new(Spy::default()));
-        let mut preparer = Preparer::new(&inner, spy.clone(), None, &options);
+        let mut preparer = Preparer::new(&inner, spy.clone(), FrameBounds::default(), &options);
         let sizes = [(101, 57), (57, 101), (33, 1), (640, 361)];
         for (second, (width, height)) in sizes.into_iter().enumerate() {
             preparer.sample(0, Instant::now(), white(second as u64, width, height));
@@ -582,7 +583,12 @@ mod tests {
         let options = options(2, Rules::default());
         let engine = Engine::acquire(&Source::Mock { script: None }).unwrap();
         let inner = inner(&options);
-        let mut preparer = Preparer::new(&inner, engine.checkpoint().vlm.clone(), None, &options);
+        let mut preparer = Preparer::new(
+            &inner,
+            engine.checkpoint().vlm.clone(),
+            FrameBounds::default(),
+            &options,
+        );
         for (width, height) in [(1920, 1080), (320, 240), (97, 301)] {
             let areas = [1, 2, 4].map(|pixels| {
                 preparer.rung.pixels = pixels;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::backend::mock::{self, Script};
 use crate::backend::{Cancel, Program, cpu};
-use crate::vlm::compiled::{self, Bmodel};
+use crate::vlm::compiled::{self, Axmodels, Bmodel};
 use crate::vlm::files::ModelFiles;
 use crate::vlm::{self, Checkpoint};
 
@@ -20,6 +20,15 @@ pub enum Source {
         model: Option<PathBuf>,
         /// Choices.
         options: cpu::Options,
+    },
+    /// Axmodels on an Axera device.
+    Axera {
+        /// The folder of the `.axmodel` files.
+        model: PathBuf,
+        /// Folder of the checkpoint's configuration and tokenizer; `None` for one in or beside it.
+        config: Option<PathBuf>,
+        /// Number of the device.
+        device: usize,
     },
     /// A bmodel on a Sophgo device.
     Sophgo {
@@ -54,6 +63,7 @@ impl Source {
     pub fn backend(&self) -> &'static str {
         match self {
             Source::Cpu { .. } => "cpu",
+            Source::Axera { .. } => "axera",
             Source::Sophgo { .. } => "sophgo",
             Source::Mock { .. } => "mock",
         }
@@ -63,7 +73,7 @@ impl Source {
     pub fn device(&self) -> String {
         match self {
             Source::Cpu { .. } => "cpu".to_owned(),
-            Source::Sophgo { device, .. } => device.to_string(),
+            Source::Axera { device, .. } | Source::Sophgo { device, .. } => device.to_string(),
             Source::Mock { .. } => "none".to_owned(),
         }
     }
@@ -72,6 +82,21 @@ impl Source {
     pub(super) fn open(&self) -> Result<Opened, vlm::Error> {
         match self {
             Source::Cpu { model, options } => cpu(model.clone(), options.clone()),
+            Source::Axera {
+                model,
+                config,
+                device,
+            } => {
+                let axmodels = Axmodels::open(model, config.as_deref(), *device)?;
+                Ok(Opened {
+                    checkpoint: Arc::new(axmodels.checkpoint),
+                    loader: Box::new(move |progress, cancel| {
+                        let (described, options) = (&axmodels.described, &axmodels.options);
+                        Ok(Box::new(described.load(options, progress, cancel)?))
+                    }),
+                    notes: Vec::new(),
+                })
+            }
             Source::Sophgo {
                 model,
                 config,

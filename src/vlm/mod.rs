@@ -42,6 +42,15 @@ pub enum VisualKind {
     Video,
 }
 
+/// What a compiled model takes, beside what its checkpoint says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FrameBounds {
+    /// Upper bound of an image's area, in pixels.
+    pub max_pixels: Option<usize>,
+    /// The one width and height there is.
+    pub exact: Option<(usize, usize)>,
+}
+
 /// How many pixels a frame may become; what is unset comes from the checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct PixelBudget {
@@ -49,14 +58,18 @@ pub struct PixelBudget {
     pub max_pixels: Option<usize>,
     /// Part of the image budget that a video frame gets, 0..=1.
     pub video_ratio: Option<f64>,
+    /// Width and height that every frame becomes, its shape given up: what a model that was compiled
+    /// for one size takes.
+    pub exact: Option<(usize, usize)>,
 }
 
 impl PixelBudget {
-    /// Lowers the area of an image to what a compiled model takes.
-    pub fn limit(&mut self, max_pixels: Option<usize>) {
-        if let Some(most) = max_pixels {
+    /// Keeps to what the model takes.
+    pub fn limit(&mut self, bounds: FrameBounds) {
+        if let Some(most) = bounds.max_pixels {
             self.max_pixels = Some(self.max_pixels.map_or(most, |max| max.min(most)));
         }
+        self.exact = bounds.exact;
     }
 }
 
@@ -185,8 +198,8 @@ pub struct Checkpoint {
     pub tokenizer: Arc<Tokenizer>,
     /// What `generation_config.json` says.
     pub defaults: GenerationDefaults,
-    /// Upper bound of an image's area that a compiled model has, beside the checkpoint's own.
-    pub max_pixels: Option<usize>,
+    /// What a compiled model takes of frames.
+    pub bounds: FrameBounds,
     pub(crate) cpu: cpu::Spec,
     pub(crate) files: ModelFiles,
 }
@@ -271,6 +284,16 @@ pub enum Error {
     )]
     NoConfig {
         /// The compiled model.
+        model: String,
+    },
+    /// A folder of axmodels without the configuration of its checkpoint.
+    #[error(
+        "there is no checkpoint's config.json with tokenizer.json in {model}, in a folder there or \
+         beside it; set config to a folder with the checkpoint's files: `hf download <checkpoint> \
+         --exclude '*.safetensors'` fetches them"
+    )]
+    NoCheckpoint {
+        /// The folder of axmodels.
         model: String,
     },
     /// A family that is not implemented.

@@ -52,11 +52,20 @@ glib::wrapper! {
 pub enum Backend {
     /// By the file.
     #[default]
-    #[enum_value(name = "Auto: sophgo for a .bmodel, else the cpu", nick = "auto")]
+    #[enum_value(
+        name = "Auto: sophgo for a .bmodel, axera for a folder of .axmodel, else the cpu",
+        nick = "auto"
+    )]
     Auto,
     /// The embedded engine on the host's cores.
     #[enum_value(name = "CPU: the embedded engine on the host's cores", nick = "cpu")]
     Cpu,
+    /// Axera NPUs.
+    #[enum_value(
+        name = "Axera: AX650N boards and AX650 cards, folders of .axmodel files",
+        nick = "axera"
+    )]
+    Axera,
     /// Sophgo TPUs.
     #[enum_value(
         name = "Sophgo: BM1684X and BM1688 TPUs, .bmodel files",

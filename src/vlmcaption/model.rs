@@ -8,7 +8,7 @@ use super::settings::Settings;
 use super::{Backend, Precision};
 use crate::backend::cpu;
 use crate::caption::source::Source;
-use crate::vlm::compiled::find_bmodel;
+use crate::vlm::compiled::{find_axmodels, find_bmodel};
 
 /// The properties that choose the model.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,8 +62,23 @@ impl Settings {
         let device = self.device.as_deref().unwrap_or_default().trim();
         let bmodel = match self.backend {
             Backend::Auto | Backend::Sophgo => model.as_deref().and_then(find_bmodel),
-            Backend::Cpu | Backend::Mock => None,
+            Backend::Axera | Backend::Cpu | Backend::Mock => None,
         };
+        let axmodels = match self.backend {
+            Backend::Auto => model.as_deref().and_then(find_axmodels),
+            // The folder itself says best what is wrong with it.
+            Backend::Axera => model
+                .clone()
+                .map(|path| find_axmodels(&path).unwrap_or(path)),
+            Backend::Sophgo | Backend::Cpu | Backend::Mock => None,
+        };
+        if let Some(model) = axmodels {
+            return Ok(Source::Axera {
+                model,
+                config,
+                device: number(device)?,
+            });
+        }
         match (self.backend, bmodel) {
             (Backend::Auto | Backend::Sophgo, Some(model)) => Ok(Source::Sophgo {
                 model,
@@ -83,11 +98,16 @@ impl Settings {
                         .into(),
                 ),
             },
+            (Backend::Axera, _) => Err(
+                "backend=axera needs model=/path/to/a/folder of .axmodel files; docs/axera.md tells \
+                 where they come from"
+                    .into(),
+            ),
             (Backend::Mock, _) => Ok(Source::Mock { script: model }),
             (Backend::Auto | Backend::Cpu, _) => {
                 if config.is_some() {
                     return Err(
-                        "config is for compiled models (.bmodel); a checkpoint's folder \
+                        "config is for compiled models (.bmodel, .axmodel); a checkpoint's folder \
                                 has its configuration in it, leave config empty"
                             .into(),
                     );
@@ -113,10 +133,7 @@ fn number(device: &str) -> Result<usize, String> {
         return Ok(0);
     }
     device.parse().map_err(|_| {
-        format!(
-            "device={device:?} is no number of a device; with a .bmodel it counts from 0, as \
-             bm-smi shows it"
-        )
+        format!("device={device:?} is no number of a device; with compiled models it counts from 0")
     })
 }
 

@@ -16,9 +16,9 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
         glib::ParamSpecString::builder("model")
             .nick("Model")
             .blurb(
-                "Folder of a Hugging Face checkpoint (Qwen3-VL, Qwen2.5-VL, InternVL3), or a \
-                 .bmodel file; empty runs the small built-in demo model. With backend=mock: a \
-                 script of answers",
+                "Folder of a Hugging Face checkpoint (Qwen3-VL, Qwen2.5-VL, InternVL3), a .bmodel \
+                 file, or a folder of .axmodel files; empty runs the small built-in demo model. With \
+                 backend=mock: a script of answers",
             )
             .mutable_playing()
             .build(),
@@ -26,7 +26,7 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .nick("Config")
             .blurb(
                 "Folder with config.json and tokenizer of a compiled model; empty = the folder \
-                 config beside it, or its own",
+                 config beside it, or its own; of .axmodel files also one in or beside theirs",
             )
             .mutable_playing()
             .build(),
@@ -38,8 +38,8 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
         glib::ParamSpecString::builder("device")
             .nick("Device")
             .blurb(
-                "Where the backend runs. sophgo: number of the device, as bm-smi counts (empty = \
-                 0). cpu: threads=N (empty = all cores but one)",
+                "Where the backend runs. sophgo and axera: number of the device, from 0, as bm-smi \
+                 counts or in the order of the cards' PCIe buses (empty = 0). cpu: threads=N (empty = all cores but one)",
             )
             .mutable_playing()
             .build(),

@@ -142,6 +142,7 @@ impl Settings {
             budget: PixelBudget {
                 max_pixels: (self.max_pixels > 0).then_some(self.max_pixels as usize),
                 video_ratio: (self.video_ratio > 0.0).then_some(self.video_ratio),
+                exact: None,
             },
             rules: self.rules()?,
             session: SessionOptions {

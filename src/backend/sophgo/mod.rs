@@ -13,7 +13,6 @@
 //! - exactly the rows that were computed enter the cache, and rows that begin a prompt as they began
 //!   the one before are not computed again where the bmodel can continue from rows.
 
-mod batch;
 mod bmodel;
 mod board;
 mod embedding;

@@ -2,14 +2,14 @@
 
 //! The bmodel as a device program: counters, bindings, launches.
 
-use super::batch::{Batch, Row, Source};
 use super::board::Board;
 use super::embedding::Table;
 use super::layout::{Embedding, Head, History, Layout};
 use super::prefill::{DecodeMasks, Scratch};
 use super::tensor::{LoadedNet, Mem};
-use super::vision::VisionNet;
+use super::vision::{Slot, VisionNet};
 use super::{Described, Error, Options};
+use crate::backend::rows::{Batch, Row, Source};
 use crate::backend::{
     self, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
     VisualTokens,
@@ -193,7 +193,7 @@ impl Sophgo {
     /// last hidden row.
     fn run(
         &mut self,
-        batch: &Batch,
+        batch: &Batch<Slot>,
         mut done: usize,
         base: usize,
         cancel: &Cancel,
@@ -241,7 +241,7 @@ impl Sophgo {
     /// Rows `from .. from + m` of a batch through the prefill nets, into rows `at ..` of the cache.
     fn prefill(
         &mut self,
-        batch: &Batch,
+        batch: &Batch<Slot>,
         from: usize,
         m: usize,
         at: usize,
@@ -282,7 +282,12 @@ impl Sophgo {
             &self.scratch,
             rows,
         )?;
-        let runs = batch.visual_runs(from, m, row_bytes)?;
+        let runs = batch.visual_runs(from, m).into_iter().map(|run| {
+            let (at, bytes) = (run.feature * row_bytes, run.len * row_bytes);
+            let levels = run.seen.levels.iter().map(|level| level.part(at, bytes));
+            Ok((run.row, run.len, levels.collect::<Result<Vec<_>, Error>>()?))
+        });
+        let runs = runs.collect::<Result<Vec<_>, Error>>()?;
         for (row, len, features) in &runs {
             let to = self.scratch.x.part(row * row_bytes, len * row_bytes)?;
             self.board.copy(to, features[0])?;

@@ -8,6 +8,7 @@ use super::Error;
 use super::board::Board;
 use super::layout::{Family, Layout};
 use super::tensor::{Arg, LoadedNet, Mem, Port};
+use crate::backend::rows::Seen;
 use crate::backend::vit::{Interpolation, WindowOrder, levels, merge_block_order, planes};
 use crate::backend::{self, GridThw, Patches};
 
@@ -65,6 +66,12 @@ pub(super) struct Slot {
     pub levels: Vec<Mem>,
     index: usize,
     free: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Seen for Slot {
+    fn id(&self) -> u64 {
+        self.id
+    }
 }
 
 impl Drop for Slot {

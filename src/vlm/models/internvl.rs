@@ -17,7 +17,7 @@ use crate::vlm::mrope::{Rows, positions};
 use crate::vlm::tiles::Tiling;
 use crate::vlm::tokenizer::Tokenizer;
 use crate::vlm::{
-    Checkpoint, Error, PixelBudget, Prompt, PromptRequest, PromptRun, VisualKind, Vlm,
+    Checkpoint, Error, FrameBounds, PixelBudget, Prompt, PromptRequest, PromptRun, VisualKind, Vlm,
 };
 
 /// How the members of this family are called in messages and by compiled models.
@@ -79,7 +79,7 @@ pub(super) fn open(files: ModelFiles, config: &Document) -> Result<Checkpoint, E
     Ok(Checkpoint {
         name: files.name(),
         model_type: MODEL_TYPE.to_owned(),
-        max_pixels: None,
+        bounds: FrameBounds::default(),
         vlm: Arc::new(vlm),
         tokenizer,
         defaults,

@@ -15,7 +15,7 @@ use crate::vlm::mrope::{Rows, positions};
 use crate::vlm::preprocessor::Preprocessor;
 use crate::vlm::tokenizer::Tokenizer;
 use crate::vlm::{
-    Checkpoint, Error, PixelBudget, Prompt, PromptRequest, PromptRun, VisualKind, Vlm,
+    Checkpoint, Error, FrameBounds, PixelBudget, Prompt, PromptRequest, PromptRun, VisualKind, Vlm,
 };
 
 /// What tells the families apart.
@@ -59,7 +59,7 @@ pub(super) fn open(
     Ok(Checkpoint {
         name: files.name(),
         model_type,
-        max_pixels: None,
+        bounds: FrameBounds::default(),
         vlm: Arc::new(vlm),
         tokenizer,
         defaults,
@@ -117,6 +117,9 @@ impl<F: Family> Vlm for Qwen<F> {
         budget: PixelBudget,
     ) -> Result<(usize, usize), Error> {
         let own = &self.preprocessor;
+        if let Some(exact) = budget.exact {
+            return Ok(exact);
+        }
         let max = budget
             .max_pixels
             .map_or(own.max_pixels, |max| max.min(own.max_pixels));

@@ -184,6 +184,7 @@ mod tests {
         let budget = PixelBudget {
             max_pixels: Some(589_824),
             video_ratio: None,
+            exact: None,
         };
         for kind in [VisualKind::Image, VisualKind::Video] {
             assert_eq!(vlm.target_size(320, 240, kind, budget).unwrap(), (128, 96));
@@ -195,6 +196,7 @@ mod tests {
         let budget = PixelBudget {
             max_pixels: Some(4096),
             video_ratio: Some(0.5),
+            exact: None,
         };
         let video = vlm.target_size(320, 320, VisualKind::Video, budget);
         assert_eq!(video.unwrap(), (32, 32));

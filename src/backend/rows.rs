@@ -2,12 +2,16 @@
 
 //! Rows to compute: what each is made of, and where it stands.
 
+use std::any::Any;
 use std::sync::Arc;
 
-use super::Error;
-use super::tensor::Mem;
-use super::vision::Slot;
-use crate::backend::{self, Features, Position, Segment};
+use super::{Error, Features, Position, Segment};
+
+/// What a vision net made, where its program keeps it.
+pub(super) trait Seen: Any + Send + Sync {
+    /// Which launch made it; no two are the same.
+    fn id(&self) -> u64;
+}
 
 /// What a row of the cache was computed from. A row depends on those before it, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,25 +28,25 @@ pub(super) enum Source {
 }
 
 /// Rows to compute, and the features they need.
-pub(super) struct Batch {
+pub(super) struct Batch<S> {
     pub rows: Vec<Row>,
     /// First row, number of rows, features.
-    pub visuals: Vec<(usize, usize, Arc<Slot>)>,
+    pub visuals: Vec<(usize, usize, Arc<S>)>,
 }
 
-impl Batch {
+impl<S: Seen> Batch<S> {
     /// The rows of segments, checked.
     ///
     /// # Errors
-    /// [`Shape`](backend::Error::Shape), or [`Context`](backend::Error::Context) for a position
+    /// [`Error::Shape`], or [`Error::Context`] for a position
     /// beyond the rotary table, which has `context` rows.
     pub(super) fn read(
         segments: &[Segment<'_>],
         positions: &[Position],
         context: usize,
         vocab_size: usize,
-    ) -> Result<Self, backend::Error> {
-        let shape = |what, want: String, got: String| backend::Error::Shape { what, want, got };
+    ) -> Result<Self, Error> {
+        let shape = |what, want: String, got: String| Error::Shape { what, want, got };
         let n: usize = segments.iter().map(Segment::n_rows).sum();
         if n == 0 || n != positions.len() {
             let want = format!("one for each of {n} rows, and at least one");
@@ -50,7 +54,7 @@ impl Batch {
         }
         if let Some(p) = positions.iter().flatten().find(|&&p| p as usize >= context) {
             let needed = *p as usize + 1;
-            return Err(backend::Error::Context { needed, context });
+            return Err(Error::Context { needed, context });
         }
         let mut batch = Self {
             rows: Vec::with_capacity(n),
@@ -74,7 +78,7 @@ impl Batch {
                 }
                 Segment::Visual(tokens) => {
                     let slot = match &tokens.features {
-                        Features::Device(any) => any.clone().downcast::<Slot>().ok(),
+                        Features::Device(any) => any.clone().downcast::<S>().ok(),
                         Features::Host { .. } => None,
                     };
                     let Some(slot) = slot else {
@@ -84,7 +88,7 @@ impl Batch {
                     batch
                         .rows
                         .extend((0..tokens.n_tokens).zip(at).map(|(row, position)| Row {
-                            source: Source::Visual(slot.id, row),
+                            source: Source::Visual(slot.id(), row),
                             position,
                         }));
                     batch.visuals.push((from, tokens.n_tokens, slot));
@@ -94,24 +98,32 @@ impl Batch {
         Ok(batch)
     }
 
-    /// The visual rows among `from .. from + m` of a batch: first row of the launch, number, features.
-    pub(super) fn visual_runs(
-        &self,
-        from: usize,
-        m: usize,
-        row_bytes: usize,
-    ) -> Result<Vec<(usize, usize, Vec<Mem>)>, Error> {
+    /// The visual rows among `from .. from + m` of a batch.
+    pub(super) fn visual_runs(&self, from: usize, m: usize) -> Vec<VisualRun<'_, S>> {
         let mut runs = Vec::new();
-        for (first, len, slot) in &self.visuals {
+        for (first, len, seen) in &self.visuals {
             let (start, end) = ((*first).max(from), (first + len).min(from + m));
-            if start >= end {
-                continue;
+            if start < end {
+                runs.push(VisualRun {
+                    row: start - from,
+                    feature: start - first,
+                    len: end - start,
+                    seen: seen.as_ref(),
+                });
             }
-            let offset = (start - first) * row_bytes;
-            let levels = slot.levels.iter();
-            let levels = levels.map(|level| level.part(offset, (end - start) * row_bytes));
-            runs.push((start - from, end - start, levels.collect::<Result<_, _>>()?));
         }
-        Ok(runs)
+        runs
     }
+}
+
+/// Visual rows that stand side by side in a launch.
+pub(super) struct VisualRun<'a, S> {
+    /// First row of the launch.
+    pub row: usize,
+    /// First row of the features.
+    pub feature: usize,
+    /// Rows.
+    pub len: usize,
+    /// The features.
+    pub seen: &'a S,
 }
