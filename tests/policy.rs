@@ -412,11 +412,14 @@ fn late_captions_become_shorter_and_the_user_is_told_once() {
     let talker = script(&format!(r#"[{{"text": "{words}", "token-ms": 20}}]"#));
     let model = ("model", talker.path().to_str().unwrap());
     // 64 tokens take 1.28 s, 32 take 0.64 s.
-    let budget = ("latency-budget", "900000000");
-    let run = Run::start(&[MOCK, model, ("window", "1"), budget], SMALL);
+    let run = Run::start(&[MOCK, model, ("window", "1")], SMALL);
+    // A window that waits for the model to be loaded does not count, so the first is without.
+    push(&run, second(0), yard);
+    run.next_caption();
+    run.element.set_property("latency-budget", 900_000_000u64);
     let mut made = Vec::new();
     let mut told = Vec::new();
-    for s in 0..5 {
+    for s in 1..6 {
         push(&run, second(s), yard);
         let messages = run.messages_until(|m| common::named(m, "vlmcaption/caption"));
         made.extend(captions(&messages));
@@ -438,10 +441,13 @@ fn late_captions_become_shorter_and_the_user_is_told_once() {
 fn where_nothing_helps_each_step_is_taken_and_windows_are_skipped_at_last() {
     let slow = script(r#"[{"text": "a", "prefill-ms": 100}]"#);
     let model = ("model", slow.path().to_str().unwrap());
-    let budget = ("latency-budget", "20000000");
-    let run = Run::start(&[MOCK, model, ("window", "4"), budget], SMALL);
+    let run = Run::start(&[MOCK, model, ("window", "4")], SMALL);
+    // A window that waits for the model to be loaded does not count, so the first is without.
+    (0..4).for_each(|s| push(&run, second(s), yard));
+    run.next_caption();
+    run.element.set_property("latency-budget", 20_000_000u64);
     let mut made = Vec::new();
-    for window in 0..10 {
+    for window in 1..11 {
         let skipped = stat(&run, "skipped-windows");
         (0..4).for_each(|s| push(&run, second(4 * window + s), yard));
         while stat(&run, "windows") <= window {
@@ -459,8 +465,8 @@ fn where_nothing_helps_each_step_is_taken_and_windows_are_skipped_at_last() {
         ]
     );
     let frames: Vec<Vec<u64>> = made.iter().take(5).map(pts_seconds).collect();
-    assert_eq!(frames[2], [8, 9, 10, 11]);
-    assert_eq!(frames[3], [13, 15], "every second frame of the same span");
+    assert_eq!(frames[2], [12, 13, 14, 15]);
+    assert_eq!(frames[3], [17, 19], "every second frame of the same span");
     let tokens: Vec<u32> = made.iter().map(|c| c.get("tokens-in").unwrap()).collect();
     assert!(tokens[3] < tokens[2], "{tokens:?}");
     assert!(tokens[4] < tokens[3], "{tokens:?}");
@@ -471,7 +477,7 @@ fn where_nothing_helps_each_step_is_taken_and_windows_are_skipped_at_last() {
     assert_eq!(stats.get::<String>("overload").unwrap(), "skip");
     // Without a budget all is given again.
     run.element.set_property("latency-budget", 0u64);
-    (40..44).for_each(|s| push(&run, second(s), yard));
+    (44..48).for_each(|s| push(&run, second(s), yard));
     assert_eq!(overload(&run.next_caption()), ("none".to_owned(), 64));
 }
 
@@ -499,13 +505,16 @@ fn the_user_is_told_when_windows_begin_to_be_skipped() {
 
 #[test]
 fn when_the_load_is_gone_captions_are_whole_again() {
-    let mut steps = vec![r#"{"text": "a", "prefill-ms": 1000}"#; 2];
+    let mut steps = vec![r#"{"text": "a", "prefill-ms": 1000}"#; 3];
     steps.extend([r#"{"text": "a"}"#; 40]);
     let busy = script(&format!("[{}]", steps.join(",")));
     let model = ("model", busy.path().to_str().unwrap());
-    let budget = ("latency-budget", "400000000");
-    let run = Run::start(&[MOCK, model, ("window", "1"), budget], SMALL);
-    let overloads: Vec<u32> = (0..20)
+    let run = Run::start(&[MOCK, model, ("window", "1")], SMALL);
+    // A window that waits for the model to be loaded does not count, so the first is without.
+    push(&run, second(0), yard);
+    run.next_caption();
+    run.element.set_property("latency-budget", 400_000_000u64);
+    let overloads: Vec<u32> = (1..21)
         .map(|s| {
             push(&run, second(s), yard);
             overload(&run.next_caption()).1

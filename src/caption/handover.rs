@@ -124,8 +124,8 @@ impl Sessions {
     }
 
     /// [`Session::inquire`]
-    pub fn inquire(&self, asked: Asked) -> Result<(), String> {
-        self.current().inquire(asked)
+    pub fn inquire(&self, asked: Asked, epoch: u64) -> Result<(), String> {
+        self.current().inquire(asked, epoch)
     }
 
     /// [`Session::epoch`]

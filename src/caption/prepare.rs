@@ -357,7 +357,7 @@ impl<'a> Preparer<'a> {
             return self.inner.unanswered(&inquiry, reason);
         };
         let asked = Asked::new(inquiry.clone(), self.sequence, window);
-        if let Err(reason) = self.inner.session.inquire(asked) {
+        if let Err(reason) = self.inner.session.inquire(asked, epoch) {
             self.inner.unanswered(&inquiry, reason);
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, Listener};
-use super::inquiry::Asked;
+use super::inquiry::{Asked, FLUSHED};
 use super::mailbox::{DropPolicy, Sent, Waited};
 use super::prompt::Ask;
 use super::schedule::{Drained, Job, Load, SessionState, State};
@@ -75,16 +75,20 @@ impl Session {
         }
     }
 
-    /// Queues a question of the application's.
+    /// Queues a question of the application's, unless a flush has come since `epoch`: its frames
+    /// may have been prepared under other privacy masks.
     ///
     /// # Errors
     /// Why it will not be answered.
-    pub(super) fn inquire(&self, asked: Asked) -> Result<(), String> {
+    pub(super) fn inquire(&self, asked: Asked, epoch: u64) -> Result<(), String> {
         let mut state = self.engine.shared.state.lock().unwrap();
         if let Load::Failed(reason) = &state.load {
             return Err(reason.clone());
         }
         if let Some(session) = state.sessions.get_mut(&self.id) {
+            if session.epoch != epoch {
+                return Err(FLUSHED.into());
+            }
             session.inquiries.push_back(asked);
         }
         drop(state);
