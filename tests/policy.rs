@@ -278,8 +278,10 @@ fn a_detector_upstream_decides_when_the_model_looks() {
     assert_eq!(stat(&run, "gated-windows"), 5);
     let buffers = run.buffers.lock().unwrap();
     let last = meta(buffers.last().unwrap()).unwrap();
+    // A caption that came after the last buffer was pushed is not on it.
+    let confirmed = last.get::<u64>("confirmed").unwrap_or_default();
     assert!(
-        last.get::<u64>("confirmed").unwrap() <= 5 * SECOND,
+        confirmed <= 5 * SECOND,
         "nobody looked, so nothing is confirmed"
     );
 }
