@@ -223,8 +223,7 @@ impl Alarm {
     fn observe(&mut self, id: &str, seen: &Observation, next_id: u64) -> Option<Event> {
         let rule = &self.rule;
         match &mut self.state {
-            State::Open { span, event_id } if seen.value >= rule.off => {
-                let _ = event_id;
+            State::Open { span, .. } if seen.value >= rule.off => {
                 span.extend(seen);
                 None
             }
@@ -272,6 +271,211 @@ impl Alarm {
                 Some(span.event(id, event_id, Some(ending)))
             }
             State::Quiet | State::Rising(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::window::WallClock;
+    use super::*;
+
+    fn at(ms: u64) -> FrameTime {
+        let time = Duration::from_millis(ms);
+        FrameTime {
+            // Segments shift PTS against running time.
+            pts: time + Duration::from_secs(100),
+            running_time: time,
+            wallclock: time,
+            clock: WallClock::System,
+        }
+    }
+
+    fn rule(on: f64, off: f64, min_ms: u64, cool_ms: u64) -> Rule {
+        Rule {
+            watch: Watch::Answer(0),
+            on,
+            off,
+            min_duration: Duration::from_millis(min_ms),
+            cool_down: Duration::from_millis(cool_ms),
+        }
+    }
+
+    fn alarms(rule: &Rule) -> Alarms {
+        let mut alarms = Alarms::default();
+        assert!(
+            alarms
+                .set([("a", "?".to_owned(), rule)].into_iter())
+                .is_empty()
+        );
+        alarms
+    }
+
+    /// Windows of a second, one after the other.
+    fn windows(values: &[f64]) -> impl Iterator<Item = Observation> {
+        (0..).zip(values).map(|(n, value)| Observation {
+            first: at(1000 * n),
+            last: at(1000 * n + 750),
+            value: *value,
+            sequence: n + 1,
+        })
+    }
+
+    /// `b` and `e` where events begin and end, by the window's number from 0.
+    fn story(rule: &Rule, values: &[f64]) -> String {
+        let mut alarms = alarms(rule);
+        let events = windows(values).filter_map(|seen| {
+            let event = alarms.observe("a", &seen)?;
+            let kind = if event.ending.is_none() { 'b' } else { 'e' };
+            Some(format!("{kind}{}", seen.sequence - 1))
+        });
+        events.collect()
+    }
+
+    #[test]
+    fn an_event_begins_at_on_and_ends_below_off() {
+        let rule = rule(0.6, 0.4, 0, 0);
+        assert_eq!(
+            story(&rule, &[0.5, 0.6, 0.5, 0.4, 0.39, 0.5, 0.7]),
+            "b1e4b6"
+        );
+    }
+
+    #[test]
+    fn it_begins_only_once_it_has_lasted() {
+        let rule = rule(0.6, 0.4, 1700, 0);
+        assert_eq!(story(&rule, &[0.9, 0.1, 0.9, 0.9, 0.9, 0.1]), "b3e5");
+        assert_eq!(
+            story(&rule, &[0.9, 0.5, 0.9]),
+            "b2",
+            "between the thresholds it goes on"
+        );
+        assert_eq!(
+            story(&rule, &[0.9, 0.5, 0.5]),
+            "",
+            "it begins with a value at on"
+        );
+    }
+
+    #[test]
+    fn none_begins_while_it_cools_down() {
+        let rule = rule(0.6, 0.4, 0, 2500);
+        // Ended by the window up to 1.75 s: until 4.25 s none begins.
+        assert_eq!(story(&rule, &[0.9, 0.1, 0.9, 0.9, 0.9, 0.9]), "b0e1b5");
+    }
+
+    #[test]
+    fn begin_and_end_of_an_event_tell_its_times_and_belong_together() {
+        let mut alarms = alarms(&rule(0.6, 0.4, 0, 0));
+        let events: Vec<Event> = windows(&[0.1, 0.7, 0.9, 0.5, 0.1])
+            .filter_map(|seen| alarms.observe("a", &seen))
+            .collect();
+        let [begin, end] = events.as_slice() else {
+            panic!("{events:?}");
+        };
+        assert_eq!((begin.event_id, end.event_id), (1, 1));
+        assert_eq!(
+            (begin.start, begin.end, begin.sequence),
+            (at(1000), at(1750), 2)
+        );
+        assert_eq!((end.start, end.end, end.sequence), (at(1000), at(3750), 5));
+        assert_eq!((end.value, end.peak), (0.1, 0.9));
+        assert_eq!(end.duration(), Duration::from_millis(2750));
+        assert_eq!(end.ending, Some(Ending::Answer));
+    }
+
+    #[test]
+    fn an_open_event_ends_with_the_stream_and_with_its_question() {
+        let rule = rule(0.6, 0.4, 0, 0);
+        let open = || {
+            let mut alarms = alarms(&rule);
+            windows(&[0.9]).for_each(|seen| drop(alarms.observe("a", &seen)));
+            alarms
+        };
+        for ending in [Ending::Eos, Ending::Flush, Ending::Stop] {
+            let mut alarms = open();
+            let events = alarms.end(ending);
+            assert_eq!((events.len(), events[0].ending), (1, Some(ending)));
+            assert!(alarms.end(ending).is_empty());
+        }
+        let set = |id, asked: &str, rule| {
+            let events = open().set([(id, asked.to_owned(), rule)].into_iter());
+            events.first().and_then(|event| event.ending)
+        };
+        assert_eq!(set("b", "?", &rule), Some(Ending::Question));
+        assert_eq!(set("a", "what else?", &rule), Some(Ending::Question));
+        let stricter = Rule {
+            on: 0.99,
+            ..rule.clone()
+        };
+        assert_eq!(
+            set("a", "?", &stricter),
+            None,
+            "a threshold may be tuned meanwhile"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn events_alternate_keep_their_distance_and_need_a_threshold_crossed(
+            values in prop::collection::vec(0u32..=20, 0..80),
+            (on, off) in (0u32..=20).prop_flat_map(|on| (Just(on), 0..=on)),
+            min_ms in 0u64..4000,
+            cool_ms in 0u64..6000,
+        ) {
+            let values: Vec<f64> = values.iter().map(|v| f64::from(*v) / 20.0).collect();
+            let rule = rule(f64::from(on) / 20.0, f64::from(off) / 20.0, min_ms, cool_ms);
+            let mut alarms = alarms(&rule);
+            let mut open: Option<Event> = None;
+            let mut ended: Option<Duration> = None;
+            let mut last_id = 0;
+            for seen in windows(&values) {
+                let Some(event) = alarms.observe("a", &seen) else {
+                    continue;
+                };
+                prop_assert!(event.start.running_time <= event.end.running_time);
+                match event.ending {
+                    None => {
+                        prop_assert!(open.is_none(), "two begins without an end");
+                        prop_assert!(seen.value >= rule.on);
+                        prop_assert!(event.duration() >= rule.min_duration);
+                        prop_assert!(event.event_id > last_id);
+                        last_id = event.event_id;
+                        if let Some(ended) = ended {
+                            prop_assert!(event.start.running_time - ended >= rule.cool_down);
+                        }
+                        open = Some(event);
+                    }
+                    Some(ending) => {
+                        let begin = open.take();
+                        prop_assert!(begin.is_some(), "an end without a begin");
+                        let begin = begin.unwrap();
+                        prop_assert_eq!(begin.event_id, event.event_id);
+                        prop_assert_eq!(begin.start, event.start);
+                        prop_assert_eq!(ending, Ending::Answer);
+                        prop_assert!(seen.value < rule.off);
+                        ended = Some(seen.last.running_time);
+                    }
+                }
+            }
+            let events = alarms.end(Ending::Eos);
+            prop_assert_eq!(events.len(), usize::from(open.is_some()));
+        }
+
+        #[test]
+        fn values_between_the_thresholds_change_nothing(
+            values in prop::collection::vec(8u32..12, 1..60),
+            before in prop::bool::ANY,
+        ) {
+            let rule = rule(0.6, 0.4, 0, 0);
+            let mut alarms = alarms(&rule);
+            let first = if before { 0.9 } else { 0.1 };
+            let values = values.iter().map(|v| f64::from(*v) / 20.0);
+            let values: Vec<f64> = [first].into_iter().chain(values).collect();
+            let n_events = windows(&values).filter_map(|seen| alarms.observe("a", &seen)).count();
+            prop_assert_eq!(n_events, usize::from(before));
         }
     }
 }

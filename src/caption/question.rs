@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::alarm::Rule;
 use crate::vlm::generate::Form;
+use crate::vlm::grammar::Schema;
 
 /// Id of the only question where none are listed.
 pub const DEFAULT_ID: &str = "default";
@@ -40,6 +41,8 @@ pub enum Kind {
     Choice(Vec<String>),
     /// A whole number from 0.
     Count,
+    /// JSON that follows a schema.
+    Json(Arc<Schema>),
 }
 
 impl Question {
@@ -61,6 +64,7 @@ impl Question {
             Kind::Caption => Form::Text,
             Kind::YesNo | Kind::Choice(_) => Form::Choice(self.kind.choices()),
             Kind::Count => Form::Count,
+            Kind::Json(schema) => Form::Json(schema),
         }
     }
 }
@@ -73,6 +77,7 @@ impl Kind {
             Kind::YesNo => "yes-no",
             Kind::Choice(_) => "choice",
             Kind::Count => "count",
+            Kind::Json(_) => "json",
         }
     }
 
@@ -82,7 +87,7 @@ impl Kind {
         match self {
             Kind::YesNo => YES_NO.as_slice(),
             Kind::Choice(choices) => choices,
-            Kind::Caption | Kind::Count => &[],
+            Kind::Caption | Kind::Count | Kind::Json(_) => &[],
         }
     }
 
@@ -90,6 +95,7 @@ impl Kind {
     pub(super) fn rank(&self) -> u8 {
         match self {
             Kind::YesNo | Kind::Choice(_) | Kind::Count => 0,
+            Kind::Json(_) => 1,
             Kind::Caption => 2,
         }
     }

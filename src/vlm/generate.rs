@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Stop};
+use super::grammar::Schema;
 use super::interview::{Interview, Prefilled};
 use super::sampling::{Sampler, Sampling};
 use super::tokenizer::Tokenizer;
@@ -82,6 +83,8 @@ pub enum Form<'a> {
     Choice(&'a [String]),
     /// A whole number from 0.
     Count,
+    /// JSON that follows a schema.
+    Json(&'a Schema),
 }
 
 /// Answers a prompt in a sequence of its own: [`Interview::answer`] of one question.
@@ -166,6 +169,7 @@ impl Interview<'_> {
             Form::Text => self.text(&asked, on_text)?,
             Form::Choice(choices) => self.choice(&asked, choices)?,
             Form::Count => self.count(&asked)?,
+            Form::Json(schema) => self.json(&asked, schema)?,
         };
         generated.total = asked.started.elapsed();
         Ok(generated)

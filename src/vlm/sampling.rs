@@ -86,8 +86,14 @@ impl Sampler {
     /// # Errors
     /// [`Error::Logits`] if no entry is a finite number.
     pub fn choose(&mut self, logits: &[f32]) -> Result<u32, Error> {
-        let id = if self.sampling.temperature <= 0.0 {
-            self.likeliest(logits)?
+        let id = self.pick(logits)?;
+        self.observe(&[id]);
+        Ok(id)
+    }
+
+    fn pick(&mut self, logits: &[f32]) -> Result<u32, Error> {
+        if self.is_greedy() {
+            self.first_largest(logits)
         } else {
             let candidates = self.candidates(logits)?;
             // 24 bits: every value is a multiple of 2^-24, exactly an f32 below 1.
@@ -100,10 +106,48 @@ impl Sampler {
                 })
                 .or(candidates.last())
                 .map(|candidate| candidate.id)
-                .ok_or(Error::Logits)?
-        };
-        self.observe(&[id]);
-        Ok(id)
+                .ok_or(Error::Logits)
+        }
+    }
+
+    /// Whether the likeliest token is always chosen.
+    pub fn is_greedy(&self) -> bool {
+        self.sampling.temperature <= 0.0
+    }
+
+    /// Up to `n` tokens, the likeliest first.
+    ///
+    /// # Errors
+    /// [`Error::Logits`] if no entry is a finite number.
+    pub fn likeliest(&self, logits: &[f32], n: usize) -> Result<Vec<u32>, Error> {
+        let mut all: Vec<(u32, f32)> = self
+            .penalized(logits)
+            .filter(|(_, logit)| logit.is_finite())
+            .collect();
+        let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+        if 0 < n && n < all.len() {
+            all.select_nth_unstable_by(n - 1, order);
+            all.truncate(n);
+        }
+        all.sort_unstable_by(order);
+        match all.is_empty() {
+            true => Err(Error::Logits),
+            false => Ok(all.into_iter().map(|(id, _)| id).collect()),
+        }
+    }
+
+    /// Chooses among some tokens, which it does not note.
+    ///
+    /// # Errors
+    /// [`Error::Logits`] if none of them has a finite logit.
+    pub fn choose_of(&mut self, logits: &[f32], allowed: &[u32]) -> Result<u32, Error> {
+        let mut masked = vec![f32::NEG_INFINITY; logits.len()];
+        for &id in allowed {
+            if let (Some(to), Some(from)) = (masked.get_mut(id as usize), logits.get(id as usize)) {
+                *to = *from;
+            }
+        }
+        self.pick(&masked)
     }
 
     /// The tokens that may follow after all warpers, likeliest first (equal ones by id), with
@@ -140,7 +184,7 @@ impl Sampler {
     }
 
     /// The first of the largest logits.
-    fn likeliest(&self, logits: &[f32]) -> Result<u32, Error> {
+    fn first_largest(&self, logits: &[f32]) -> Result<u32, Error> {
         let mut best: Option<(u32, f32)> = None;
         for (id, logit) in self.penalized(logits) {
             if logit.is_finite() && best.is_none_or(|(_, largest)| logit > largest) {

@@ -2,6 +2,7 @@
 
 //! Encode; streaming decode that never splits a character.
 
+pub mod bytes;
 mod qwen2;
 
 use std::sync::OnceLock;
@@ -16,6 +17,8 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     /// See [`digits`](Self::digits).
     digits: OnceLock<Vec<(u32, String)>>,
+    /// See [`token_bytes`](Self::token_bytes).
+    bytes: OnceLock<Option<bytes::TokenBytes>>,
 }
 
 impl Tokenizer {
@@ -61,6 +64,7 @@ impl Tokenizer {
         Ok(Self {
             inner,
             digits: OnceLock::new(),
+            bytes: OnceLock::new(),
         })
     }
 
@@ -115,6 +119,12 @@ impl Tokenizer {
             digits.sort_unstable();
             digits
         })
+    }
+
+    /// The bytes of all tokens, of a byte-level tokenizer; they are found out at the first call.
+    pub fn token_bytes(&self) -> Option<&bytes::TokenBytes> {
+        let found = self.bytes.get_or_init(|| bytes::TokenBytes::new(self));
+        found.as_ref()
     }
 
     /// Decodes tokens as they come.

@@ -3,12 +3,14 @@
 //! The notice board between the model's thread, which writes captions, and the streaming thread,
 //! which puts the latest on each buffer with its age.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::Attach;
-use super::output::{META_NAME, Origin, Status, nanos, structure};
+use super::output::{META_NAME, Origin, Status, answer, nanos, structure};
 use super::trouble::{Cause, Troubles};
 use crate::caption::Caption;
+use crate::caption::prompt::Ask;
 use crate::caption::window::FrameTime;
 
 /// The latest caption, or why there is none.
@@ -21,6 +23,25 @@ pub(super) struct Board {
     confirmed: Option<(u64, FrameTime)>,
     /// Not yet on any buffer, for [`Attach::Window`].
     unseen: bool,
+    asked: Asked,
+}
+
+/// What is asked, and the latest answers where that is more than the one prompt.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The question that captions are about.
+    main: String,
+    /// The others and this one, in the order of `prompts`; empty where none are listed.
+    listed: Vec<String>,
+    /// By question.
+    answers: BTreeMap<String, Answer>,
+}
+
+#[derive(Debug)]
+struct Answer {
+    /// Running time of the last frame.
+    end: Duration,
+    fields: gst::Structure,
 }
 
 #[derive(Debug)]
@@ -45,11 +66,40 @@ pub(super) struct Ageing {
 }
 
 impl Board {
-    pub fn post(&mut self, caption: &Caption, origin: &Origin) {
-        let end = caption
-            .frames
-            .last()
-            .map_or(Duration::ZERO, |f| f.running_time);
+    /// Nothing moved up to `frame` since the window with this number: what was said of it holds.
+    pub fn confirm(&mut self, sequence: u64, frame: FrameTime) {
+        match &mut self.caption {
+            Some(posted) if posted.sequence == sequence => {
+                posted.confirmed = frame.running_time;
+                posted.fields.set("confirmed", nanos(frame.pts));
+            }
+            _ => self.confirmed = Some((sequence, frame)),
+        }
+    }
+
+    /// The questions are these from now on.
+    pub fn set_questions(&mut self, ask: &Ask) {
+        self.asked.main = ask.main().id.clone();
+        self.asked.listed = ask.questions.iter().map(|q| q.id.clone()).collect();
+        let listed = &self.asked.listed;
+        self.asked.answers.retain(|id, _| listed.contains(id));
+    }
+
+    /// Notes an answer; whether it is the caption.
+    pub fn post(&mut self, caption: &Caption, origin: &Origin) -> bool {
+        let end = caption.frames.last();
+        let end = end.map_or(Duration::ZERO, |f| f.running_time);
+        let id = &caption.question.id;
+        if self.asked.listed.contains(id) {
+            let fields = answer(caption, end);
+            self.asked
+                .answers
+                .insert(id.clone(), Answer { end, fields });
+            self.unseen = true;
+        }
+        if *id != self.asked.main {
+            return false;
+        }
         self.caption = Some(Posted {
             text: caption.text.clone(),
             sequence: caption.sequence,
@@ -61,17 +111,20 @@ impl Board {
         if let Some((sequence, frame)) = self.confirmed.take() {
             self.confirm(sequence, frame);
         }
+        true
     }
 
-    /// Nothing moved up to `frame` since the window with this number: what was said of it holds.
-    pub fn confirm(&mut self, sequence: u64, frame: FrameTime) {
-        match &mut self.caption {
-            Some(posted) if posted.sequence == sequence => {
-                posted.confirmed = frame.running_time;
-                posted.fields.set("confirmed", nanos(frame.pts));
-            }
-            _ => self.confirmed = Some((sequence, frame)),
+    /// The latest answers that are not older than `hold`; `None` where no questions are listed.
+    fn answers(&self, now: Option<Duration>, hold: Duration) -> Option<gst::Array> {
+        if self.asked.listed.is_empty() {
+            return None;
         }
+        let answers = self.asked.listed.iter().filter_map(|id| {
+            let answer = self.asked.answers.get(id)?;
+            let age = now.map_or(Duration::ZERO, |now| now.saturating_sub(answer.end));
+            (age <= hold).then_some(&answer.fields)
+        });
+        Some(gst::Array::new(answers))
     }
 
     /// Notes a trouble; whether the user is to be told.
@@ -90,7 +143,12 @@ impl Board {
     }
 
     pub fn clear(&mut self) {
-        *self = Self::default();
+        let mut asked = std::mem::take(&mut self.asked);
+        asked.answers.clear();
+        *self = Self {
+            asked,
+            ..Self::default()
+        };
     }
 
     /// The last caption's text.
@@ -138,6 +196,9 @@ impl Board {
         }
         if let Some(error) = error {
             fields.set("error", error);
+        }
+        if let Some(answers) = self.answers(running_time, ageing.hold) {
+            fields.set("answers", answers);
         }
         Some(fields)
     }
@@ -202,6 +263,7 @@ mod tests {
             note: Default::default(),
         };
         let mut board = Board::default();
+        board.asked.main = "default".into();
         board.post(&caption, &Origin::default());
         board
     }

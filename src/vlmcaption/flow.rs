@@ -12,6 +12,7 @@ use super::imp::{CAT, VlmCaption};
 use super::output;
 use super::partial::Partials;
 use super::trouble::Cause;
+use crate::caption::alarm::Ending;
 use crate::caption::captioner::Sample;
 use crate::caption::mailbox::Waited;
 
@@ -132,6 +133,7 @@ impl VlmCaption {
                 if let Some(captioner) = self.captioner() {
                     captioner.start_flush();
                 }
+                self.end_events(Ending::Flush);
                 self.text.set_stopped(true);
                 self.push_text_event(&event);
                 let passed = self.srcpad.push_event(event);
@@ -157,6 +159,7 @@ impl VlmCaption {
             }
             EventView::Eos(_) => {
                 self.drain();
+                self.end_events(Ending::Eos);
                 self.text.eos(event.clone());
             }
             _ => {}

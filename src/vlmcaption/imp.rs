@@ -2,7 +2,7 @@
 
 //! The element's body: pads, events, queries, state changes. Decisions live in what it calls.
 //!
-//! Locks, in this order: `settings`, `captioner`, `stream`, `board`, `origin`; `minder`, `watch` and
+//! Locks, in this order: `settings`, `captioner`, `stream`, `board`, `origin`; `minder`, `questions` and
 //! those of `tally` are leaves. None is held across a push, an event, a query, a message, a signal or a wait.
 
 use std::sync::{Arc, LazyLock, Mutex};
@@ -13,6 +13,7 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::board::Board;
+use super::events::Questions;
 use super::inquiries::{self, Inquiries};
 use super::minder::Minder;
 use super::model::Choice;
@@ -24,7 +25,7 @@ use super::settings::{Plan, Settings};
 use super::stats::Tally;
 use super::stream::Stream;
 use super::text::{TextOutput, text_caps};
-use super::watch::Watch;
+use crate::caption::alarm::Ending;
 use crate::caption::captioner::Captioner;
 use crate::caption::engine::{Engine, Listener};
 use crate::caption::source::Source;
@@ -51,7 +52,7 @@ pub struct VlmCaption {
     pub(super) origin: Mutex<Origin>,
     pub(super) reader: Arc<Reader>,
     pub(super) tally: Tally,
-    pub(super) watch: Mutex<Watch>,
+    pub(super) questions: Mutex<Questions>,
     pub(super) minder: Mutex<Option<Minder>>,
     /// The last seek that upstream has done.
     pub(super) sought: Mutex<Option<gst::Seqnum>>,
@@ -131,7 +132,7 @@ impl ObjectSubclass for VlmCaption {
             origin: Mutex::default(),
             reader: Arc::default(),
             tally: Tally::default(),
-            watch: Mutex::default(),
+            questions: Mutex::default(),
             minder: Mutex::new(None),
             sought: Mutex::default(),
             swap_at: Mutex::new(None),
@@ -196,6 +197,7 @@ impl ObjectImpl for VlmCaption {
         }
         match (captioner, live) {
             (Some(captioner), Ok((ask, rules))) => {
+                self.set_questions(&ask);
                 captioner.set_ask(ask);
                 captioner.set_rules(rules);
             }
@@ -405,6 +407,7 @@ impl VlmCaption {
             gst::StateChangeError
         })?;
         if let Some(captioner) = self.captioner() {
+            self.set_questions(&ask);
             captioner.set_ask(ask);
             captioner.set_rules(rules);
         }
@@ -447,6 +450,7 @@ impl VlmCaption {
         let captioner = self.captioner.lock().unwrap().take();
         drop(captioner);
         self.end_inquiries();
+        self.end_events(Ending::Stop);
         *self.partials.lock().unwrap() = Partials::default();
         self.post_last_drops();
         *self.stream.lock().unwrap() = Stream::default();

@@ -15,6 +15,7 @@
 
 mod board;
 mod detections;
+mod events;
 mod flow;
 mod histogram;
 mod imp;
@@ -25,6 +26,7 @@ mod model;
 mod output;
 mod partial;
 mod pixels;
+mod prompts;
 mod properties;
 mod report;
 mod settings;
@@ -33,7 +35,6 @@ mod stream;
 mod swap;
 mod text;
 mod trouble;
-mod watch;
 
 use gst::glib;
 use gst::prelude::*;

@@ -2,6 +2,8 @@
 
 //! A caption becomes a structure: the same fields in the meta, the message and the signal.
 
+use std::time::Duration;
+
 use crate::caption::engine::Engine;
 use crate::caption::prompt::iso8601;
 use crate::caption::source::Source;
@@ -109,6 +111,19 @@ pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::
     with_probabilities(fields, caption).build()
 }
 
+/// What the field `answers` says of one question.
+pub(super) fn answer(caption: &Caption, end_running_time: Duration) -> gst::Structure {
+    let fields = gst::Structure::builder("answer")
+        .field("id", &caption.question.id)
+        .field("kind", caption.question.kind.name())
+        .field("text", &caption.text)
+        .field("start", nanos(caption.start()))
+        .field("end", nanos(caption.end()))
+        .field("end-running-time", nanos(end_running_time))
+        .field("sequence", caption.sequence);
+    with_probabilities(fields, caption).build()
+}
+
 /// Adds how likely an answer is, if that is known: the answer itself, and all there are.
 fn with_probabilities(
     fields: gst::structure::Builder,
@@ -165,7 +180,7 @@ fn finish_reason(reason: StopReason) -> &'static str {
 }
 
 /// Time in the unit of all our fields.
-pub(super) fn nanos(time: std::time::Duration) -> u64 {
+pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -57,6 +57,21 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .default_value(d.prompt.as_str())
             .mutable_playing()
             .build(),
+        gst::ParamSpecArray::builder("prompts")
+            .nick("Prompts")
+            .blurb(
+                "Questions about each window, in place of prompt: structures with text and id, kind \
+                 (caption, yes-no, choice, count, json), options, schema, on, off, alarm-on, at-least, max-tokens, \
+                 and min-duration, cool-down and period in ns; see the documentation",
+            )
+            .element_spec(
+                &glib::ParamSpecBoxed::builder::<gst::Structure>("question")
+                    .nick("Question")
+                    .blurb("A question; its name is its id unless it has one")
+                    .build(),
+            )
+            .mutable_playing()
+            .build(),
         glib::ParamSpecString::builder("system-prompt")
             .nick("System prompt")
             .blurb("System prompt, same variables; empty leaves it to the model's chat template")

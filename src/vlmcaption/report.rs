@@ -16,6 +16,7 @@ use super::text::{Begin, Text};
 use super::trouble::Cause;
 use crate::caption::gate::Gated;
 use crate::caption::ladder::Step;
+use crate::caption::question::Kind;
 use crate::caption::window::FrameTime;
 use crate::caption::{Caption, Report};
 
@@ -90,18 +91,22 @@ impl VlmCaption {
             caption.total
         );
         self.tally.caption(caption);
-        self.watch.lock().unwrap().answered(&caption.question.id);
         self.post_last_partial();
         let origin = self.origin_of(by);
-        self.board.lock().unwrap().post(caption, &origin);
+        let is_main = self.board.lock().unwrap().post(caption, &origin);
         self.relief(&[Cause::Window, Cause::Load, Cause::Silence]);
-        self.push_text(caption);
+        if caption.question.kind == Kind::Caption {
+            self.push_text(caption);
+        }
         let mut structure = output::structure("vlmcaption/caption", caption, &origin);
         structure.set("status", output::Status::Fresh.as_str());
         structure.set("age", output::nanos(self.age(caption)));
         self.obj().emit_by_name::<()>("caption", &[&structure]);
-        self.obj().notify("caption");
+        if is_main {
+            self.obj().notify("caption");
+        }
         self.post(structure);
+        self.feed_alarm(caption);
     }
 
     /// Who reports, about this stream.

@@ -18,7 +18,7 @@ use crate::caption::source::Source;
 use crate::vlm::PixelBudget;
 
 use super::model::Choice;
-use super::{Attach, Backend, DropPolicy, Precision, TextGaps, TextTiming, masks};
+use super::{Attach, Backend, DropPolicy, Precision, TextGaps, TextTiming, masks, prompts};
 
 /// 768 x 768: what the compiled models of the boards spend on an image.
 const DEFAULT_MAX_PIXELS: u32 = 768 * 768;
@@ -55,6 +55,7 @@ pub(super) struct Settings {
     pub eos_timeout: gst::ClockTime,
     pub priority: u32,
     pub emit_partial: bool,
+    pub prompts: Vec<glib::SendValue>,
     pub privacy_masks: Vec<glib::SendValue>,
     pub motion_threshold: f64,
     pub heartbeat: gst::ClockTime,
@@ -100,6 +101,7 @@ impl Default for Settings {
             eos_timeout: gst::ClockTime::from_seconds(30),
             priority: 100,
             emit_partial: false,
+            prompts: Vec::new(),
             privacy_masks: Vec::new(),
             motion_threshold: 0.0,
             heartbeat: gst::ClockTime::ZERO,
@@ -166,12 +168,13 @@ impl Settings {
     /// # Errors
     /// A sentence that names the property and the fix.
     pub fn ask(&self) -> Result<Ask, String> {
-        if self.prompt.trim().is_empty() {
+        let questions = prompts::parse(&self.prompts)?;
+        if questions.is_empty() && self.prompt.trim().is_empty() {
             return Err("prompt is empty; set prompt=\"Describe the video.\" or a question".into());
         }
         Ok(Ask {
             prompt: self.prompt.clone(),
-            questions: Vec::new(),
+            questions,
             system_prompt: self.system_prompt.clone(),
             history: self.history as usize,
             max_tokens: self.max_tokens as usize,
@@ -280,6 +283,7 @@ impl Settings {
             "gate-min-area" => self.gate_min_area.to_value(),
             "gate-linger" => self.gate_linger.nseconds().to_value(),
             "latency-budget" => self.latency_budget.nseconds().to_value(),
+            "prompts" => gst::Array::from_values(self.prompts.clone()).to_value(),
             "privacy-masks" => gst::Array::from_values(self.privacy_masks.clone()).to_value(),
             "stats-interval" => self.stats_interval.nseconds().to_value(),
             "model-timeout" => self.model_timeout.nseconds().to_value(),
@@ -340,6 +344,10 @@ impl Settings {
             "gate-min-area" => self.gate_min_area = value.get().expect(CHECKED),
             "gate-linger" => self.gate_linger = value.get().expect(CHECKED),
             "latency-budget" => self.latency_budget = value.get().expect(CHECKED),
+            "prompts" => {
+                let prompts = value.get::<gst::ArrayRef>().expect(CHECKED);
+                self.prompts = prompts.to_vec();
+            }
             "privacy-masks" => {
                 let masks = value.get::<gst::ArrayRef>().expect(CHECKED);
                 self.privacy_masks = masks.to_vec();
@@ -374,7 +382,7 @@ mod tests {
             let (is, default) = (format!("{value:?}"), format!("{:?}", spec.default_value()));
             let unset = matches!(
                 spec.name(),
-                "stop" | "system-prompt" | "privacy-masks" | "gate-labels"
+                "stop" | "system-prompt" | "prompts" | "privacy-masks" | "gate-labels"
             );
             assert!(
                 is == default || unset,

@@ -78,7 +78,7 @@ pub fn ask_with(
 }
 
 /// The picture as a buffer: GStreamer wants rows of RGB to begin at multiples of four bytes.
-fn frame(picture: &world::Canvas) -> gst::Buffer {
+pub fn frame(picture: &world::Canvas) -> gst::Buffer {
     let (row, stride) = (
         picture.width() * 3,
         (picture.width() * 3).next_multiple_of(4),

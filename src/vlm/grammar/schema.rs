@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! A JSON schema, read and checked.
+
+use serde_json::{Map, Value};
+
+use super::number::Range;
+
+/// Levels of objects and arrays within each other.
+const MAX_DEPTH: usize = 8;
+
+/// Keywords that say nothing about what is valid.
+const ANNOTATIONS: [&str; 8] = [
+    "$schema",
+    "$id",
+    "$comment",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "additionalProperties",
+];
+
+/// What a text must look like. The root is an object or an array.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schema {
+    /// The first is the root.
+    pub(super) nodes: Vec<Node>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node {
+    Object(Vec<Property>),
+    Array {
+        item: usize,
+        min: usize,
+        max: usize,
+    },
+    /// Of at most so many characters.
+    Text(usize),
+    /// One of these, as they are written in JSON.
+    Words(Vec<Vec<u8>>),
+    Number(Range),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Property {
+    /// As it is written in JSON, with its quotes.
+    pub key: Vec<u8>,
+    pub name: String,
+    pub required: bool,
+    pub node: usize,
+}
+
+impl Schema {
+    /// Reads a schema.
+    ///
+    /// # Errors
+    /// A sentence that names the place and the keyword, and what would be right.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| format!("is no JSON ({error})"))?;
+        let mut schema = Self { nodes: Vec::new() };
+        let root = schema.read(&value, "", 0)?;
+        match schema.nodes[root] {
+            Node::Object(_) | Node::Array { .. } => {}
+            _ => return Err("must be an object or an array at its root".to_owned()),
+        }
+        // Parts are read before what they are part of.
+        schema.nodes.swap(0, root);
+        for node in &mut schema.nodes {
+            let swap = |index: &mut usize| match *index {
+                0 => *index = root,
+                i if i == root => *index = 0,
+                _ => {}
+            };
+            match node {
+                Node::Object(properties) => {
+                    properties.iter_mut().for_each(|p| swap(&mut p.node));
+                }
+                Node::Array { item, .. } => swap(item),
+                _ => {}
+            }
+        }
+        Ok(schema)
+    }
+
+    fn read(&mut self, value: &Value, path: &str, depth: usize) -> Result<usize, String> {
+        let place = if path.is_empty() { "the root" } else { path };
+        let complain = |what: String| Err(format!("at {place}: {what}"));
+        let Some(map) = value.as_object() else {
+            return complain("must be an object with a type".to_owned());
+        };
+        if depth > MAX_DEPTH {
+            return complain(format!("is more than {MAX_DEPTH} levels deep"));
+        }
+        if map
+            .get("additionalProperties")
+            .is_some_and(|more| *more != Value::Bool(false))
+        {
+            return complain("additionalProperties must be false or left out".to_owned());
+        }
+        let kind = match map.get("type").and_then(Value::as_str) {
+            Some(kind) => kind,
+            None if map.contains_key("enum") => "string",
+            None => return complain("type is missing".to_owned()),
+        };
+        let known: &[&str] = match kind {
+            "object" => &["properties", "required"],
+            "array" => &["items", "minItems", "maxItems"],
+            "string" => &["maxLength", "enum"],
+            "integer" | "number" => &["minimum", "maximum"],
+            "boolean" | "null" => &[],
+            other => return complain(format!("type {other:?} is not one of JSON schema")),
+        };
+        let unknown = map.keys().find(|key| {
+            *key != "type" && !known.contains(&key.as_str()) && !ANNOTATIONS.contains(&key.as_str())
+        });
+        if let Some(key) = unknown {
+            return complain(format!(
+                "{key} is not supported for type {kind}; supported are {}",
+                if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                }
+            ));
+        }
+        let bounds = || {
+            let bound = |key: &str| match map.get(key) {
+                None => Ok(None),
+                Some(value) => match value.as_f64() {
+                    Some(bound) => Ok(Some(bound)),
+                    None => Err(format!("at {place}: {key} is no number")),
+                },
+            };
+            Ok::<_, String>((bound("minimum")?, bound("maximum")?))
+        };
+        let size = |key: &str, default: usize| match map.get(key) {
+            None => Ok(default),
+            Some(value) => value
+                .as_u64()
+                .and_then(|n| usize::try_from(n).ok())
+                .ok_or_else(|| format!("at {place}: {key} is {value}; want a number from 0")),
+        };
+        let node = match kind {
+            "object" => self.object(map, path, depth)?,
+            "array" => {
+                let Some(items) = map.get("items") else {
+                    return complain("items is missing".to_owned());
+                };
+                let item = self.read(items, &format!("{path}[]"), depth + 1)?;
+                let (min, max) = (size("minItems", 0)?, size("maxItems", usize::MAX)?);
+                if min > max || min > 1000 {
+                    return complain(format!("minItems is {min}, more than can be"));
+                }
+                Node::Array { item, min, max }
+            }
+            "string" => match map.get("enum") {
+                None => Node::Text(size("maxLength", usize::MAX)?),
+                Some(words) => {
+                    let words = words.as_array().map(Vec::as_slice).unwrap_or_default();
+                    if words.is_empty() || !words.iter().all(Value::is_string) {
+                        return complain("enum must be a list of strings".to_owned());
+                    }
+                    Node::Words(words.iter().map(|w| w.to_string().into_bytes()).collect())
+                }
+            },
+            "boolean" => Node::Words(vec![b"true".to_vec(), b"false".to_vec()]),
+            "null" => Node::Words(vec![b"null".to_vec()]),
+            _ => {
+                let (min, max) = bounds()?;
+                let range = match kind {
+                    "integer" => Range::whole(min, max),
+                    _ => Range::decimal(min, max),
+                };
+                match range {
+                    Some(range) => Node::Number(range),
+                    None => return complain("no number lies in minimum..maximum".to_owned()),
+                }
+            }
+        };
+        self.nodes.push(node);
+        Ok(self.nodes.len() - 1)
+    }
+
+    fn object(
+        &mut self,
+        map: &Map<String, Value>,
+        path: &str,
+        depth: usize,
+    ) -> Result<Node, String> {
+        let place = if path.is_empty() { "the root" } else { path };
+        let Some(properties) = map.get("properties").and_then(Value::as_object) else {
+            return Err(format!("at {place}: properties is missing"));
+        };
+        let required = match map.get("required") {
+            None => Vec::new(),
+            Some(list) => {
+                let names = list
+                    .as_array()
+                    .map(|list| list.iter().map(Value::as_str).collect());
+                match names {
+                    Some(Some(names)) => names,
+                    _ => return Err(format!("at {place}: required must be a list of names")),
+                }
+            }
+        };
+        if let Some(name) = required
+            .iter()
+            .find(|name| !properties.contains_key(**name))
+        {
+            return Err(format!(
+                "at {place}: required names {name:?}, which is no property"
+            ));
+        }
+        let mut read = Vec::with_capacity(properties.len());
+        for (name, value) in properties {
+            let node = self.read(value, &format!("{path}.{name}"), depth + 1)?;
+            read.push(Property {
+                key: Value::from(name.as_str()).to_string().into_bytes(),
+                name: name.clone(),
+                required: required.contains(&name.as_str()),
+                node,
+            });
+        }
+        Ok(Node::Object(read))
+    }
+
+    /// That a value follows the schema.
+    ///
+    /// # Errors
+    /// Where it does not, and how.
+    pub fn validate(&self, value: &Value) -> Result<(), String> {
+        self.check(0, value, "")
+    }
+
+    fn check(&self, node: usize, value: &Value, path: &str) -> Result<(), String> {
+        let place = if path.is_empty() { "the root" } else { path };
+        let wrong = |what: &str| Err(format!("at {place}: {what}"));
+        match (&self.nodes[node], value) {
+            (Node::Object(properties), Value::Object(map)) => {
+                for property in properties {
+                    match map.get(&property.name) {
+                        Some(value) => {
+                            let path = format!("{path}.{}", property.name);
+                            self.check(property.node, value, &path)?;
+                        }
+                        None if property.required => {
+                            return wrong(&format!("{} is missing", property.name));
+                        }
+                        None => {}
+                    }
+                }
+                match map
+                    .keys()
+                    .find(|key| !properties.iter().any(|p| p.name == **key))
+                {
+                    Some(key) => wrong(&format!("{key} is no property")),
+                    None => Ok(()),
+                }
+            }
+            (Node::Array { item, min, max }, Value::Array(list)) => {
+                if !(*min..=*max).contains(&list.len()) {
+                    return wrong(&format!("has {} items", list.len()));
+                }
+                let mut items = list.iter().enumerate();
+                items.try_for_each(|(i, value)| self.check(*item, value, &format!("{path}[{i}]")))
+            }
+            (Node::Text(max), Value::String(text)) => match text.chars().count() <= *max {
+                true => Ok(()),
+                false => wrong("is too long"),
+            },
+            (Node::Words(words), value) => match words.contains(&value.to_string().into_bytes()) {
+                true => Ok(()),
+                false => wrong(&format!("is {value}, which is not one of the answers")),
+            },
+            (Node::Number(range), Value::Number(number)) => match range.holds(number) {
+                true => Ok(()),
+                false => wrong(&format!("is {number}, out of bounds or not whole")),
+            },
+            (_, value) => wrong(&format!("is {value}, of another type")),
+        }
+    }
+}
