@@ -54,10 +54,10 @@ def main() -> None:
             break
         event = message.get_structure()
         if event.has_name("vlmcaption/event"):
-            start, duration = (event.get_value(key) / Gst.SECOND for key in ("start", "duration"))
             print(
-                f"{event.get_value('kind'):5} #{event.get_value('event-id')} {question}"
-                f" since {start:.1f} s, for {duration:.1f} s ({event.get_value('wallclock')})",
+                f"{event.get_value('wallclock')} {event.get_value('kind'):5}"
+                f" #{event.get_value('event-id')} {question}"
+                f" ({event.get_value('duration') / Gst.SECOND:.0f} s)",
                 flush=True,
             )
     pipeline.set_state(Gst.State.NULL)

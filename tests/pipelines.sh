@@ -78,6 +78,7 @@ check hls-zero "^3600\.[01]" ffprobe -v error -show_entries format=start_time -o
     "$work/hls/video00000.ts"
 check read-bus.py "SMPTE color bars" pipelines/read-bus.py
 check read-meta.py "(fresh|held).*SMPTE color bars" pipelines/read-meta.py
+check alarm.py "end +#1 Is there a white circle" pipelines/alarm.py
 
 # No script may be forgotten here.
 for script in pipelines/*.sh pipelines/*.py; do
