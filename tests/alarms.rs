@@ -162,7 +162,9 @@ impl Scene {
         let bus = pipeline.bus().unwrap();
         let mut messages = Vec::new();
         loop {
-            let message = bus.timed_pop(common::PATIENCE).expect("no end in time");
+            let message = bus
+                .timed_pop(gst::ClockTime::from_seconds(600))
+                .expect("no end in time");
             let end = message.type_() == gst::MessageType::Eos;
             messages.push(message);
             if end {
@@ -172,6 +174,12 @@ impl Scene {
         pipeline.set_state(gst::State::Null).unwrap();
         assert!(warnings(&messages).is_empty(), "{:?}", warnings(&messages));
         messages
+    }
+
+    /// The windows, from 1, that show the thing in at least one frame.
+    fn windows(&self) -> std::ops::Range<u64> {
+        let (from, to) = (self.there.start / WINDOW, (self.there.end - 1) / WINDOW);
+        from as u64 + 1..to as u64 + 2
     }
 }
 
@@ -220,6 +228,97 @@ fn an_event_begins_and_ends_within_one_window_of_what_it_is_about() {
         assert_eq!(number(end, "start"), start);
         assert_eq!(number(end, "duration"), number(end, "end") - start);
         assert_eq!(text(end, "reason"), "answer");
+    }
+}
+
+#[test]
+fn thresholds_flap_less_than_words_on_the_same_answers() {
+    let (mut by_words, mut by_events) = (0, 0);
+    let (mut wrong_words, mut wrong_events, mut n_windows) = (0, 0, 0);
+    for seed in 101..=124 {
+        let scene = scene(seed, true);
+        let prompts = format!(
+            "<\"sure,kind=yes-no,text=\\\"{0}\\\"\",\"words,text=\\\"{0}\\\"\">",
+            scene.question
+        );
+        let messages = scene.watch(&prompts);
+        let windows = scene.windows();
+        let mut words = Vec::new();
+        let mut sure = vec![false; N_WINDOWS];
+        for caption in captions(&messages) {
+            if text(&caption, "prompt-id") == "words" {
+                words.push(text(&caption, "text").to_lowercase().contains("yes"));
+            }
+        }
+        for event in events(&messages) {
+            let open = text(&event, "kind") == "begin";
+            if text(&event, "reason") != "eos" {
+                sure[number(&event, "sequence") as usize - 1..].fill(open);
+            }
+        }
+        assert_eq!(words.len(), N_WINDOWS);
+        let truth: Vec<bool> = (1..=N_WINDOWS as u64)
+            .map(|n| windows.contains(&n))
+            .collect();
+        // Changes from nothing before the first window on, beyond those that are true.
+        let changes = |said: &[bool]| {
+            let before = [false].into_iter().chain(said.iter().copied());
+            before.zip(said).filter(|(a, b)| a != *b).count()
+        };
+        let wrong = |said: &[bool]| said.iter().zip(&truth).filter(|(a, b)| a != b).count();
+        by_words += changes(&words).saturating_sub(changes(&truth));
+        by_events += changes(&sure).saturating_sub(changes(&truth));
+        wrong_words += wrong(&words);
+        wrong_events += wrong(&sure);
+        n_windows += N_WINDOWS;
+    }
+    eprintln!(
+        "{n_windows} windows; flaps: {by_words} by words, {by_events} by events; wrong: \
+         {wrong_words} by words, {wrong_events} by events"
+    );
+    assert!(
+        by_events < by_words,
+        "{by_events} flaps, {by_words} by words"
+    );
+}
+
+#[test]
+fn answers_of_a_shared_prefill_are_those_of_prompts_alone() {
+    for seed in 1..=2 {
+        let scene = scene(seed, seed % 2 == 0);
+        let asked = [
+            format!("a,kind=yes-no,text=\\\"{}\\\"", scene.question),
+            "b,kind=count,text=\\\"How many objects are there?\\\"".to_owned(),
+            "c,text=\\\"Describe the video.\\\"".to_owned(),
+            "d,text=\\\"What colors are the objects?\\\"".to_owned(),
+            "e,kind=choice,text=\\\"What color is the circle?\\\",options=<red,green,blue,white>"
+                .to_owned(),
+        ];
+        let said = |entries: &[String]| {
+            let entries: Vec<String> = entries.iter().map(|e| format!("\"{e}\"")).collect();
+            let messages = scene.watch(&format!("<{}>", entries.join(",")));
+            let mut said: Vec<(String, u64, String)> = captions(&messages)
+                .iter()
+                .map(|c| (text(c, "prompt-id"), number(c, "sequence"), text(c, "text")))
+                .collect();
+            said.sort();
+            let reused = captions(&messages)
+                .into_iter()
+                .map(|c| c.get::<u32>("reused").unwrap());
+            (said, reused.filter(|reused| *reused > 0).count())
+        };
+        let (together, n_reused) = said(&asked);
+        assert_eq!(
+            n_reused,
+            4 * N_WINDOWS,
+            "all but the first question of each window"
+        );
+        let mut alone: Vec<_> = asked
+            .iter()
+            .flat_map(|entry| said(std::slice::from_ref(entry)).0)
+            .collect();
+        alone.sort();
+        assert_eq!(together, alone);
     }
 }
 
