@@ -114,7 +114,7 @@ fn scene(seed: u64, hard: bool) -> Scene {
             axis: Axis::X,
             rgb: [25.0, 20.0, 20.0],
         }),
-        noise: if hard { 10.0 } else { 0.0 },
+        noise: if hard { 24.0 } else { 0.0 },
         blur: if hard { 0.8 } else { 0.0 },
         grid: [3, 5],
         objects,

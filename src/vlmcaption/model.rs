@@ -133,7 +133,10 @@ fn number(device: &str) -> Result<usize, String> {
         return Ok(0);
     }
     device.parse().map_err(|_| {
-        format!("device={device:?} is no number of a device; with compiled models it counts from 0")
+        format!(
+            "device={device:?} is no number of a device; with compiled models it counts from 0, as \
+             the vendor's tool lists them (bm-smi, axcl-smi)"
+        )
     })
 }
 

@@ -161,8 +161,10 @@ def random_scene(
     """One scene of the mixture; its frames are drawn elsewhere."""
     kind = rng.choices(list(mix.kinds), list(mix.kinds.values()))[0]
     if kind == "pattern" and not image:
+        # Of a large frame little more than a shimmer is left of the snow: that takes practice.
+        pattern = "snow" if rng.random() < 0.15 else None
         while True:
-            scene, clear = pool.scene(rng, grid, pairs, tail=tail)
+            scene, clear = pool.scene(rng, grid, pairs, pattern=pattern, tail=tail)
             if clear >= 4:
                 return scene
     if kind == "pattern":

@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """Writes a checkpoint as a folder that stock transformers loads.
 
-    python export.py run/polish-3.pt --tokenizer T.json --output ../../models/demo
-
-`--blend FOLDER --share 0.65` exports the mean of two models, here 65 % of the checkpoint and 35 %
-of the model in the folder. Where one was polished from the other, the mean is better than either
-(Wortsman et al., Model soups, 2022).
+    python export.py run/polish-5.pt --tokenizer T.json --output ../../models/demo
 """
 
 from __future__ import annotations
@@ -13,11 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
+from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from model import new_model
 from tokenizer import SPECIAL, Codec
@@ -48,23 +43,10 @@ def write_json(file: Path, value: object, indent: int | None = 1) -> None:
     file.write_text(json.dumps(value, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class Blend:
-    """Another model to average with, and the share of the checkpoint in the mean."""
-
-    folder: Path
-    share: float
-
-
-def export_weights(checkpoint: Path, codec: Codec, output: Path, blend: Blend | None = None) -> None:
+def export_weights(checkpoint: Path, codec: Codec, output: Path) -> None:
     """`config.json`, `generation_config.json` and `model.safetensors` in bf16."""
     model = new_model(codec)
-    weights = torch.load(checkpoint, map_location="cpu")["model"]
-    if blend is not None:
-        other = Qwen3VLForConditionalGeneration.from_pretrained(blend.folder, dtype=torch.float32)
-        for name, weight in other.state_dict().items():
-            weights[name] = torch.lerp(weight, weights[name], blend.share)
-    model.load_state_dict(weights)
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu")["model"])
     model = model.to(torch.bfloat16)
     model.generation_config = GenerationConfig(
         eos_token_id=codec.end, pad_token_id=codec.pad, do_sample=False, max_new_tokens=64
@@ -122,10 +104,10 @@ def export_processors(output: Path) -> None:
     write_json(output / "video_preprocessor_config.json", video)
 
 
-def export(checkpoint: Path, tokenizer: Path, output: Path, blend: Blend | None = None) -> None:
+def export(checkpoint: Path, tokenizer: Path, output: Path) -> None:
     """Everything that `from_pretrained` looks for."""
     output.mkdir(parents=True, exist_ok=True)
-    export_weights(checkpoint, Codec(tokenizer), output, blend)
+    export_weights(checkpoint, Codec(tokenizer), output)
     export_tokenizer(tokenizer, output)
     export_processors(output)
 
@@ -135,11 +117,8 @@ def main() -> int:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--tokenizer", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--blend", type=Path, help="a model folder to average with")
-    parser.add_argument("--share", type=float, default=0.5, help="of the checkpoint in the average")
     a = parser.parse_args()
-    blend = Blend(a.blend, a.share) if a.blend else None
-    export(a.checkpoint, a.tokenizer, a.output, blend)
+    export(a.checkpoint, a.tokenizer, a.output)
     return 0
 
 

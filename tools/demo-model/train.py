@@ -59,6 +59,8 @@ class Phase:
     """Where the decay ends, as a share of the learning rate."""
     aux: float = 1.0
     mix: Mix = field(default_factory=Mix)
+    after: tuple[str, ...] = ()
+    """Names of the phases whose mean it goes on from; the one before it in the table if none."""
 
 
 FINE = Mix(kinds={"objects": 0.70, "pattern": 0.07, "ball": 0.18, "solid": 0.04, "blink": 0.01}, native=0.25)
@@ -70,6 +72,9 @@ SCHEDULE = [
     Phase("polish-1", 60_000, lr=0.008, adam_lr=1e-3, flat=0.3, aux=0.5),
     Phase("polish-2", 60_000, lr=0.006, adam_lr=8e-4, flat=0.3, aux=0.5, mix=FINE),
     Phase("polish-3", 40_000, lr=0.004, adam_lr=5e-4, flat=0.2, aux=0.3, mix=FINE),
+    Phase("polish-4", 30_000, lr=0.004, adam_lr=5e-4, flat=0.2, aux=0.3, mix=FINE, after=("polish-2",)),
+    # Two ways from one place, and what they agree on.
+    Phase("polish-5", 12_000, lr=0.002, adam_lr=2.5e-4, flat=0.1, aux=0.0, mix=FINE, after=("polish-3", "polish-4")),
 ]
 
 
@@ -197,6 +202,13 @@ class Trainer:
         torch.save(state, part)
         part.rename(file)
 
+    def average(self, files: list[Path]) -> None:
+        """Takes the mean of the weights in these files (Wortsman et al., Model soups, 2022)."""
+        states = [torch.load(file, map_location="cpu") for file in files]
+        for part, module in (("model", self.stock), ("aux", self.aux)):
+            names = states[0][part]
+            module.load_state_dict({n: torch.stack([s[part][n] for s in states]).mean(0) for n in names})
+
     def resume(self, file: Path) -> int:
         """Goes on from what `save` wrote; returns the clips its phase has had."""
         state = torch.load(file, map_location="cpu")
@@ -302,6 +314,9 @@ def train(
         if left[i] == 0:
             continue
         seen = had.get(phase.name, 0)
+        starts = [output / f"{name}.pt" for name in phase.after if name in phases]
+        if seen == 0 and starts:
+            trainer.average(starts)
         data = Batches(tokenizer, patterns, phase.mix, phase.batch, seed=1000 * seed + 17 * i + 7 * seen)
         loader = DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=6)
         share = left[i] / sum(left)
