@@ -98,7 +98,11 @@ fn sampling_goes_by_time_at_any_frame_rate() {
 
 #[test]
 fn every_buffer_after_a_caption_carries_it_with_its_age() {
-    let run = Run::start(&[MOCK, ("window", "1"), ("sample-rate", "1/10")], SMALL);
+    // A model that answers at once could be before the frame.
+    let slow = script(r#"[{"text": "Mock caption {n}.", "prefill-ms": 200}]"#);
+    let model = ("model", slow.path().to_str().unwrap());
+    let properties = [MOCK, model, ("window", "1"), ("sample-rate", "1/10")];
+    let run = Run::start(&properties, SMALL);
     run.push(Duration::ZERO, None).unwrap();
     run.next_caption();
     for s in [1, 4, 30, 31] {

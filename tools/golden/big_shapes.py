@@ -113,9 +113,11 @@ def write_companions(out):
     vocab = tokenizer["model"]["vocab"]
     for name in SPECIAL:
         vocab.pop(name, None)
-    # Nothing merges into these, so a prompt has none of them; an answer of noise does.
-    for index in range(len(vocab), SPECIAL["<|endoftext|>"]):
-        vocab[f"\u0120w{index}"] = index
+    # Nothing merges into these, so a prompt has none of them; an answer of noise does. The special
+    # tokens are in the vocabulary too: the library numbers the others anew.
+    special = {index: name for name, index in SPECIAL.items()}
+    for index in range(len(vocab), max(special) + 1):
+        vocab[special.get(index, f"\u0120w{index}")] = index
     (out / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False))
     for name in ("tokenizer_config.json", "chat_template.jinja"):
         (out / name).write_text((DEMO / name).read_text())
