@@ -8,6 +8,7 @@
 
 pub mod axera;
 pub mod cpu;
+mod kept;
 pub mod mock;
 mod rows;
 pub mod sophgo;

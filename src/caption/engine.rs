@@ -392,7 +392,7 @@ fn load(shared: &Shared, loader: &mut Loader) -> Result<Box<dyn Program>, String
     Ok(program)
 }
 
-/// The model cannot be used for now: what waits for it is dropped.
+/// The model cannot be used: what waits for it is dropped.
 fn give_up(shared: &Shared, reason: &str) {
     let mut unanswered = Vec::new();
     {

@@ -15,6 +15,7 @@ use super::embedding::Table;
 use super::layout::{Layout, Shape};
 use super::vision::{Tokens, VisionModel};
 use super::{Described, Error, Options};
+use crate::backend::kept::Kept;
 use crate::backend::rows::{Batch, Row, Source};
 use crate::backend::{
     self, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
@@ -41,11 +42,7 @@ pub struct Axera {
     vision: VisionModel,
     table: Table,
     shared: Shared,
-    /// What the rows of the cache are, as far as they hold something.
-    kept: Vec<Row>,
-    /// The open sequence and how many of the rows are its.
-    open: Option<(SequenceId, usize)>,
-    next_id: u32,
+    kept: Kept,
     logits: Vec<f32>,
     bytes: Vec<u8>,
 }
@@ -202,9 +199,7 @@ impl Axera {
             vision,
             table,
             shared,
-            kept: Vec::new(),
-            open: None,
-            next_id: 0,
+            kept: Kept::default(),
             logits: vec![0.0; options.vocab_size],
             bytes: Vec::new(),
         })
@@ -443,9 +438,7 @@ impl Axera {
     /// computed again: whole chunks, since a part of one costs as much.
     fn common(&self, rows: &[Row]) -> usize {
         let chunk = self.layout.chunk();
-        let same = self.kept.iter().zip(rows).take_while(|(a, b)| a == b);
-        // The last row must run: its logits are asked for.
-        let same = same.count().min(rows.len() - 1);
+        let same = self.kept.shared(rows);
         let most = match self.layout.prefill.last() {
             Some(shape) => shape.history,
             None => self.limits.context,
@@ -504,17 +497,7 @@ impl Program for Axera {
     }
 
     fn open(&mut self) -> Result<SequenceId, backend::Error> {
-        if self.open.is_some() {
-            return Err(backend::Error::Shape {
-                what: "sequences",
-                want: "one at a time: there is one cache".to_owned(),
-                got: "two".to_owned(),
-            });
-        }
-        let id = SequenceId(self.next_id);
-        self.next_id = self.next_id.wrapping_add(1);
-        self.open = Some((id, 0));
-        Ok(id)
+        self.kept.open()
     }
 
     fn extend(
@@ -524,13 +507,7 @@ impl Program for Axera {
         positions: &[Position],
         cancel: &Cancel,
     ) -> Result<Next<'_>, backend::Error> {
-        let Some((id, rows)) = self.open.filter(|(id, _)| *id == sequence) else {
-            return Err(backend::Error::Shape {
-                what: "sequence",
-                want: "one that is open".to_owned(),
-                got: sequence.0.to_string(),
-            });
-        };
+        let rows = self.kept.n_rows(sequence)?;
         let context = self.limits.context;
         let batch = Batch::read(segments, positions, context, self.limits.vocab_size)?;
         let n = batch.rows.len();
@@ -547,26 +524,18 @@ impl Program for Axera {
             _ => 0,
         };
         // Rows from here on are overwritten, whatever comes.
-        self.kept.truncate(rows + done);
+        self.kept.keep(rows + done);
         let hidden = self.run(&batch, done, rows, cancel)?;
-        self.kept.extend(&batch.rows[done..]);
-        self.open = Some((id, needed));
+        self.kept.append(&batch.rows[done..]);
         self.head(hidden)
     }
 
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
-        if let Some((id, rows)) = &mut self.open
-            && *id == sequence
-        {
-            *rows = n_rows.min(*rows);
-            self.kept.truncate(*rows);
-        }
+        self.kept.truncate(sequence, n_rows);
     }
 
     fn close(&mut self, sequence: SequenceId) {
-        if self.open.is_some_and(|(id, _)| id == sequence) {
-            self.open = None;
-        }
+        self.kept.close(sequence);
     }
 
     fn health(&mut self) -> Health {

@@ -9,6 +9,7 @@ use super::prefill::{DecodeMasks, Scratch};
 use super::tensor::{LoadedNet, Mem};
 use super::vision::{Slot, VisionNet};
 use super::{Described, Error, Options};
+use crate::backend::kept::Kept;
 use crate::backend::rows::{Batch, Row, Source};
 use crate::backend::{
     self, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
@@ -41,11 +42,7 @@ pub struct Sophgo {
     decode: DecodeMems,
     /// K and V of each layer, `[context, n_kv_heads, head_dim]`.
     caches: Vec<[Mem; 2]>,
-    /// What the rows of the cache are, as far as they hold something.
-    kept: Vec<Row>,
-    /// The open sequence and how many of the rows are its.
-    open: Option<(SequenceId, usize)>,
-    next_id: u32,
+    kept: Kept,
     logits: Vec<f32>,
     bytes: Vec<u8>,
     tap: Option<Tap>,
@@ -165,9 +162,7 @@ impl Sophgo {
             masks,
             decode,
             caches,
-            kept: Vec::new(),
-            open: None,
-            next_id: 0,
+            kept: Kept::default(),
             bytes: Vec::new(),
             tap: None,
         })
@@ -470,9 +465,7 @@ impl Sophgo {
 
     /// Of the rows that a new sequence begins with, how many are in the cache and worth keeping.
     fn common(&self, rows: &[Row]) -> usize {
-        let same = self.kept.iter().zip(rows).take_while(|(a, b)| a == b);
-        // The last row must run: its logits are asked for.
-        let same = same.count().min(rows.len() - 1);
+        let same = self.kept.shared(rows);
         let left = rows.len() - same;
         match self.layout.prefill.history {
             History::None if left > MAX_FED_ROWS => 0,
@@ -570,17 +563,7 @@ impl Program for Sophgo {
     }
 
     fn open(&mut self) -> Result<SequenceId, backend::Error> {
-        if self.open.is_some() {
-            return Err(backend::Error::Shape {
-                what: "sequences",
-                want: "one at a time: a bmodel has one cache".to_owned(),
-                got: "two".to_owned(),
-            });
-        }
-        let id = SequenceId(self.next_id);
-        self.next_id = self.next_id.wrapping_add(1);
-        self.open = Some((id, 0));
-        Ok(id)
+        self.kept.open()
     }
 
     fn extend(
@@ -590,13 +573,7 @@ impl Program for Sophgo {
         positions: &[Position],
         cancel: &Cancel,
     ) -> Result<Next<'_>, backend::Error> {
-        let Some((id, rows)) = self.open.filter(|(id, _)| *id == sequence) else {
-            return Err(backend::Error::Shape {
-                what: "sequence",
-                want: "one that is open".to_owned(),
-                got: sequence.0.to_string(),
-            });
-        };
+        let rows = self.kept.n_rows(sequence)?;
         let batch = Batch::read(
             segments,
             positions,
@@ -617,10 +594,9 @@ impl Program for Sophgo {
             return Err(backend::Error::Context { needed, context });
         }
         // Rows from here on are overwritten, whatever comes.
-        self.kept.truncate(rows + done);
+        self.kept.keep(rows + done);
         let hidden = self.run(&batch, done, rows, cancel)?;
-        self.kept.extend(&batch.rows[done..]);
-        self.open = Some((id, needed));
+        self.kept.append(&batch.rows[done..]);
         self.head(hidden)
     }
 
@@ -633,18 +609,11 @@ impl Program for Sophgo {
     }
 
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
-        if let Some((id, rows)) = &mut self.open
-            && *id == sequence
-        {
-            *rows = n_rows.min(*rows);
-            self.kept.truncate(*rows);
-        }
+        self.kept.truncate(sequence, n_rows);
     }
 
     fn close(&mut self, sequence: SequenceId) {
-        if self.open.is_some_and(|(id, _)| id == sequence) {
-            self.open = None;
-        }
+        self.kept.close(sequence);
     }
 
     fn health(&mut self) -> Health {
