@@ -403,7 +403,7 @@ fn bad_prompts_are_refused_by_name_and_the_ones_before_stay() {
 }
 
 #[test]
-fn an_open_event_ends_when_its_question_is_dropped_or_the_stream_is_flushed() {
+fn an_open_event_ends_when_its_question_is_dropped_at_a_reset_and_at_a_flush() {
     let script = script(r#"[{"text": "Yes."}]"#);
     let car = r#"<"car,kind=yes-no,text=\"A car?\"">"#;
     let path = script.path().to_str().unwrap();
@@ -422,12 +422,16 @@ fn an_open_event_ends_when_its_question_is_dropped_or_the_stream_is_flushed() {
     run.element.set_property_from_str("prompts", car);
     run.push(std::time::Duration::from_secs(1), None).unwrap();
     assert_eq!(number(&next_event(), "event-id"), 2);
+    run.element.emit_by_name::<()>("reset", &[]);
+    assert_eq!(text(&next_event(), "reason"), "reset");
+    run.push(std::time::Duration::from_secs(2), None).unwrap();
+    assert_eq!(number(&next_event(), "event-id"), 3);
     let pad = run.element.static_pad("sink").unwrap();
     pad.send_event(gst::event::FlushStart::new());
     let end = next_event();
     assert_eq!(
         (text(&end, "reason"), number(&end, "event-id")),
-        ("flush".into(), 2)
+        ("flush".into(), 3)
     );
     pad.send_event(gst::event::FlushStop::new(true));
 }

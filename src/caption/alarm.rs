@@ -65,6 +65,8 @@ pub enum Ending {
     Eos,
     /// The stream was flushed.
     Flush,
+    /// The application began anew.
+    Reset,
     /// The element stopped.
     Stop,
     /// The question is no longer asked, or asks something else.

@@ -18,8 +18,8 @@ use crate::caption::window::FrameTime;
 pub(super) struct Board {
     caption: Option<Posted>,
     troubles: Troubles,
-    /// A window was found unchanged before the caption that holds for it came: that caption's
-    /// number, and the window's last frame.
+    /// Nothing has moved since the window with this number, up to this frame: what was said of it
+    /// holds, and so does what may yet be said.
     confirmed: Option<(u64, FrameTime)>,
     /// Not yet on any buffer, for [`Attach::Window`].
     unseen: bool,
@@ -39,8 +39,9 @@ struct Asked {
 
 #[derive(Debug)]
 struct Answer {
-    /// Running time of the last frame.
-    end: Duration,
+    sequence: u64,
+    /// Running time of the last frame that it is known to hold for.
+    confirmed: Duration,
     fields: gst::Structure,
 }
 
@@ -68,12 +69,18 @@ pub(super) struct Ageing {
 impl Board {
     /// Nothing moved up to `frame` since the window with this number: what was said of it holds.
     pub fn confirm(&mut self, sequence: u64, frame: FrameTime) {
-        match &mut self.caption {
-            Some(posted) if posted.sequence == sequence => {
-                posted.confirmed = frame.running_time;
-                posted.fields.set("confirmed", nanos(frame.pts));
+        self.confirmed = Some((sequence, frame));
+        let mut hold = |of: u64, confirmed: &mut Duration, fields: &mut gst::Structure| {
+            if of == sequence {
+                *confirmed = frame.running_time;
+                fields.set("confirmed", nanos(frame.pts));
             }
-            _ => self.confirmed = Some((sequence, frame)),
+        };
+        if let Some(posted) = &mut self.caption {
+            hold(posted.sequence, &mut posted.confirmed, &mut posted.fields);
+        }
+        for answer in self.asked.answers.values_mut() {
+            hold(answer.sequence, &mut answer.confirmed, &mut answer.fields);
         }
     }
 
@@ -91,38 +98,41 @@ impl Board {
         let end = end.map_or(Duration::ZERO, |f| f.running_time);
         let id = &caption.question.id;
         if self.asked.listed.contains(id) {
-            let fields = answer(caption, end);
-            self.asked
-                .answers
-                .insert(id.clone(), Answer { end, fields });
+            let answer = Answer {
+                sequence: caption.sequence,
+                confirmed: end,
+                fields: answer(caption, end),
+            };
+            self.asked.answers.insert(id.clone(), answer);
             self.unseen = true;
         }
-        if *id != self.asked.main {
-            return false;
+        let is_main = *id == self.asked.main;
+        if is_main {
+            self.caption = Some(Posted {
+                text: caption.text.clone(),
+                sequence: caption.sequence,
+                end,
+                confirmed: end,
+                fields: structure(META_NAME, caption, origin),
+            });
+            self.unseen = true;
         }
-        self.caption = Some(Posted {
-            text: caption.text.clone(),
-            sequence: caption.sequence,
-            end,
-            confirmed: end,
-            fields: structure(META_NAME, caption, origin),
-        });
-        self.unseen = true;
-        if let Some((sequence, frame)) = self.confirmed.take() {
+        if let Some((sequence, frame)) = self.confirmed {
             self.confirm(sequence, frame);
         }
-        true
+        is_main
     }
 
-    /// The latest answers that are not older than `hold`; `None` where no questions are listed.
+    /// The latest answers that were known to hold within `hold`; `None` where no questions are
+    /// listed.
     fn answers(&self, now: Option<Duration>, hold: Duration) -> Option<gst::Array> {
         if self.asked.listed.is_empty() {
             return None;
         }
         let answers = self.asked.listed.iter().filter_map(|id| {
             let answer = self.asked.answers.get(id)?;
-            let age = now.map_or(Duration::ZERO, |now| now.saturating_sub(answer.end));
-            (age <= hold).then_some(&answer.fields)
+            let since = now.map_or(Duration::ZERO, |now| now.saturating_sub(answer.confirmed));
+            (since <= hold).then_some(&answer.fields)
         });
         Some(gst::Array::new(answers))
     }
@@ -237,10 +247,9 @@ mod tests {
         hold: Duration::from_secs(30),
     };
 
-    fn board() -> Board {
-        gst::init().unwrap();
+    fn caption() -> Caption {
         let at = Duration::from_secs(3);
-        let caption = Caption {
+        Caption {
             question: Arc::new(Question::plain("What is there?")),
             text: "A red circle.".into(),
             probability: None,
@@ -261,10 +270,14 @@ mod tests {
             ttft: Duration::ZERO,
             total: Duration::ZERO,
             note: Default::default(),
-        };
+        }
+    }
+
+    fn board() -> Board {
+        gst::init().unwrap();
         let mut board = Board::default();
         board.asked.main = "default".into();
-        board.post(&caption, &Origin::default());
+        board.post(&caption(), &Origin::default());
         board
     }
 
@@ -329,6 +342,43 @@ mod tests {
         board.confirm(2, frame(90));
         assert_eq!(status(&mut board, 55).0, "held");
         assert_eq!(status(&mut board, 81).0, "stale");
+    }
+
+    #[test]
+    fn all_answers_about_an_unchanged_window_hold_also_those_that_come_late() {
+        gst::init().unwrap();
+        let mut board = Board::default();
+        board.asked.main = "default".into();
+        board.asked.listed = vec!["default".into(), "late".into()];
+        board.post(&caption(), &Origin::default());
+        let at = Duration::from_secs(50);
+        let frame = FrameTime {
+            pts: at,
+            running_time: at,
+            wallclock: at,
+            clock: WallClock::System,
+        };
+        board.confirm(1, frame);
+        let question = Question {
+            id: "late".into(),
+            ..Question::plain("Is it red?")
+        };
+        let late = Caption {
+            question: Arc::new(question),
+            ..caption()
+        };
+        board.post(&late, &Origin::default());
+        let mut answers = |second| {
+            let at = Duration::from_secs(second);
+            let fields = board.fields(Some(at), Attach::Latest, AGEING).unwrap();
+            fields.get::<gst::Array>("answers").unwrap()
+        };
+        assert_eq!(answers(80).len(), 2);
+        for answer in answers(80).iter() {
+            let answer = answer.get::<gst::Structure>().unwrap();
+            assert_eq!(answer.get::<u64>("confirmed").unwrap(), 50_000_000_000);
+        }
+        assert_eq!(answers(81).len(), 0);
     }
 
     #[test]

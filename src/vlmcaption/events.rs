@@ -146,6 +146,7 @@ fn structure(told: &Told, caption: Option<&Caption>, stream_id: &str) -> gst::St
         Ending::Answer => "answer",
         Ending::Eos => "eos",
         Ending::Flush => "flush",
+        Ending::Reset => "reset",
         Ending::Stop => "stop",
         Ending::Question => "question",
     });

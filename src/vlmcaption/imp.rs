@@ -493,6 +493,7 @@ impl VlmCaption {
         if let Some(captioner) = self.captioner() {
             captioner.restart();
         }
+        self.end_events(Ending::Reset);
         self.board.lock().unwrap().clear();
     }
 

@@ -120,6 +120,7 @@ pub(super) fn answer(caption: &Caption, end_running_time: Duration) -> gst::Stru
         .field("start", nanos(caption.start()))
         .field("end", nanos(caption.end()))
         .field("end-running-time", nanos(end_running_time))
+        .field("confirmed", nanos(caption.end()))
         .field("sequence", caption.sequence);
     with_probabilities(fields, caption).build()
 }

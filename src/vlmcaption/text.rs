@@ -351,15 +351,15 @@ fn buffer(text: String, pts: gst::ClockTime, duration: gst::ClockTime) -> gst::B
     buffer
 }
 
-/// The text without empty lines, which would end a cue in WebVTT and SRT; `None` if nothing is
-/// left.
+/// The text without what would end a cue in WebVTT and SRT, empty lines and their arrow; `None` if
+/// nothing is left.
 fn clean(text: &str) -> Option<String> {
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim_end)
         .filter(|line| !line.is_empty())
         .collect();
-    (!lines.is_empty()).then(|| lines.join("\n"))
+    (!lines.is_empty()).then(|| lines.join("\n").replace("-->", "->"))
 }
 
 /// Caps of the text stream.
@@ -510,8 +510,9 @@ mod tests {
     }
 
     #[test]
-    fn a_cue_has_no_empty_lines_and_never_no_text() {
+    fn a_cue_has_no_empty_lines_no_arrow_and_never_no_text() {
         assert_eq!(clean("a \n\n\nb\n").unwrap(), "a\nb");
+        assert_eq!(clean("Exit --> street.").unwrap(), "Exit -> street.");
         assert_eq!(clean(" \n\n"), None);
     }
 }
