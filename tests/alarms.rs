@@ -14,6 +14,8 @@ const SECOND: u64 = 1_000_000_000;
 /// Frames of a window.
 const WINDOW: usize = 2;
 const N_WINDOWS: usize = 12;
+/// When the events of these tests begin and end.
+const RULE: &str = "on=0.9,off=0.1";
 const MOCK: (&str, &str) = ("backend", "mock");
 const SMALL: &str = "video/x-raw,format=I420,width=64,height=48,framerate=30/1";
 
@@ -114,7 +116,7 @@ fn scene(seed: u64, hard: bool) -> Scene {
             axis: Axis::X,
             rgb: [25.0, 20.0, 20.0],
         }),
-        noise: if hard { 40.0 } else { 0.0 },
+        noise: if hard { 50.0 } else { 0.0 },
         blur: if hard { 0.8 } else { 0.0 },
         grid: [3, 5],
         objects,
@@ -200,7 +202,10 @@ fn number(structure: &gst::StructureRef, field: &str) -> u64 {
 fn an_event_begins_and_ends_within_one_window_of_what_it_is_about() {
     for seed in 1..=6 {
         let scene = scene(seed, false);
-        let prompts = format!("<\"thing,kind=yes-no,text=\\\"{}\\\"\">", scene.question);
+        let prompts = format!(
+            "<\"thing,kind=yes-no,{RULE},text=\\\"{}\\\"\">",
+            scene.question
+        );
         let events = events(&scene.watch(&prompts));
         let [begin, end] = events.as_slice() else {
             panic!("{seed}: {} {:?} {events:?}", scene.question, scene.there);
@@ -218,8 +223,8 @@ fn an_event_begins_and_ends_within_one_window_of_what_it_is_about() {
             (text(begin, "id"), text(begin, "answer")),
             ("thing".into(), "yes".into())
         );
-        assert!(begin.get::<f64>("probability").unwrap() >= 0.6);
-        assert!(end.get::<f64>("probability").unwrap() < 0.4);
+        assert!(begin.get::<f64>("probability").unwrap() >= 0.9);
+        assert!(end.get::<f64>("probability").unwrap() < 0.1);
         let start = number(begin, "start");
         assert_eq!(
             start,
@@ -232,13 +237,13 @@ fn an_event_begins_and_ends_within_one_window_of_what_it_is_about() {
 }
 
 #[test]
-fn thresholds_flap_no_more_than_words_on_the_same_answers() {
+fn thresholds_flap_less_than_words_on_the_same_answers() {
     let (mut by_words, mut by_events) = (0, 0);
     let (mut wrong_words, mut wrong_events, mut n_windows) = (0, 0, 0);
     for seed in 101..=124 {
         let scene = scene(seed, true);
         let prompts = format!(
-            "<\"sure,kind=yes-no,text=\\\"{0}\\\"\",\"words,text=\\\"{0}\\\"\">",
+            "<\"sure,kind=yes-no,{RULE},text=\\\"{0}\\\"\",\"words,text=\\\"{0}\\\"\">",
             scene.question
         );
         let messages = scene.watch(&prompts);
@@ -277,9 +282,11 @@ fn thresholds_flap_no_more_than_words_on_the_same_answers() {
          {wrong_words} by words, {wrong_events} by events"
     );
     assert!(
-        by_events <= by_words,
+        by_events < by_words,
         "{by_events} flaps, {by_words} by words"
     );
+    // Nor is that bought with events that come late; kernels of other processors may move a few.
+    assert!(wrong_events <= wrong_words + 5);
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Board {
     /// Nothing moved up to `frame` since the window with this number: what was said of it holds.
     pub fn confirm(&mut self, sequence: u64, frame: FrameTime) {
         self.confirmed = Some((sequence, frame));
-        let mut hold = |of: u64, confirmed: &mut Duration, fields: &mut gst::Structure| {
+        let hold = |of: u64, confirmed: &mut Duration, fields: &mut gst::Structure| {
             if of == sequence {
                 *confirmed = frame.running_time;
                 fields.set("confirmed", nanos(frame.pts));
