@@ -121,10 +121,9 @@ fn a_question_of_one_element_goes_before_captions_of_another_on_the_same_model()
     // The caption being made is finished first; another may have been made or begun meanwhile.
     assert!(n <= n_done + 3, "answer {n} after {n_done} captions");
     let messages = busy.finish();
-    let numbers = captions(&messages);
-    let numbers = numbers.iter().map(|c| c.get::<&str>("text").unwrap());
-    let last: u64 = numbers.last().unwrap().parse().unwrap();
-    assert_eq!(last, 9, "all eight captions, and the answer among them");
+    let captions = captions(&messages);
+    let last = captions.last().unwrap().get::<&str>("text").unwrap();
+    assert_eq!(last, "9", "all eight captions, and the answer among them");
 }
 
 #[test]
