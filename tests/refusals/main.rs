@@ -142,6 +142,19 @@ fn too_little_memory_is_said_before_loading_with_the_number() {
 }
 
 #[test]
+fn embeddings_that_are_not_there_are_told_before_loading() {
+    says(
+        &refusal("q3_embdisk", &[]),
+        &[
+            "small.bmodel cannot be run",
+            "no embedding nets",
+            "no embedding.bin in its config folder or beside it",
+            "llm_convert.py",
+        ],
+    );
+}
+
+#[test]
 fn a_device_that_is_not_there_is_refused_with_the_count() {
     let state = [("TEST_DEVICE", "3"), ("FAKE_DEVICES", "2")];
     says(
@@ -240,6 +253,25 @@ fn a_vocabulary_of_another_model_is_refused() {
     says(
         &complaint(&[("model", text(folder.path()))]),
         &["vocab_size is 2048 in the bmodel and 512 there"],
+    );
+}
+
+#[test]
+fn a_configuration_of_other_patches_is_refused() {
+    let folder = bmodel("q3_static");
+    for name in ["config", "preprocessor_config", "video_preprocessor_config"] {
+        let path = folder.path().join(format!("config/{name}.json"));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("\"patch_size\": 16"), "{text}");
+        fs::write(
+            &path,
+            text.replace("\"patch_size\": 16", "\"patch_size\": 14"),
+        )
+        .unwrap();
+    }
+    says(
+        &complaint(&[("model", text(folder.path()))]),
+        &["the size of a patch row or tile is 1536 in the bmodel and 1176 there"],
     );
 }
 

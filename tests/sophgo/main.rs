@@ -10,9 +10,9 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod counts;
 mod reference;
 
-use std::ffi::{CStr, c_char};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -238,7 +238,7 @@ fn judge(name: &str, choices: &[(u32, Choice)]) {
 /// a step and more for a layer of a prompt: without `VLMCAPTION_TPU_LONG` one answer is compared at
 /// length, and the conversation. `VLMCAPTION_TPU_CASE` names the only case to compare, with all it
 /// takes.
-fn steps(case: &str) -> usize {
+fn steps(variant: &str, case: &str) -> usize {
     if let Some(only) = std::env::var_os("VLMCAPTION_TPU_CASE") {
         return if only == case { 20 } else { 0 };
     }
@@ -246,6 +246,8 @@ fn steps(case: &str) -> usize {
     match case {
         _ if long => 24,
         "two_pairs" | "one_tile" => 20,
+        // With two_pairs one case for each stage of the prompt, and both of the vision net.
+        "text" | "fills_192" if variant.contains("_stages") => 3,
         "three_turns" => 6,
         _ => 0,
     }
@@ -273,19 +275,19 @@ fn check(variant: &str) {
                 compared += 1;
             }
             _ if blind => {}
-            Case::One { name, .. } | Case::Turns { name, .. } if steps(name) == 0 => {}
-            Case::One { name, turn } if loaded.fits(&[turn], steps(name)) => {
+            Case::One { name, .. } | Case::Turns { name, .. } if steps(variant, name) == 0 => {}
+            Case::One { name, turn } if loaded.fits(&[turn], steps(variant, name)) => {
                 let sequence = loaded.program.open().unwrap();
-                loaded.compare(sequence, name, turn, steps(name));
+                loaded.compare(sequence, name, turn, steps(variant, name));
                 loaded.program.close(sequence);
                 compared += 1;
             }
             Case::Turns { name, turns, .. }
-                if loaded.fits(&turns.iter().collect::<Vec<_>>(), steps(name)) =>
+                if loaded.fits(&turns.iter().collect::<Vec<_>>(), steps(variant, name)) =>
             {
                 let sequence = loaded.program.open().unwrap();
                 for (t, turn) in turns.iter().enumerate() {
-                    let steps = turn.kept.unwrap_or(steps(name));
+                    let steps = turn.kept.unwrap_or(steps(variant, name));
                     loaded.compare(sequence, &format!("{name}.turn.{t}"), turn, steps);
                 }
                 loaded.program.close(sequence);
@@ -390,65 +392,21 @@ fn windows_of_a_history_bmodel_do_not_touch_each_other() {
     check_sequences("q3_kv");
 }
 
-/// What `tools/tpu/count.c` counted since the mark before; `None` if it is not preloaded.
-#[expect(unsafe_code, reason = "calls what is preloaded")]
-fn counted(mark: &CStr) -> Option<serde_json::Value> {
-    let process = libloading::os::unix::Library::this();
-    // SAFETY: the shim declares both functions so.
-    let (begin, json) = unsafe {
-        (
-            process
-                .get::<unsafe extern "C" fn(*const c_char)>(b"tpu_count_mark")
-                .ok()?,
-            process
-                .get::<unsafe extern "C" fn(*mut c_char, usize)>(b"tpu_count_json")
-                .ok()?,
-        )
-    };
-    let mut text = vec![0_u8; 1 << 20];
-    // SAFETY: a C string; a buffer with its length, which ends with a zero.
-    unsafe {
-        json(text.as_mut_ptr().cast(), text.len());
-        begin(mark.as_ptr());
-    }
-    let text = CStr::from_bytes_until_nul(&text).unwrap();
-    let sections: serde_json::Value = serde_json::from_slice(text.to_bytes()).unwrap();
-    sections.as_array().unwrap().last().cloned()
-}
-
-/// For the same bmodel, prompt and 11 tokens the vendor's demo makes 59 launches, 43 uploads of
-/// 856,948 bytes (737,280 of them pixels), 11 downloads, 13 copies on the device and 25 memsets of
-/// 1,219,840 bytes: `tools/tpu/demo_calls.py`.
+/// What no emulator runs in bearable time is read at least.
 #[test]
-#[ignore = "needs bmodels, references and libsophon: cargo xtask test --tpu"]
-fn a_caption_asks_less_of_the_device_than_the_vendors_demo() {
-    let mut loaded = load("q3_static");
-    loaded.program.unwatch();
-    let cases = std::mem::take(&mut loaded.reference.cases);
-    let turn = cases.iter().find_map(|case| match case {
-        Case::One { name, turn } if name == "two_pairs" => Some(turn),
-        _ => None,
-    });
-    counted(c"first").expect("count.so is preloaded");
-    for which in [c"second", c"end"] {
-        let sequence = loaded.program.open().unwrap();
-        let first = loaded.prefill(sequence, turn.unwrap()).unwrap();
-        let mut token = first;
-        for step in 0..10 {
-            let position = turn.unwrap().next_position + step;
-            token = loaded.feed(sequence, token, position).unwrap();
+#[ignore = "needs bmodels: cargo xtask test --tpu"]
+fn every_bmodel_that_was_compiled_is_understood() {
+    let mut n_read = 0;
+    for entry in fs::read_dir(folder("VLMCAPTION_TPU_MODELS")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.path().join("variant.json").is_file() {
+            let variant = entry.file_name().into_string().unwrap();
+            let described = Described::open(&bmodel(&variant)).unwrap();
+            println!("  {variant}: {:?}", described.layout.prefill);
+            n_read += 1;
         }
-        loaded.program.close(sequence);
-        let counts = counted(which).unwrap();
-        println!("  a caption, compared with the demo's: {counts}");
-        let number = |kind: &str, i: usize| counts[kind][i].as_u64().unwrap();
-        let launches = counts["launches"].as_object().unwrap().values();
-        assert!(launches.map(|n| n.as_u64().unwrap()).sum::<u64>() <= 59);
-        assert_eq!(number("memset", 0), 0);
-        assert!(number("s2d", 0) <= 43 && number("d2s", 0) <= 11 && number("d2d", 0) <= 13);
-        let sent = number("s2d", 1) + number("memset", 1);
-        assert!(sent <= (856_948 + 1_219_840) / 2, "{sent} bytes");
     }
+    assert!(n_read > 0, "no variant was compiled");
 }
 
 /// Clips through the whole element: the same words on the device as on the host's cores.
@@ -504,8 +462,8 @@ macro_rules! variants {
 }
 
 variants! {
-    q3_static q3_kv q3_dyn q3_sample q3_embdisk q3_w4 q3_w8 q3_f16 q3_w4f16
-    q3_static_124 q3_kv_124
+    q3_static q3_kv q3_dyn q3_stages q3_sample q3_embdisk q3_w4 q3_w8 q3_f16 q3_w4f16
+    q3_static_124 q3_kv_124 q3_stages_126
     q25_static q25_kv q25_dyn
     q25_static_124 q25_kv_124 q25_dyn_124 q25_static_121 q25_kv_121 q25_dyn_121
     iv3_static iv3_dyn iv3_kv iv3_static_124 iv3_kv_124 iv3_dyn_124 iv3_static_121 iv3_kv_121

@@ -38,8 +38,8 @@ def fingerprint(folder):
     return digest.hexdigest()[:16]
 
 
-def llm_convert(tools, version, arguments, work):
-    """Runs the compiler in `work` and leaves its words in `work/log`."""
+def run_tool(tools, version, program, arguments, work):
+    """Runs a program of the compiler in `work` and leaves its words in `work/log`."""
     environment = tools / version
     path = f"{environment / 'bin'}:{os.environ['PATH']}"
     # Its cache of compiled kernels would be in the user's home.
@@ -47,8 +47,8 @@ def llm_convert(tools, version, arguments, work):
            "VIRTUAL_ENV": str(environment)}
     env.pop("PYTHONPATH", None)
     log = work / "log"
-    with log.open("w") as words:
-        status = subprocess.run([environment / "bin/python", environment / "bin/llm_convert.py",
+    with log.open("a") as words:
+        status = subprocess.run([environment / "bin/python", environment / "bin" / program,
                                  *arguments], cwd=work, env=env, stdin=subprocess.DEVNULL,
                                 stdout=words, stderr=subprocess.STDOUT).returncode
     lines = log.read_text(errors="replace").splitlines()
@@ -100,12 +100,38 @@ def rounded(checkpoint, work, out):
     save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
 
 
+def with_stages(variant, tools, checkpoint, bmodel, work):
+    """Adds the shorter stages of some nets to a bmodel; the one with all of them.
+
+    The compiler leaves a bmodel a net, and `model_tool` makes nets of one name the stages of one.
+    """
+    parts = [bmodel]
+    for number, (flags, nets) in enumerate(variant.stages):
+        out = work / f"stage{number}"
+        status, tail = run_tool(tools, variant.version, "llm_convert.py", [
+            "-m", checkpoint, "-q", variant.quantize, "-c", variant.chip, "-o", out,
+            *flags.split()], work)
+        for net in nets:
+            found = sorted(out.glob(f"*/{net}/*.bmodel"))
+            if not found:
+                raise Failure(f"stage {number}: status {status}, no net {net}\n{tail}")
+            parts += found
+    whole = work / bmodel.name
+    status, tail = run_tool(tools, variant.version, "model_tool",
+                            ["--combine", *parts, "-o", whole], work)
+    if status or not whole.is_file():
+        raise Failure(f"model_tool ended with {status}\n{tail}")
+    return whole
+
+
 def compile_one(variant, tools, checkpoint, out):
     """Compiles into a fresh folder and puts it in place when it is whole."""
     target, work = out / variant.name, out / ".work" / variant.name
     recipe = {"checkpoint": variant.checkpoint, "reference": variant.reference,
               "version": variant.version, "chip": variant.chip, "quantize": variant.quantize,
               "flags": variant.flags, "fingerprint": fingerprint(checkpoint)}
+    if variant.stages:
+        recipe["stages"] = [[flags, list(nets)] for flags, nets in variant.stages]
     stamp = target / "variant.json"
     if stamp.is_file() and json.loads(stamp.read_text()) == recipe:
         return "is there"
@@ -114,7 +140,7 @@ def compile_one(variant, tools, checkpoint, out):
     work.mkdir(parents=True)
     start = time.monotonic()
     flags = variant.flags.split() + (["--debug"] if variant.rewritten else [])
-    status, tail = llm_convert(tools, variant.version, [
+    status, tail = run_tool(tools, variant.version, "llm_convert.py", [
         "-m", checkpoint, "-q", variant.quantize, "-c", variant.chip, "-o", work / "out", *flags],
         work)
     bmodels = sorted(work.glob("out/*.bmodel"))
@@ -124,13 +150,16 @@ def compile_one(variant, tools, checkpoint, out):
         raise Failure(f"status {status}\n{tail}\nAll of it is in {work / 'log'}")
     if variant.rewritten:
         rounded(checkpoint, work, work / "rounded")
+    bmodel = bmodels[0]
+    if variant.stages:
+        bmodel = with_stages(variant, tools, checkpoint, bmodel, work)
     target.mkdir()
-    for path in (bmodels[0], config, work / "rounded"):
+    for path in (bmodel, config, work / "rounded"):
         if path.exists():
             shutil.move(path, target)
     stamp.write_text(json.dumps(recipe, indent=1) + "\n")
     shutil.rmtree(work)
-    size = (target / bmodels[0].name).stat().st_size / 1e6
+    size = (target / bmodel.name).stat().st_size / 1e6
     return f"{time.monotonic() - start:.0f} s, {size:.1f} MB" + (
         f" (the compiler ended with {status})" if status else "")
 

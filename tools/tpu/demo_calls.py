@@ -2,13 +2,16 @@
 """Repeats the calls that the vendor's demo program makes for one answer, to count them.
 
     LD_PRELOAD=count.so LD_LIBRARY_PATH=<tools>/lib/bm1684x \\
-        demo_calls.py MODELS/q3_static MODELS/reference/qwen3vl [--case two_pairs] [--steps 11]
+        demo_calls.py MODELS/q3_static --reference MODELS/reference/qwen3vl [--case two_pairs] \\
+        [--steps 11]
+    TPU_COUNT_ONLY=1 LD_PRELOAD=... demo_calls.py MODELS/q3_wide --blank 5,18,32 --steps 48
 
 For static greedy bmodels of Qwen3-VL. The order, sizes and memories of uploads, memsets, copies and
 launches are those of `models/Qwen3_VL/python_demo` in Sophgo's LLM-TPU at 1cf86115: everything
 zeroed before use, masks of the full size, every net of one answer on its own. The tokens must be
-the reference's. It also says how long the emulator takes for each net. The sections "load" and "answer" are printed at the end by `count.c`; `answer` is
-what `backend=sophgo` is compared with.
+the reference's; with --blank, grey pictures and any words are sent, and nobody looks at the tokens. It
+also says how long the emulator takes for each net. The sections "load" and "answer" are printed at
+the end by `count.c`; `answer` is what `backend=sophgo` is compared with.
 """
 
 import argparse
@@ -258,16 +261,36 @@ def mark(name):
         pass
 
 
+def blank(n_pairs, height, width):
+    """A prompt as captions have it: template, the pairs with their times, question; grey pictures."""
+    segments = [{"tokens": [1] * 14}]
+    for _ in range(n_pairs):
+        segments += [{"tokens": [1] * 9}, {"visual": 0}]
+    segments.append({"tokens": [1] * 12})
+    n_rows = sum(len(s["tokens"]) if "tokens" in s else height * width // 4 for s in segments)
+    case = {"segments": segments, "positions": [[i] * 3 for i in range(n_rows)],
+            "next_position": n_rows}
+    visual = {"grid": [1, height, width], "mean": [0.5] * 3, "std": [0.5] * 3}
+    tensors = {"visual.0.pixels": np.full((height * width, 1536), 128, np.uint8),
+               "visual.0.embeds": np.zeros((height * width // 4, 1))}
+    return {"visuals": [visual]}, tensors, case
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("variant", type=pathlib.Path)
-    parser.add_argument("reference", type=pathlib.Path)
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--reference", type=pathlib.Path)
+    given.add_argument("--blank", metavar="PAIRS,H,W", help="pairs, and patches of a frame")
     parser.add_argument("--case", default="two_pairs")
     parser.add_argument("--steps", type=int, default=11, help="tokens; the first comes with the prompt")
     args = parser.parse_args()
-    reference = json.loads((args.reference / "reference.json").read_text())
-    tensors = load_file(args.reference / "reference.safetensors")
-    case = next(case for case in reference["cases"] if case["name"] == args.case)
+    if args.blank:
+        reference, tensors, case = blank(*map(int, args.blank.split(",")))
+    else:
+        reference = json.loads((args.reference / "reference.json").read_text())
+        tensors = load_file(args.reference / "reference.safetensors")
+        case = next(case for case in reference["cases"] if case["name"] == args.case)
     config = json.loads((args.variant / "config/config.json").read_text())
     side = round(config["vision_config"]["num_position_embeddings"] ** 0.5)
     mark("load")
@@ -275,6 +298,8 @@ def main():
     said = answer(board, case, reference, tensors, side, args.steps)
     mark("end")
     board.close()
+    if args.blank:
+        return
     wanted = [step["token"] for step in case["greedy"][:args.steps]]
     for name, seconds in board.seconds.items():
         print(f"{name:14} {len(seconds):3} launches, {sum(seconds) / len(seconds):.2f} s of CPU each")

@@ -28,6 +28,10 @@ const MAX_STAGES: usize = 64;
 const MAX_TENSORS: usize = 4096;
 const MAX_DIMS: usize = 8;
 
+/// Upper bound of the numbers in a tensor; the largest are caches and masks of some millions. What
+/// is computed from two shapes fits 64 bits then.
+const MAX_ELEMENTS: usize = 1 << 30;
+
 /// How the git-lfs pointer begins that a clone without git-lfs leaves.
 const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
@@ -87,7 +91,7 @@ pub struct Tensor {
     pub name: String,
     /// Number type.
     pub dtype: DataType,
-    /// Dimensions, slowest first.
+    /// Dimensions, slowest first; none is zero.
     pub shape: Vec<usize>,
 }
 
@@ -336,20 +340,31 @@ fn tensors(stage: &Table<'_>, id: usize) -> Result<Vec<Tensor>, Broken> {
         if tensors.len() == MAX_TENSORS {
             return Err(Broken::TooMuch);
         }
-        let shape = match tensor.tables(5)?.next() {
+        let dims = match tensor.tables(5)?.next() {
             Some(shape) => shape?.u64s(0, MAX_DIMS)?,
             None => Vec::new(),
         };
-        let shape = shape.into_iter().map(usize::try_from);
         tensors.push(Tensor {
             name: tensor.text(0, "the name of a tensor")?.to_owned(),
             dtype: DataType::from_code(tensor.u32(1)?),
-            shape: shape
-                .collect::<Result<_, _>>()
-                .map_err(|_| Broken::Offset)?,
+            shape: shape(&dims)?,
         });
     }
     Ok(tensors)
+}
+
+/// Dimensions of a tensor that can be.
+fn shape(dims: &[u64]) -> Result<Vec<usize>, Broken> {
+    let shape: Result<Vec<usize>, _> = dims.iter().map(|&dim| usize::try_from(dim)).collect();
+    let shape = shape.map_err(|_| Broken::TooMuch)?;
+    let numbers = shape
+        .iter()
+        .try_fold(1, |n: usize, &dim| n.checked_mul(dim));
+    match numbers {
+        Some(0) => Err(Broken::Missing("a dimension of a tensor")),
+        Some(n) if n <= MAX_ELEMENTS => Ok(shape),
+        _ => Err(Broken::TooMuch),
+    }
 }
 
 #[cfg(test)]
@@ -473,6 +488,21 @@ pub(super) mod tests {
             bytes.extend(0u32.wrapping_sub(at).wrapping_add(16).to_le_bytes());
         }
         let _ = Bmodel::parse(&bytes);
+    }
+
+    #[test]
+    fn shapes_that_no_model_has_are_refused() {
+        assert_eq!(shape(&[1, 256, 2, 32]), Ok(vec![1, 256, 2, 32]));
+        assert_eq!(shape(&[]), Ok(Vec::new()));
+        // Their product would not fit 64 bits, or wrap to something small.
+        assert_eq!(shape(&[u64::MAX, 2]), Err(Broken::TooMuch));
+        assert_eq!(shape(&[1 << 32, 1 << 32]), Err(Broken::TooMuch));
+        assert_eq!(shape(&[1 << 31]), Err(Broken::TooMuch));
+        // A width of zero would be divided by.
+        assert_eq!(
+            shape(&[1, 0]),
+            Err(Broken::Missing("a dimension of a tensor"))
+        );
     }
 
     /// `VLMCAPTION_FUZZ_CASES` makes it a night's work.

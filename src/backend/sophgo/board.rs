@@ -146,16 +146,7 @@ impl Board {
     pub(super) fn status(&self) -> String {
         // SAFETY: open.
         match unsafe { self.api.bm_get_status(self.handle) } {
-            Ok(0) => "ok".to_owned(),
-            Ok(bits) => {
-                let words = [
-                    (1, "the TPU hangs, reboot or reset the card"),
-                    (2, "the PCIe link is down"),
-                    (4, "too hot"),
-                ];
-                let words = words.iter().filter(|(bit, _)| bits & bit != 0);
-                words.map(|(_, word)| *word).collect::<Vec<_>>().join(", ")
-            }
+            Ok(bits) => troubles(bits),
             Err(_) => "not known".to_owned(),
         }
     }
@@ -434,6 +425,21 @@ impl Board {
     }
 }
 
+/// What the bits of `bm_get_status` say, and what to do.
+fn troubles(bits: i32) -> String {
+    let words = [
+        (1, "the TPU hangs, reboot or reset the card"),
+        (2, "the PCIe link is down"),
+        (4, "too hot"),
+    ];
+    let words = words.iter().filter(|(bit, _)| bits & bit != 0);
+    let words: Vec<&str> = words.map(|(_, word)| *word).collect();
+    match words.is_empty() {
+        true => "ok".to_owned(),
+        false => words.join(", "),
+    }
+}
+
 impl Drop for Board {
     fn drop(&mut self) {
         // A device that hangs has said so before; there is nobody left to tell.
@@ -448,5 +454,17 @@ impl Drop for Board {
         }
         // SAFETY: open, its runtime and memory are gone, not used again.
         unsafe { self.api.bm_dev_free(self.handle) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_in_trouble_says_which_and_what_to_do() {
+        assert_eq!(troubles(0), "ok");
+        assert_eq!(troubles(1), "the TPU hangs, reboot or reset the card");
+        assert_eq!(troubles(6), "the PCIe link is down, too hot");
     }
 }

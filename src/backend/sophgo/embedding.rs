@@ -65,3 +65,34 @@ impl Table {
         Ok(rows)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_those_of_the_tokens() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&(0..24).collect::<Vec<u8>>()).unwrap();
+        let table = Table::open(file.path(), 4, 3).unwrap();
+        let rows = table.rows(&[2, 0]).unwrap();
+        assert_eq!(rows[..8], [16, 17, 18, 19, 20, 21, 22, 23]);
+        assert_eq!(rows[8..], [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn a_table_of_another_size_is_refused_with_both_sizes() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[0; 30]).unwrap();
+        let error = Table::open(file.path(), 4, 3).unwrap_err().to_string();
+        for words in [
+            "has 30 bytes",
+            "4 columns and 3 rows has 24",
+            "--embedding_disk",
+        ] {
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}

@@ -3,8 +3,8 @@
 //! Reads FlatBuffers that nobody has checked: every offset is looked at before it is followed.
 //!
 //! Only what a bmodel needs: tables, strings, vectors of tables, scalars and one kind of struct. A
-//! file may point to the same table many times, so the tables visited are counted, and a file that
-//! would keep us busy for long is refused.
+//! file may point to the same table or name many times, so what is visited is counted, and a file
+//! that would keep us busy for long or take much memory is refused.
 
 use std::cell::Cell;
 
@@ -21,13 +21,17 @@ pub(super) enum Broken {
     TooMuch,
 }
 
-/// Tables that may be visited in one buffer; a model of 100 layers has about 20,000.
-const MAX_TABLES: usize = 2_000_000;
+/// Tables and pieces of [`PIECE_BYTES`] of names and vectors that may be visited in one buffer; a
+/// model of 100 layers has about 20,000 tables.
+const MAX_VISITS: usize = 2_000_000;
 
-/// A buffer, and how many of its tables were visited.
+/// Bytes of a name or a vector that count like one table.
+const PIECE_BYTES: usize = 64;
+
+/// A buffer, and how much of it was visited.
 pub(super) struct Buffer<'a> {
     bytes: &'a [u8],
-    visited: Cell<usize>,
+    visits: Cell<usize>,
 }
 
 /// A table in a buffer.
@@ -51,7 +55,7 @@ impl<'a> Buffer<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self {
             bytes,
-            visited: Cell::new(0),
+            visits: Cell::new(0),
         }
     }
 
@@ -87,11 +91,18 @@ impl<'a> Buffer<'a> {
         Ok(to)
     }
 
-    fn table(&'a self, at: usize) -> Result<Table<'a>, Broken> {
-        self.visited.set(self.visited.get() + 1);
-        if self.visited.get() > MAX_TABLES {
-            return Err(Broken::TooMuch);
+    /// Counts what is visited.
+    fn visit(&self, n: usize) -> Result<(), Broken> {
+        let visits = self.visits.get().saturating_add(n);
+        self.visits.set(visits);
+        match visits > MAX_VISITS {
+            true => Err(Broken::TooMuch),
+            false => Ok(()),
         }
+    }
+
+    fn table(&'a self, at: usize) -> Result<Table<'a>, Broken> {
+        self.visit(1)?;
         // The vtable lies before (or after) the table, by a signed distance.
         let distance = i32::from_le_bytes(self.array(at)?);
         let vtable = (at as i64).checked_sub(i64::from(distance));
@@ -146,6 +157,7 @@ impl<'a> Table<'a> {
         let at = self.field(id)?.ok_or(Broken::Missing(what))?;
         let at = self.buffer.follow(at)?;
         let len = self.buffer.u32(at)? as usize;
+        self.buffer.visit(len / PIECE_BYTES)?;
         let bytes = self.buffer.bytes[at + 4..].get(..len);
         std::str::from_utf8(bytes.ok_or(Broken::Offset)?).map_err(|_| Broken::Text)
     }
@@ -169,6 +181,7 @@ impl<'a> Table<'a> {
         if len.checked_mul(size).is_none_or(|bytes| bytes > room) {
             return Err(Broken::Offset);
         }
+        self.buffer.visit(len * size / PIECE_BYTES)?;
         Ok((at + 4, len))
     }
 

@@ -20,8 +20,10 @@ mod error;
 mod flatbuffer;
 mod half_type;
 mod layout;
+mod passes;
 mod prefill;
 mod program;
+mod signatures;
 mod tensor;
 mod vision;
 
@@ -38,6 +40,7 @@ pub use vision::Tables;
 
 use super::Cancel;
 use board::Board;
+use embedding::Table;
 
 /// Room left beside what the model is known to need, bytes.
 const SLACK_BYTES: u64 = 64 << 20;
@@ -99,15 +102,17 @@ impl Described {
     /// far it is.
     ///
     /// # Errors
-    /// [`Error::WrongChip`], [`Error::Cores`] and [`Error::Memory`] before anything is loaded;
+    /// [`Error::Unsupported`] and [`Error::Embedding`] for embeddings that are not there or do not
+    /// fit, [`Error::WrongChip`], [`Error::Cores`] and [`Error::Memory`] before anything is loaded;
     /// [`Error::Api`] and [`Error::Open`] for libraries and devices that are not there;
-    /// [`Error::Embedding`], [`Error::Load`].
+    /// [`Error::Load`].
     pub fn load(
         &self,
         options: &Options,
         progress: &mut dyn FnMut(f32),
         cancel: &Cancel,
     ) -> Result<Sophgo, super::Error> {
+        let table = self.table(options)?;
         let mut board = Board::open(options.device)?;
         self.check_chip(&board)?;
         self.check_memory(&board)?;
@@ -116,7 +121,23 @@ impl Described {
         board.load(&self.path, self.layout.core_num)?;
         progress(1.0);
         cancel.check()?;
-        Ok(Sophgo::new(board, self, options)?)
+        Ok(Sophgo::new(board, self, options, table)?)
+    }
+
+    /// Token embeddings on disk, for a bmodel without nets for them.
+    fn table(&self, options: &Options) -> Result<Option<Table>, Error> {
+        match (&self.layout.embedding, &options.embedding) {
+            (Embedding::Nets(_), _) => Ok(None),
+            (Embedding::Disk, Some(path)) => {
+                Table::open(path, self.layout.hidden_size, options.vocab_size).map(Some)
+            }
+            (Embedding::Disk, None) => Err(Error::Unsupported {
+                file: self.file(),
+                reason: "it has no embedding nets, and there is no embedding.bin in its config \
+                         folder or beside it; copy the one that llm_convert.py wrote"
+                    .to_owned(),
+            }),
+        }
     }
 
     fn check_chip(&self, board: &Board) -> Result<(), Error> {
@@ -188,11 +209,15 @@ impl Described {
         } else {
             0
         };
-        self.model.weight_bytes
-            + self.model.neuron_bytes
-            + self.model.io_bytes
-            + buffers
-            + masks
-            + SLACK_BYTES
+        // The first three are the file's own words.
+        let parts = [
+            self.model.weight_bytes,
+            self.model.neuron_bytes,
+            self.model.io_bytes,
+            buffers,
+            masks,
+            SLACK_BYTES,
+        ];
+        parts.into_iter().fold(0, u64::saturating_add)
     }
 }

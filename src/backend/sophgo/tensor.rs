@@ -207,3 +207,75 @@ pub(super) fn check(net: &LoadedNet, ports: &[Port], args: &[Arg]) -> Result<(),
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mem(size: u32) -> Mem {
+        let raw = bm_device_mem_t {
+            size,
+            ..bm_device_mem_t::default()
+        };
+        Mem { raw, board: 1 }
+    }
+
+    fn port(dtype: DataType, shape: &[usize]) -> Port {
+        let shape = shape.to_vec();
+        let mem = mem(1 << 20);
+        Port { dtype, shape, mem }
+    }
+
+    fn net(is_dynamic: bool) -> LoadedNet {
+        LoadedNet {
+            name: CString::default(),
+            board: 1,
+            is_dynamic,
+            stages: Vec::new(),
+        }
+    }
+
+    /// What is said of an argument for a port of `[1, 8, 4]` bf16.
+    fn refusal(is_dynamic: bool, dtype: DataType, shape: &[usize], size: u32) -> String {
+        let ports = [port(DataType::Bf16, &[1, 8, 4])];
+        let arg = Arg::new(mem(size), dtype, shape).unwrap();
+        match check(&net(is_dynamic), &ports, &[arg]) {
+            Ok(()) => String::new(),
+            Err(what) => what,
+        }
+    }
+
+    #[test]
+    fn a_launch_takes_what_it_was_compiled_for() {
+        assert_eq!(refusal(false, DataType::Bf16, &[1, 8, 4], 64), "");
+        assert_eq!(refusal(true, DataType::Bf16, &[1, 3, 4], 64), "");
+        let none = check(&net(false), &[port(DataType::I32, &[1])], &[]);
+        assert_eq!(none.unwrap_err(), "0 tensors for 1");
+    }
+
+    #[test]
+    fn what_the_library_would_throw_at_is_refused() {
+        let other = "a tensor Bf16 [1, 3, 4] for Bf16 [1, 8, 4]";
+        assert_eq!(refusal(false, DataType::Bf16, &[1, 3, 4], 64), other);
+        let larger = "a tensor Bf16 [1, 9, 4] for Bf16 [1, 8, 4]";
+        assert_eq!(refusal(true, DataType::Bf16, &[1, 9, 4], 128), larger);
+        let flat = "a tensor Bf16 [8, 4] for Bf16 [1, 8, 4]";
+        assert_eq!(refusal(true, DataType::Bf16, &[8, 4], 64), flat);
+        let half = "a tensor F16 [1, 8, 4] for Bf16 [1, 8, 4]";
+        assert_eq!(refusal(false, DataType::F16, &[1, 8, 4], 64), half);
+        // A dynamic launch must be shown room for the compiled shape, in whole pages.
+        let ports = [port(DataType::Bf16, &[1, 4096, 4])];
+        let arg = Arg::new(mem(64), DataType::Bf16, &[1, 8, 4]).unwrap();
+        let got = check(&net(true), &ports, &[arg]);
+        assert_eq!(got.unwrap_err(), "memory of 64 bytes for 32768");
+    }
+
+    #[test]
+    fn a_shape_larger_than_its_memory_is_no_argument() {
+        assert!(Arg::new(mem(63), DataType::Bf16, &[1, 8, 4]).is_err());
+        assert!(Arg::new(mem(64), DataType::Bf16, &[1 << 31]).is_err());
+        assert!(Arg::new(mem(64), DataType::F32, &[1 << 30, 1 << 30, 1 << 30]).is_err());
+        assert!(mem(64).part(60, 8).is_err());
+        assert_eq!(mem(64).part(60, 4).unwrap().size_bytes(), 4);
+    }
+}

@@ -118,7 +118,7 @@ impl VisionNet {
         patches: &Patches,
     ) -> Result<(Slot, usize), backend::Error> {
         let n = patches.grid.h * patches.grid.w;
-        self.check(patches, n)?;
+        check(&self.layout, patches, n)?;
         // The shortest stage that holds them; the longest does, by the check.
         let stage = self.layout.patches.iter().rposition(|&max| max >= n);
         let stage = stage.unwrap_or(0);
@@ -170,32 +170,6 @@ impl VisionNet {
     /// Bytes of all slots.
     pub(super) fn slot_bytes(&self) -> u64 {
         self.slots.iter().map(|mem| mem.size_bytes() as u64).sum()
-    }
-
-    /// That `n` patches (of a tile, or of a temporal patch) are what the net takes.
-    fn check(&self, patches: &Patches, n: usize) -> Result<(), backend::Error> {
-        let shape = |what, want: String, got: usize| {
-            let got = got.to_string();
-            Err(backend::Error::Shape { what, want, got })
-        };
-        let max = self.layout.patches[0];
-        let tiles = patches.grid.t;
-        let row_len = match self.layout.family {
-            Family::InternVl3 if n != TILE_PATCHES => {
-                return shape("patches of a tile", TILE_PATCHES.to_string(), n);
-            }
-            Family::InternVl3 => self.layout.row_len / TILE_PATCHES,
-            Family::Qwen3Vl | Family::Qwen25Vl if n == 0 || n > max || tiles != 1 => {
-                let want = format!("1 to {max} (the bmodel's --max_pixels)");
-                return shape("patches of a temporal patch", want, n * tiles);
-            }
-            Family::Qwen3Vl | Family::Qwen25Vl => self.layout.row_len,
-        };
-        let want = tiles * n * row_len;
-        if tiles == 0 || patches.pixels.len() != want {
-            return shape("bytes of pixels", want.to_string(), patches.pixels.len());
-        }
-        Ok(())
     }
 
     /// Readies what follows from the grid; nothing is sent if the grid is the last one's.
@@ -369,6 +343,36 @@ impl VisionNet {
     }
 }
 
+/// That `n` patches (of a tile, or of a temporal patch) are what the net takes.
+fn check(
+    layout: &super::layout::Vision,
+    patches: &Patches,
+    n: usize,
+) -> Result<(), backend::Error> {
+    let shape = |what, want: String, got: usize| {
+        let got = got.to_string();
+        Err(backend::Error::Shape { what, want, got })
+    };
+    let max = layout.patches[0];
+    let tiles = patches.grid.t;
+    let row_len = match layout.family {
+        Family::InternVl3 if n != TILE_PATCHES => {
+            return shape("patches of a tile", TILE_PATCHES.to_string(), n);
+        }
+        Family::InternVl3 => layout.row_len / TILE_PATCHES,
+        Family::Qwen3Vl | Family::Qwen25Vl if n == 0 || n > max || tiles != 1 => {
+            let want = format!("1 to {max} (the bmodel's --max_pixels)");
+            return shape("patches of a temporal patch", want, n * tiles);
+        }
+        Family::Qwen3Vl | Family::Qwen25Vl => layout.row_len,
+    };
+    let want = tiles * n * row_len;
+    if tiles == 0 || patches.pixels.len() != want {
+        return shape("bytes of pixels", want.to_string(), patches.pixels.len());
+    }
+    Ok(())
+}
+
 /// Little-endian 32-bit integers; indices of patches and of position tables fit.
 fn int32s(numbers: impl IntoIterator<Item = usize>) -> Vec<u8> {
     let bytes = numbers.into_iter().flat_map(|n| (n as i32).to_le_bytes());
@@ -387,4 +391,47 @@ fn block_mask(bounds: &[usize], side: usize) -> Vec<u8> {
         }
     }
     mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::bmodel::tests::parsed;
+    use super::super::layout::Layout;
+    use super::*;
+
+    /// What is said of pictures of a grid with so many bytes.
+    fn refusal(name: &str, [t, h, w]: [usize; 3], n_bytes: usize) -> String {
+        let layout = Layout::of(&parsed(name), name).unwrap();
+        let patches = Patches {
+            grid: GridThw { t, h, w },
+            pixels: vec![0; n_bytes],
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        };
+        match check(&layout.vision, &patches, h * w) {
+            Ok(()) => String::new(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn pictures_that_the_net_does_not_take_are_refused() {
+        assert_eq!(refusal("q3_static", [1, 8, 8], 64 * 1536), "");
+        for (grid, n_bytes) in [
+            ([1, 8, 10], 80 * 1536),
+            ([2, 4, 8], 64 * 1536),
+            ([1, 0, 8], 0),
+        ] {
+            let got = refusal("q3_static", grid, n_bytes);
+            assert!(got.contains("1 to 64 (the bmodel's --max_pixels)"), "{got}");
+        }
+        let got = refusal("q3_static", [1, 8, 8], 64 * 1536 - 1);
+        assert!(got.contains("98304") && got.contains("98303"), "{got}");
+        assert_eq!(refusal("iv3_static", [2, 32, 32], 2 * 3 * 448 * 448), "");
+        let got = refusal("iv3_static", [1, 16, 32], 3 * 224 * 448);
+        assert!(
+            got.contains("patches of a tile") && got.contains("1024"),
+            "{got}"
+        );
+    }
 }
