@@ -414,7 +414,7 @@ fn check_clips(variant: &str) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let many = std::env::var_os("VLMCAPTION_TPU_LONG").is_some();
     let device = format!(
-        "model={} eos-timeout=600000000000",
+        "model={} eos-timeout=7200000000000",
         bmodel(variant).display()
     );
     let clips = common::clips::clips();
@@ -422,7 +422,8 @@ fn check_clips(variant: &str) {
     for (n, clip) in clips.iter().take(if many { 50 } else { 3 }).enumerate() {
         let (format, scale) = common::clips::camera(n);
         let (pictures, decoy) = common::clips::draw(clip, scale);
-        let patience = gst::ClockTime::from_seconds(900);
+        // An emulator on a busy machine: minutes for a caption, and nobody waits for it.
+        let patience = gst::ClockTime::from_seconds(8000);
         let [on_device, on_host] = [&device, ""].map(|properties| {
             let prompt = "Describe the video.";
             common::clips::ask_with(properties, &pictures, &decoy, format, prompt, patience)
