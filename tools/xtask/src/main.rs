@@ -38,6 +38,9 @@ Parts of `test`:
 To look for trouble:
   fuzz         damaged files against the readers, with libFuzzer
 
+To publish:
+  release      the files that a release has beside the plugin: the demo model for Sophgo's chips
+
 To remake committed files:
   demo-model   train the built-in demo model again
   golden       remake the reference vectors with a fresh seed and test against them
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         "demo" => demo::command(args),
         "test" => test::command(args),
         "bmodel" => tpu::bmodel(args),
+        "release" => tpu::release(args),
         "check" => check::command(args),
         "docs" => docs::command(args),
         "fuzz" => fuzz::command(args),
