@@ -8,6 +8,7 @@
 
 pub mod axera;
 pub mod cpu;
+mod embedding;
 mod kept;
 pub mod mock;
 mod rows;
@@ -17,6 +18,8 @@ mod vit;
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+pub use embedding::TableError;
 
 /// Height and width of a vision input in patches, and its number of temporal patches.
 ///

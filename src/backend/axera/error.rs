@@ -2,6 +2,8 @@
 
 //! Why a folder of axmodels cannot be run, in words that say what to do.
 
+use crate::backend::TableError;
+
 /// Why a folder of axmodels cannot be run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,24 +63,9 @@ pub enum Error {
         /// What is not as it should be, and what to convert anew.
         reason: String,
     },
-    /// The file of embeddings does not fit the model.
-    #[error(
-        "{file} has {got} bytes, a bf16 table of {rows} rows and {columns} columns has {want}{hint}"
-    )]
-    Embedding {
-        /// The file.
-        file: String,
-        /// Bytes it has.
-        got: u64,
-        /// Bytes it should have.
-        want: u64,
-        /// Entries of the vocabulary.
-        rows: usize,
-        /// Width of a row.
-        columns: usize,
-        /// What it may be instead.
-        hint: &'static str,
-    },
+    /// The file of embeddings cannot be used.
+    #[error(transparent)]
+    Embedding(#[from] TableError),
     /// A vision model of another size than was assumed before it was loaded.
     #[error(
         "{file} takes {got} bytes of pixels, {width}x{height} images have {want}; set vision_width \

@@ -10,7 +10,6 @@
 //!
 //! Nothing here has run on a chip yet; see `docs/axera.md` for what it was proven on.
 
-mod embedding;
 mod error;
 mod folder;
 mod layout;

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use axera_sys::{Device, Kind, Mem, Model};
 use half::bf16;
 
-use super::embedding::Table;
 use super::layout::{Layout, Shape};
 use super::vision::{Tokens, VisionModel};
 use super::{Described, Error, Options};
+use crate::backend::embedding::Table;
 use crate::backend::kept::Kept;
 use crate::backend::rows::{Batch, Row, Source};
 use crate::backend::{
@@ -288,7 +288,7 @@ impl Axera {
         let mut input = vec![0; shape.rows * row_bytes];
         for (place, row) in input.chunks_exact_mut(row_bytes).zip(rows) {
             if let Source::Token(id) = row.source {
-                self.table.row(id, place)?;
+                self.table.row(id, place).map_err(Error::from)?;
             }
         }
         for run in &runs {

@@ -2,6 +2,8 @@
 
 //! Why a bmodel cannot be run, in words that say what to do.
 
+use crate::backend::TableError;
+
 /// Why a bmodel cannot be run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -124,22 +126,9 @@ pub enum Error {
         /// What the device says of itself.
         status: String,
     },
-    /// The file of embeddings does not fit the model.
-    #[error(
-        "{file} has {got} bytes, a table of {hidden} columns and {vocab_size} rows has {want}; it is written beside the bmodel by --embedding_disk"
-    )]
-    Embedding {
-        /// The file.
-        file: String,
-        /// Bytes it has.
-        got: u64,
-        /// Bytes it should have.
-        want: u64,
-        /// Columns.
-        hidden: usize,
-        /// Rows.
-        vocab_size: usize,
-    },
+    /// The file of embeddings cannot be used.
+    #[error("{0}; `llm_convert.py --embedding_disk` writes it beside the bmodel")]
+    Embedding(#[from] TableError),
     /// The folder of the configuration belongs to another model.
     #[error(
         "{file} does not belong to its config.json: {field} is {model} in the bmodel and {config} there; set config to the folder that llm_convert.py wrote beside it"

@@ -15,7 +15,6 @@
 
 mod bmodel;
 mod board;
-mod embedding;
 mod error;
 mod flatbuffer;
 mod half_type;
@@ -39,8 +38,8 @@ pub use program::{Sophgo, Tap};
 pub use vision::Tables;
 
 use super::Cancel;
+use super::embedding::Table;
 use board::Board;
-use embedding::Table;
 
 /// Room left beside what the model is known to need, bytes.
 const SLACK_BYTES: u64 = 64 << 20;
@@ -128,9 +127,11 @@ impl Described {
     fn table(&self, options: &Options) -> Result<Option<Table>, Error> {
         match (&self.layout.embedding, &options.embedding) {
             (Embedding::Nets(_), _) => Ok(None),
-            (Embedding::Disk, Some(path)) => {
-                Table::open(path, self.layout.hidden_size, options.vocab_size).map(Some)
-            }
+            (Embedding::Disk, Some(path)) => Ok(Some(Table::open(
+                path,
+                options.vocab_size,
+                self.layout.hidden_size,
+            )?)),
             (Embedding::Disk, None) => Err(Error::Unsupported {
                 file: self.file(),
                 reason: "it has no embedding nets, and there is no embedding.bin in its config \

@@ -4,13 +4,13 @@
 
 use super::Error;
 use super::board::Board;
-use super::embedding::Table;
 use super::half_type::HalfType;
 use super::layout::{Embedding, Head, History, Layout};
 use super::prefill::Scratch;
 use super::program::{Nets, Sophgo};
 use super::tensor::{LoadedNet, Mem};
 use super::vision::Slot;
+use crate::backend::embedding::Table;
 use crate::backend::rows::{Batch, Row, Source};
 use crate::backend::{self, Cancel, Next, Position};
 
@@ -236,7 +236,8 @@ impl Sophgo {
                 out.mem
             }
             (None, Some(table)) => {
-                board.upload(self.decode.row, 0, &table.rows(&[id])?)?;
+                let row = table.rows(&[id]).map_err(Error::from)?;
+                board.upload(self.decode.row, 0, &row)?;
                 self.decode.row
             }
             (None, None) => self.decode.row,

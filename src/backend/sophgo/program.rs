@@ -3,12 +3,12 @@
 //! The bmodel as a device program: its nets and memory, and which rows of the cache hold.
 
 use super::board::Board;
-use super::embedding::Table;
 use super::layout::{Embedding, Head, History, Layout};
 use super::prefill::{DecodeMasks, Scratch};
 use super::tensor::{LoadedNet, Mem};
 use super::vision::VisionNet;
 use super::{Described, Error, Options};
+use crate::backend::embedding::Table;
 use crate::backend::kept::Kept;
 use crate::backend::rows::{Batch, Row, Source};
 use crate::backend::{
