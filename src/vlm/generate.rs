@@ -397,6 +397,20 @@ mod tests {
     }
 
     #[test]
+    fn every_end_token_ends_an_answer() {
+        for end in [504, EOS] {
+            let mut script = demo().encode("A red circle").unwrap();
+            let n = script.len();
+            script.push(end);
+            script.extend(demo().encode(" and more").unwrap());
+            let answer = run(Scripted::new(script), &options()).result.unwrap();
+            assert_eq!(answer.text, "A red circle");
+            assert_eq!(answer.stop_reason, StopReason::Eos);
+            assert_eq!(answer.tokens_out, n + 1);
+        }
+    }
+
+    #[test]
     fn an_answer_ends_at_eos_without_white_space_around() {
         let script = demo().encode(" \n A red circle. \n").unwrap();
         let n = script.len();

@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod counts;
+mod failures;
 mod reference;
 
 use std::fs;
@@ -345,6 +346,18 @@ fn check_sequences(variant: &str) {
     }));
     let sequence = loaded.program.open().unwrap();
     loaded.compare(sequence, "one_pair", pair, 3);
+
+    // Pictures after rows that a bmodel without history cannot see.
+    if loaded.described.layout.prefill.history == History::None {
+        let visual = [Segment::Visual(visuals.iter().flatten().next().unwrap())];
+        let n = pair.next_position;
+        let positions = vec![[n; 3]; visuals.iter().flatten().next().unwrap().n_tokens];
+        let result = loaded
+            .program
+            .extend(sequence, &visual, &positions, &Cancel::default());
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("--use_history_kv"), "{error}");
+    }
 
     // A second sequence beside it, rows beyond the context, positions beyond the table.
     assert!(loaded.program.open().is_err(), "a bmodel has one cache");

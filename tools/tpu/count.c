@@ -22,6 +22,9 @@
  * TPU_COUNT_ONLY=1 counts launches and does not run them: what a program sends for a model that the
  * emulator would take hours for does not depend on what comes out.
  *
+ * tpu_count_fail("block_1") makes launches of that net fail from then on, tpu_count_fail("copy") copies
+ * on the device, and tpu_count_fail("") nothing any more; it is found as tpu_count_mark is.
+ *
  * TPU_HOST_COPIES=1 does device copies and memsets through the host: the emulator of BM1688 ends the
  * process at both. They are counted all the same.
  */
@@ -95,6 +98,22 @@ static void count_launch(const char *net) {
   }
   if (i < MAX_NETS) section->nets[i].launches++;
   pthread_mutex_unlock(&lock);
+}
+
+/* What fails; empty if nothing does. */
+static char failing[NAME];
+
+void tpu_count_fail(const char *what) {
+  pthread_mutex_lock(&lock);
+  snprintf(failing, NAME, "%s", what);
+  pthread_mutex_unlock(&lock);
+}
+
+static bool fails(const char *what) {
+  pthread_mutex_lock(&lock);
+  bool result = !strcmp(failing, what);
+  pthread_mutex_unlock(&lock);
+  return result;
 }
 
 /* ---- sections and what is printed ---- */
@@ -302,6 +321,7 @@ bm_status_t bm_memcpy_d2d(bm_handle_t handle, bm_device_mem_t dst, int dst_offse
 
 bm_status_t bm_memcpy_d2d_byte(bm_handle_t handle, bm_device_mem_t dst, size_t dst_offset,
                                bm_device_mem_t src, size_t src_offset, size_t size) {
+  if (fails("copy")) return BM_ERR_FAILURE;
   COPY(D2D, size, by_host()
            ? copy_by_host(handle, dst, dst_offset, src, src_offset, size)
            : get_bm_memcpy_d2d_byte()(handle, dst, dst_offset, src, src_offset, size));
@@ -321,6 +341,7 @@ bool bmrt_launch_tensor_ex(void *bmrt, const char *net, const bm_tensor_t inputs
                            bm_tensor_t outputs[], int n_outputs, bool user_mem, bool user_stmode) {
   static int only = -1;
   if (only < 0) only = getenv("TPU_COUNT_ONLY") != NULL;
+  if (fails(net)) return false;
   if (in_runtime++ == 0) count_launch(net);
   bool ok = only || get_bmrt_launch_tensor_ex()(bmrt, net, inputs, n_inputs, outputs, n_outputs,
                                                 user_mem, user_stmode);

@@ -144,8 +144,10 @@ pub fn prepare(extent: Extent) -> Outcome {
 }
 
 /// What runs without `--tpu-long`, the most telling first.
-const SHORT: [&str; 19] = [
+const SHORT: [&str; 21] = [
     "every_bmodel_that_was_compiled_is_understood",
+    "failures::a_chip_that_does_not_copy_is_told_what_is_not_installed",
+    "failures::a_launch_that_fails_names_the_net_and_the_next_prompt_is_computed",
     "q3_static",
     "q3_kv",
     "demo_clips_are_captioned_as_on_the_cpu",
@@ -211,7 +213,7 @@ pub fn test(extent: Extent, limit: Option<Duration>, mut see: impl FnMut(&str)) 
         if name.contains("_sends_") {
             command.env("TPU_COUNT_ONLY", "1");
         }
-        if two_cores || name.starts_with("counts::") {
+        if two_cores || name.starts_with("counts::") || name.starts_with("failures::") {
             command
                 .env("LD_PRELOAD", &shim)
                 .env("TPU_COUNT_OUT", folder().join("counts.json"));
