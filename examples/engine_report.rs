@@ -3,11 +3,12 @@
 //! What the embedded engine takes for one caption of a 10-frame clip, in time and memory.
 //!
 //! ```text
-//! engine_report FOLDER [auto|f32|int8] [THREADS] [PAIRS] [TOKENS]
+//! engine_report FOLDER [auto|f32|bf16|int8] [THREADS] [PAIRS] [TOKENS]
 //! ```
 //!
 //! FOLDER is a Qwen3-VL checkpoint, or one that `tools/golden/big_shapes.py` wrote. The clip is
-//! 5 pairs of 384x384 frames of noise; every stage is reported in wall and in processor time.
+//! 5 pairs of 512x288 frames of noise. Every stage is reported in wall and in processor time, and
+//! the last line is the processor times once more, in JSON, for `cargo xtask bench`.
 
 #![expect(clippy::print_stdout, reason = "a report")]
 
@@ -18,7 +19,9 @@ use std::time::{Duration, Instant};
 use gstvlmcaption::backend::cpu::{
     self, Head, Options, Precision, Rope, Spec, TextSpec, Tower, VisionSpec, Weights,
 };
-use gstvlmcaption::backend::{Cancel, GridThw, Next, Patches, Program, Segment, VisualTokens};
+use gstvlmcaption::backend::{
+    Cancel, GridThw, Next, Patches, Program, Segment, Step, VisualTokens,
+};
 use serde_json::Value;
 
 /// Rows of text before each pair (its time, and the marks around its tokens).
@@ -30,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let precision = match args.next().as_deref() {
         None | Some("auto") => Precision::Auto,
         Some("f32") => Precision::F32,
+        Some("bf16") => Precision::Bf16,
         Some("int8") => Precision::Int8,
         Some(other) => return Err(format!("unknown precision {other}").into()),
     };
@@ -46,47 +50,71 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("weights  {:.2} GB in memory", bytes as f64 / 1e9);
     watch.report("load", "");
 
-    let visuals = see(&mut *program, &spec, pairs)?;
-    caption(&mut *program, &visuals, n_tokens)?;
-    println!("peak RSS {:.2} GB", peak_rss_bytes()? as f64 / 1e9);
+    let (visuals, vision) = see(&mut *program, &spec, pairs)?;
+    let clip = caption(&mut *program, &visuals, n_tokens)?;
+    let last = as_it_comes(&mut *program, &spec, &visuals)?;
+    let streams = streams(&mut *program, &visuals[..1], n_tokens)?;
+    let peak = peak_rss_bytes()?;
+    println!("peak RSS {:.2} GB", peak as f64 / 1e9);
+    println!(
+        "{{\"vision\": {vision:.4}, \"prefill\": {:.4}, \"decode\": {:.4}, \"rows\": {}, \
+         \"tokens\": {n_tokens}, \"last\": {last:.4}, \"streams\": {streams:.3}, \"peak\": {peak}}}",
+        clip.prefill, clip.decode, clip.rows
+    );
     Ok(())
 }
 
-/// Encodes the pairs of a clip of noise.
+/// What a caption took, seconds of processor time.
+struct Clip {
+    rows: usize,
+    prefill: f64,
+    decode: f64,
+}
+
+/// Patches of a frame of 512x288 pixels, or as near as the patches allow.
+fn grid(vision: &VisionSpec) -> GridThw {
+    let step = vision.patch_size * vision.spatial_merge_size;
+    let patches = |pixels: usize| pixels / step * vision.spatial_merge_size;
+    GridThw {
+        t: 1,
+        h: patches(288),
+        w: patches(512),
+    }
+}
+
+/// A pair of frames of noise.
+fn noise(vision: &VisionSpec, pair: usize) -> Patches {
+    let grid = grid(vision);
+    let row_len = vision.in_channels * vision.temporal_patch_size * vision.patch_size.pow(2);
+    let pixels = (0..grid.n_patches() * row_len).map(|i| (i * 7919 + pair * 101) as u8 ^ 0x5a);
+    Patches {
+        grid,
+        pixels: pixels.collect(),
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    }
+}
+
+/// Encodes the pairs of a clip of noise; the seconds that took.
 fn see(
     program: &mut dyn Program,
     spec: &Spec,
     pairs: usize,
-) -> Result<Vec<VisualTokens>, Box<dyn Error>> {
-    let vision = &spec.vision;
-    let side = 384 / vision.patch_size / vision.spatial_merge_size * vision.spatial_merge_size;
-    let grid = GridThw {
-        t: 1,
-        h: side,
-        w: side,
-    };
-    let row_len = vision.in_channels * vision.temporal_patch_size * vision.patch_size.pow(2);
+) -> Result<(Vec<VisualTokens>, f64), Box<dyn Error>> {
+    let clip: Vec<Patches> = (0..pairs).map(|pair| noise(&spec.vision, pair)).collect();
     let watch = Watch::start();
     let mut visuals = Vec::new();
-    for pair in 0..pairs {
-        let pixels = (0..grid.n_patches() * row_len).map(|i| (i * 7919 + pair * 101) as u8 ^ 0x5a);
-        let patches = Patches {
-            grid,
-            pixels: pixels.collect(),
-            mean: [0.5; 3],
-            std: [0.5; 3],
-        };
-        visuals.push(program.encode(&patches, &Cancel::default())?);
+    for patches in &clip {
+        visuals.push(program.encode(patches, &Cancel::default())?);
     }
-    let (wall, cpu) = watch.read();
-    let each = (wall.as_secs_f64(), cpu.as_secs_f64());
-    let each = (each.0 / pairs as f64, each.1 / pairs as f64);
-    let note = format!(
-        "{:.3} s ({:.3} s CPU) a pair of {side}x{side} patches",
-        each.0, each.1
+    let (_, cpu) = watch.read();
+    let GridThw { h, w, .. } = grid(&spec.vision);
+    let each = cpu.as_secs_f64() / pairs as f64;
+    watch.report(
+        "vision",
+        &format!("{each:.3} s CPU a pair of {h}x{w} patches"),
     );
-    watch.report("vision", &note);
-    Ok(visuals)
+    Ok((visuals, cpu.as_secs_f64()))
 }
 
 /// Prefills the clip at once and decodes.
@@ -94,7 +122,7 @@ fn caption(
     program: &mut dyn Program,
     visuals: &[VisualTokens],
     n_tokens: usize,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<Clip, Box<dyn Error>> {
     let text: Vec<u32> = (1..=TEXT_ROWS_PER_PAIR as u32).collect();
     let mut segments = Vec::new();
     for tokens in visuals {
@@ -102,23 +130,116 @@ fn caption(
         segments.push(Segment::Visual(tokens));
     }
     segments.push(Segment::Tokens(&text));
-    let n_rows: usize = segments.iter().map(Segment::n_rows).sum();
-    let positions: Vec<_> = (0..n_rows as u32).map(|i| [i; 3]).collect();
+    let rows: usize = segments.iter().map(Segment::n_rows).sum();
+    let positions: Vec<_> = (0..rows as u32).map(|i| [i; 3]).collect();
     let sequence = program.open()?;
     let watch = Watch::start();
     let mut token = choose(program.extend(sequence, &segments, &positions, &Cancel::default())?);
-    let rate = n_rows as f64 / watch.read().0.as_secs_f64();
-    watch.report("prefill", &format!("{n_rows} rows, {rate:.1} a second"));
+    let prefill = watch.read().1.as_secs_f64();
+    let rate = rows as f64 / prefill;
+    watch.report(
+        "prefill",
+        &format!("{rows} rows, {rate:.1} a second of CPU"),
+    );
 
     let watch = Watch::start();
     for i in 0..n_tokens {
-        let position = [(n_rows + i) as u32; 3];
+        let position = [(rows + i) as u32; 3];
         let segment = [Segment::Tokens(&[token])];
         token = choose(program.extend(sequence, &segment, &[position], &Cancel::default())?);
     }
-    let rate = n_tokens as f64 / watch.read().0.as_secs_f64();
-    watch.report("decode", &format!("{n_tokens} tokens, {rate:.1} a second"));
-    Ok(())
+    let decode = watch.read().1.as_secs_f64();
+    let rate = n_tokens as f64 / decode;
+    watch.report(
+        "decode",
+        &format!("{n_tokens} tokens, {rate:.1} a second of CPU"),
+    );
+    program.close(sequence);
+    Ok(Clip {
+        rows,
+        prefill,
+        decode,
+    })
+}
+
+/// Prefills each pair as it comes; the seconds from the last pair's frames to the first token.
+fn as_it_comes(
+    program: &mut dyn Program,
+    spec: &Spec,
+    visuals: &[VisualTokens],
+) -> Result<f64, Box<dyn Error>> {
+    let text: Vec<u32> = (1..=TEXT_ROWS_PER_PAIR as u32).collect();
+    let sequence = program.open()?;
+    let mut rows = 0;
+    let mut extend = |program: &mut dyn Program, segments: &[Segment<'_>]| {
+        let n: usize = segments.iter().map(Segment::n_rows).sum();
+        let positions: Vec<_> = (rows..rows + n).map(|i| [i as u32; 3]).collect();
+        rows += n;
+        program
+            .extend(sequence, segments, &positions, &Cancel::default())
+            .map(choose)
+    };
+    let (last, before) = visuals.split_last().ok_or("no pair")?;
+    for tokens in before {
+        extend(program, &[Segment::Tokens(&text), Segment::Visual(tokens)])?;
+    }
+    let patches = noise(&spec.vision, before.len());
+    let watch = Watch::start();
+    let tokens = program.encode(&patches, &Cancel::default())?;
+    let segments = [
+        Segment::Tokens(&text),
+        Segment::Visual(&tokens),
+        Segment::Tokens(&text),
+    ];
+    extend(program, &segments)?;
+    debug_assert_eq!(tokens.n_tokens, last.n_tokens);
+    let took = watch.read().1.as_secs_f64();
+    watch.report("last", "from the last frame to the first token");
+    program.close(sequence);
+    Ok(took)
+}
+
+/// Decodes one stream and four in a batch, in turns; each begins with a pair.
+fn streams(
+    program: &mut dyn Program,
+    visuals: &[VisualTokens],
+    n_tokens: usize,
+) -> Result<f64, Box<dyn Error>> {
+    const STREAMS: usize = 4;
+    let segment = [Segment::Visual(&visuals[0])];
+    let n_rows = visuals[0].n_tokens;
+    let positions: Vec<_> = (0..n_rows as u32).map(|i| [i; 3]).collect();
+    let mut steps = Vec::new();
+    for _ in 0..STREAMS {
+        let sequence = program.open()?;
+        let next = program.extend(sequence, &segment, &positions, &Cancel::default())?;
+        steps.push(Step {
+            sequence,
+            token: choose(next),
+            position: [0; 3],
+        });
+    }
+    let mut took = [Duration::ZERO; 2];
+    for i in 0..n_tokens {
+        for (n, took) in [1, STREAMS].into_iter().zip(&mut took) {
+            let before = cpu_time();
+            for step in &mut steps {
+                step.position = [(n_rows + i) as u32; 3];
+                program.truncate(step.sequence, n_rows + i);
+            }
+            let mut tokens = [0; STREAMS];
+            let steps = &steps[..n];
+            program.extend_each(steps, &Cancel::default(), &mut |i, next| {
+                tokens[i] = choose(next);
+            })?;
+            *took += cpu_time() - before;
+            std::hint::black_box(tokens);
+        }
+    }
+    let [one, four] = took.map(|took| 1e3 * took.as_secs_f64() / n_tokens as f64);
+    let times = STREAMS as f64 * one / four;
+    println!("streams  one {one:.1} ms CPU a step, four {four:.1} ms: {times:.2} times the tokens");
+    Ok(times)
 }
 
 fn choose(next: Next<'_>) -> u32 {
@@ -150,22 +271,17 @@ impl Watch {
     }
 }
 
-/// Processor time of this process, to 10 ms.
+/// Processor time of all threads of this process, as exact as the scheduler counts.
 fn cpu_time() -> Duration {
-    // proc(5): user and system time are fields 14 and 15, in ticks of 1/100 s on every Linux
-    // architecture; the second field, the name, may hold spaces and ends with the last ')'.
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace();
-    let ticks: u64 = fields
-        .skip(11)
-        .take(2)
-        .filter_map(|f| f.parse::<u64>().ok())
-        .sum();
-    Duration::from_millis(10 * ticks)
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+        return Duration::ZERO;
+    };
+    // proc(5), schedstat: the first number is the time spent on the processor in nanoseconds.
+    let nanos = tasks.flatten().filter_map(|task| {
+        let stat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
 }
 
 /// `VmHWM`.

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use golden::{Case, Run, argmax, cases, data, demo, golden_folders, segments, spec, weight_files};
 use gstvlmcaption::backend::cpu::{self, Options, Precision, Weights};
 use gstvlmcaption::backend::{
-    Cancel, Error, GridThw, Next, Patches, Position, Program, Segment, SequenceId, VisualTokens,
+    Cancel, Error, GridThw, Next, Patches, Position, Program, Segment, SequenceId, Step,
+    VisualTokens,
 };
 
 /// Largest difference of two logit rows, as a part of the reference row's root mean square.
@@ -45,7 +46,7 @@ fn fresh_checkpoints_answer_as_the_reference_in_f32() {
     for folder in golden_folders(&place) {
         let cases = cases(&place, &folder);
         compare_f32(&folder, &cases);
-        let [kl, agreement] = compare_int8(&folder, &cases);
+        let [kl, agreement] = compare(Precision::Int8, &folder, &cases);
         assert!(kl < 0.2, "{}: mean KL divergence {kl}", folder.display());
         assert!(
             agreement > 0.7,
@@ -57,7 +58,11 @@ fn fresh_checkpoints_answer_as_the_reference_in_f32() {
 
 #[test]
 fn demo_model_in_int8_stays_close_to_itself_in_f32() {
-    let [kl, agreement] = compare_int8(&demo(), &cases(&data().join("logits"), &demo()));
+    let [kl, agreement] = compare(
+        Precision::Int8,
+        &demo(),
+        &cases(&data().join("logits"), &demo()),
+    );
     assert!(kl < 0.02, "mean KL divergence {kl}");
     assert!(
         agreement > 0.95,
@@ -66,10 +71,26 @@ fn demo_model_in_int8_stays_close_to_itself_in_f32() {
 }
 
 #[test]
+fn checkpoints_in_bf16_stay_close_to_themselves_in_f32() {
+    let mut folders = golden_folders(&data().join("logits"));
+    folders.push(demo());
+    for folder in folders {
+        let cases = cases(&data().join("logits"), &folder);
+        let [kl, agreement] = compare(Precision::Bf16, &folder, &cases);
+        assert!(kl < 0.01, "{}: mean KL divergence {kl}", folder.display());
+        assert!(
+            agreement > 0.9,
+            "{}: agreement {agreement}",
+            folder.display()
+        );
+    }
+}
+
+#[test]
 fn random_checkpoints_in_int8_stay_close_to_themselves_in_f32() {
     for folder in golden_folders(&data().join("logits")) {
         let cases = cases(&data().join("logits"), &folder);
-        let [kl, agreement] = compare_int8(&folder, &cases);
+        let [kl, agreement] = compare(Precision::Int8, &folder, &cases);
         // Random weights have no margin between tokens, so this is a bound against nonsense only.
         assert!(kl < 0.2, "{}: mean KL divergence {kl}", folder.display());
         assert!(
@@ -101,6 +122,75 @@ fn rows_given_in_pieces_say_the_same_as_rows_given_at_once() {
         }
         assert_close(&case, 0, &logits, &case.kept[0].1);
         program.close(sequence);
+    }
+}
+
+#[test]
+fn sequences_extended_together_say_the_same_as_alone() {
+    let folder = demo();
+    let cases = &cases(&data().join("logits"), &folder)[..3];
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        let mut program = load(&folder, precision);
+        let begin = |program: &mut dyn Program, case: &Case| {
+            let visuals = encode(program, case);
+            let sequence = program.open().expect("a sequence");
+            extend(
+                program,
+                sequence,
+                &segments(case, &visuals),
+                &case.positions,
+            );
+            sequence
+        };
+        let pairs: Vec<[SequenceId; 2]> = cases
+            .iter()
+            .map(|case| [(); 2].map(|()| begin(&mut *program, case)))
+            .collect();
+        for step in 0..6 {
+            // One fewer each time: a batch may be of any size.
+            let n = 3 - step / 2;
+            let steps: Vec<Step> = cases[..n]
+                .iter()
+                .zip(&pairs)
+                .map(|(case, &[sequence, _])| {
+                    let next = 1 + case.positions.iter().flatten().max().expect("a position");
+                    Step {
+                        sequence,
+                        token: case.greedy[step],
+                        position: [next + step as u32; 3],
+                    }
+                })
+                .collect();
+            let mut together = vec![Vec::new(); n];
+            let mut take = |i: usize, next: Next<'_>| match next {
+                Next::Logits(logits) => together[i] = logits.to_vec(),
+                Next::Token(_) => panic!("logits expected"),
+            };
+            let cancel = Cancel::default();
+            program
+                .extend_each(&steps, &cancel, &mut take)
+                .expect("logits of each");
+            for ((step, &[_, alone]), together) in steps.iter().zip(&pairs).zip(&together) {
+                let token = [Segment::Tokens(&[step.token])];
+                assert_eq!(
+                    extend(&mut *program, alone, &token, &[step.position]),
+                    *together
+                );
+            }
+        }
+        let twice = [Step {
+            sequence: pairs[0][0],
+            token: 1,
+            position: [90; 3],
+        }; 2];
+        let refused = program.extend_each(&twice, &Cancel::default(), &mut |_, _| ());
+        assert!(matches!(
+            refused,
+            Err(Error::Shape {
+                what: "sequence",
+                ..
+            })
+        ));
     }
 }
 
@@ -210,14 +300,14 @@ fn compare_f32(folder: &Path, cases: &[Case]) {
     eprintln!("{}: largest difference {worst:.1e}", folder.display());
 }
 
-/// Mean KL divergence of int8 from f32 in nats, and the part of the steps with the same first
+/// Mean KL divergence of a precision from f32 in nats, and the part of the steps with the same first
 /// choice, over the reference's answers.
-fn compare_int8(folder: &Path, cases: &[Case]) -> [f64; 2] {
+fn compare(precision: Precision, folder: &Path, cases: &[Case]) -> [f64; 2] {
     let mut f32 = load(folder, Precision::F32);
-    let mut int8 = load(folder, Precision::Int8);
+    let mut other = load(folder, precision);
     let (mut divergence, mut same, mut steps) = (0.0, 0, 0);
     for case in cases {
-        let (want, got) = (answer(&mut *f32, case), answer(&mut *int8, case));
+        let (want, got) = (answer(&mut *f32, case), answer(&mut *other, case));
         for (want, got) in want.iter().zip(&got) {
             let (p, q) = (log_softmax(want), log_softmax(got));
             divergence += p
@@ -232,7 +322,7 @@ fn compare_int8(folder: &Path, cases: &[Case]) -> [f64; 2] {
     let result = [divergence / steps as f64, same as f64 / steps as f64];
     let [kl, agreement] = result;
     eprintln!(
-        "{}: int8 KL {kl:.5}, agreement {agreement:.4}",
+        "{}: {precision:?} KL {kl:.5}, agreement {agreement:.4}",
         folder.display()
     );
     result

@@ -151,6 +151,17 @@ pub enum Next<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SequenceId(pub u32);
 
+/// One token that a sequence of several is extended by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// The sequence.
+    pub sequence: SequenceId,
+    /// The token.
+    pub token: u32,
+    /// Where it stands.
+    pub position: Position,
+}
+
 /// What a program has, as far as planning needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -204,6 +215,34 @@ pub trait Program: Send {
         positions: &[Position],
         cancel: &Cancel,
     ) -> Result<Next<'_>, Error>;
+
+    /// Sequences that [`extend_each`](Self::extend_each) extends in less time than one after the other; 1 if that
+    /// saves nothing.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// Appends one token to each of some sequences, no sequence twice, and tells what follows each:
+    /// `take(i, next)` for each of `steps`. What follows a sequence is the same as if it were
+    /// extended alone.
+    ///
+    /// After an error of a program whose [`batch`](Self::batch) is above 1 all have the rows they had
+    /// before the call; of others, those up to the one that failed have their new row.
+    fn extend_each(
+        &mut self,
+        steps: &[Step],
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), Error> {
+        for (i, step) in steps.iter().enumerate() {
+            let token = [Segment::Tokens(&[step.token])];
+            take(
+                i,
+                self.extend(step.sequence, &token, &[step.position], cancel)?,
+            );
+        }
+        Ok(())
+    }
 
     /// Whether a sequence that keeps `n_kept` rows is better extended by `n_more` than begun anew with
     /// all of them. Either is right; this says which is cheaper.

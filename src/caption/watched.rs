@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::backend::{
     Cancel, Error, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
-    VisualTokens,
+    Step, VisualTokens,
 };
 
 /// A program, and whether its device fails.
@@ -115,6 +115,21 @@ impl Program for Watched {
         let next = self.program.extend(sequence, &segments, positions, cancel);
         self.faulted |= next.as_ref().is_err_and(is_fault);
         next
+    }
+
+    fn batch(&self) -> usize {
+        self.program.batch()
+    }
+
+    fn extend_each(
+        &mut self,
+        steps: &[Step],
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), Error> {
+        let result = self.program.extend_each(steps, cancel, take);
+        self.faulted |= result.as_ref().is_err_and(is_fault);
+        result
     }
 
     fn continues(&self, n_kept: usize, n_more: usize) -> bool {

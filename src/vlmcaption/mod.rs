@@ -90,6 +90,9 @@ pub enum Precision {
     /// The reference.
     #[enum_value(name = "F32: the reference", nick = "f32")]
     F32,
+    /// As most checkpoints are published.
+    #[enum_value(name = "Bf16: half the memory of f32", nick = "bf16")]
+    Bf16,
     /// Smaller and faster.
     #[enum_value(name = "Int8: a quarter of the memory, faster", nick = "int8")]
     Int8,

@@ -115,6 +115,7 @@ impl Settings {
                 let precision = match self.precision {
                     Precision::Auto => cpu::Precision::Auto,
                     Precision::F32 => cpu::Precision::F32,
+                    Precision::Bf16 => cpu::Precision::Bf16,
                     Precision::Int8 => cpu::Precision::Int8,
                 };
                 let options = cpu::Options {

@@ -5,6 +5,8 @@
 
 use multiversion::multiversion;
 
+use super::avx512::Avx512;
+
 /// e^x with a relative error below 2e-7, for vector code: no table, no branch.
 ///
 /// Below -87 the result is 1.6e-38 instead of less: nothing here tells that from zero.
@@ -60,11 +62,18 @@ fn gelu_erf_one(x: f32) -> f32 {
 }
 
 /// GELU by the tanh formula, in place.
+pub(super) fn gelu_tanh(x: &mut [f32]) {
+    match Avx512::detect() {
+        Some(isa) => isa.gelu_tanh(x),
+        None => gelu_tanh_anywhere(x),
+    }
+}
+
 #[multiversion(targets(
     "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
     "x86_64+avx2+fma"
 ))]
-pub(super) fn gelu_tanh(x: &mut [f32]) {
+fn gelu_tanh_anywhere(x: &mut [f32]) {
     for x in x {
         *x = gelu_tanh_one(*x);
     }
@@ -84,12 +93,19 @@ pub(super) fn gelu_erf(x: &mut [f32]) {
 /// SwiGLU: `y = silu(gate) * up`.
 ///
 /// `gate_up` is one row of the joined projection, `[2 * y.len()]`, gate first.
+pub(super) fn swiglu(gate_up: &[f32], y: &mut [f32]) {
+    let (gate, up) = gate_up.split_at(y.len());
+    match Avx512::detect() {
+        Some(isa) => isa.swiglu(gate, up, y),
+        None => swiglu_anywhere(gate, up, y),
+    }
+}
+
 #[multiversion(targets(
     "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
     "x86_64+avx2+fma"
 ))]
-pub(super) fn swiglu(gate_up: &[f32], y: &mut [f32]) {
-    let (gate, up) = gate_up.split_at(y.len());
+fn swiglu_anywhere(gate: &[f32], up: &[f32], y: &mut [f32]) {
     for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
         *y = silu(gate) * up;
     }

@@ -9,6 +9,8 @@ use half::bf16;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::linear::Isa;
+
 /// More rows than this go to the blocked product of `rten-gemm`, which packs the matrix on each call
 /// and is slower below (int8, 2048 x 6144: 60 Gop/s at 16 rows, 165 at 64, 360 at 720).
 pub(super) const MAX_ROWS: usize = 24;
@@ -74,12 +76,19 @@ pub(super) fn f32_rows(x: &[f32], w: &[f32], in_features: usize, y: &mut [f32]) 
     }
 }
 
-/// `y[i, r] = w[i] . x[r]` for a bf16 matrix.
+/// `y[i, r] = w[i] . x[r]` for a bf16 matrix `[n, in_features]`.
+pub(super) fn bf16_rows(isa: Isa, x: &[f32], w: &[bf16], in_features: usize, y: &mut [f32]) {
+    match isa.avx512 {
+        Some(isa) => isa.few_bf16(x, w, in_features, y),
+        None => bf16_rows_anywhere(x, w, in_features, y),
+    }
+}
+
 #[multiversion(targets(
     "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
     "x86_64+avx2+fma"
 ))]
-pub(super) fn bf16_rows(x: &[f32], w: &[bf16], in_features: usize, y: &mut [f32]) {
+fn bf16_rows_anywhere(x: &[f32], w: &[bf16], in_features: usize, y: &mut [f32]) {
     let rows = x.len() / in_features;
     for (w, y) in w.chunks_exact(in_features).zip(y.chunks_exact_mut(rows)) {
         for (x, y) in x.chunks_exact(in_features).zip(y) {
@@ -119,14 +128,17 @@ mod tests {
             share(rows, n, 4 * k, &mut a, |first, y| {
                 f32_rows(&x, &w[first * k..], k, y);
             });
-            share(rows, n, 4 * k, &mut b, |first, y| {
-                bf16_rows(&x, &narrow[first * k..], k, y);
-            });
-            for r in 0..rows {
-                for i in 0..n {
-                    let want: f32 = (0..k).map(|j| x[r * k + j] * w[i * k + j]).sum();
-                    assert!((a[r * n + i] - want).abs() < 1e-4);
-                    assert!((b[r * n + i] - want).abs() < 0.01 * k as f32);
+            for isa in [Isa::default(), Isa::exact()] {
+                share(rows, n, 4 * k, &mut b, |first, y| {
+                    let n = y.len() / rows;
+                    bf16_rows(isa, &x, &narrow[first * k..][..n * k], k, y);
+                });
+                for r in 0..rows {
+                    for i in 0..n {
+                        let want: f32 = (0..k).map(|j| x[r * k + j] * w[i * k + j]).sum();
+                        assert!((a[r * n + i] - want).abs() < 1e-4);
+                        assert!((b[r * n + i] - want).abs() < 0.01 * k as f32);
+                    }
                 }
             }
         }

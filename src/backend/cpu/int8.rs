@@ -11,9 +11,11 @@ use rayon::prelude::*;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedAMatrix};
 use rten_tensor::NdTensorView;
 
+use super::avx512::{Avx512, ByteMatrix};
 use super::gemv;
 use super::linear::Gemm;
 use super::quantize::{ByteRows, Slices, to_bytes, to_words, weights_to_i8};
+use super::tiled::{ByteTiles, Columns, byte_panel};
 
 /// The blocked product of bytes.
 type Executor = GemmExecutor<u8, i8, i32>;
@@ -21,6 +23,9 @@ type Executor = GemmExecutor<u8, i8, i32>;
 /// Rows of the matrix (columns of the result) that one task multiplies: its 32-bit sums for some
 /// hundred rows fit a core's cache.
 const CHUNK: usize = 128;
+
+/// More rows than this are multiplied tile by tile, where there are tiles for them.
+const TILE_FROM: usize = 8;
 
 /// A column is an outlier if a value in it exceeds this many times the root mean square of all.
 const OUTLIER_FACTOR: f32 = 8.0;
@@ -92,6 +97,13 @@ impl Int8Matrix {
         self.out_features
     }
 
+    /// One weight.
+    fn weight(&self, row: usize, column: usize) -> f32 {
+        let slice = self.slices.slice_of(column);
+        let q = self.q[row * self.slices.in_features() + column];
+        f32::from(q) * self.scales[slice * self.out_features + row]
+    }
+
     /// Bytes of the weights.
     pub(super) fn size_bytes(&self) -> usize {
         self.q.len() + 4 * (self.scales.len() + self.sums.len())
@@ -99,8 +111,15 @@ impl Int8Matrix {
 
     /// `y` `[rows, out_features]` for `x` `[rows, in_features]`.
     pub(super) fn forward(&self, gemm: &Gemm, x: &[f32], y: &mut [f32]) {
-        if x.len() / self.slices.in_features() <= gemv::MAX_ROWS {
-            self.forward_few(x, y);
+        let rows = x.len() / self.slices.in_features();
+        if let Some(isa) = gemm.isa.avx512 {
+            if rows <= TILE_FROM {
+                self.forward_few(Some(isa), x, y);
+            } else {
+                self.forward_tiled(isa, x, y);
+            }
+        } else if rows <= gemv::MAX_ROWS {
+            self.forward_few(None, x, y);
         } else {
             // Without VNNI the product adds pairs in 16 bits, which 7-bit activations cannot fill.
             let zero = if gemm.int8.may_saturate() { 64 } else { 128 };
@@ -108,9 +127,43 @@ impl Int8Matrix {
         }
     }
 
-    fn forward_few(&self, x: &[f32], y: &mut [f32]) {
+    fn forward_tiled(&self, isa: Avx512, x: &[f32], y: &mut [f32]) {
+        let k = self.slices.in_features();
+        let outliers = outlier_columns(x, k);
+        let (panel, row_scales) = byte_panel(isa, x, self.slices, &outliers);
+        let columns = (!outliers.is_empty()).then(|| {
+            let weight = |row: usize, i: usize| self.weight(row, outliers[i]);
+            Columns::new(isa, x, k, &outliers, weight)
+        });
+        let tiles = ByteTiles {
+            isa,
+            q: &self.q,
+            slices: self.slices,
+            scales: &self.scales,
+            sums: &self.sums,
+            row_scales: &row_scales,
+            columns,
+        };
+        tiles.forward(&panel, None, y);
+    }
+
+    fn forward_few(&self, isa: Option<Avx512>, x: &[f32], y: &mut [f32]) {
         let k = self.slices.in_features();
         let words = to_words(x, self.slices);
+        if let Some(isa) = isa {
+            gemv::share(x.len() / k, self.out_features, k, y, |first, y| {
+                let n = y.len() / (x.len() / k);
+                let matrix = ByteMatrix {
+                    q: &self.q[first * k..][..n * k],
+                    scales: &self.scales[first..],
+                    sums: &self.sums[first..],
+                    out_features: self.out_features,
+                    slices: self.slices,
+                };
+                isa.few_words(&words.q, &words.scales, matrix, y);
+            });
+            return;
+        }
         gemv::share(x.len() / k, self.out_features, k, y, |first, y| {
             let part = RowsOf {
                 matrix: self,
@@ -199,10 +252,8 @@ impl Int8Matrix {
         let (k, width) = (self.slices.in_features(), y[0].len());
         let mut column_weights = vec![0.0; width];
         for &column in outliers {
-            let slice = (0..self.slices.count()).find(|&i| self.slices.range(i).contains(&column));
-            let at = slice.unwrap_or(0) * self.out_features + first;
             for (j, weight) in column_weights.iter_mut().enumerate() {
-                *weight = f32::from(self.q[(first + j) * k + column]) * self.scales[at + j];
+                *weight = self.weight(first + j, column);
             }
             for (y, x) in y.iter_mut().zip(x.chunks_exact(k)) {
                 gemv::add_weighted(&[x[column]], &column_weights, y);
@@ -318,6 +369,7 @@ fn without(x: &[f32], k: usize, columns: &[usize]) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::linear::Isa;
 
     fn noise(n: usize, seed: u32) -> Vec<f32> {
         let mut state = seed;
@@ -357,16 +409,22 @@ mod tests {
         (off / size).sqrt()
     }
 
-    fn forward(matrix: &Int8Matrix, x: &[f32], y: &mut [f32]) {
-        matrix.forward(&Gemm::default(), x, y);
+    /// With the kernels of any processor, and with those of this one.
+    fn kernels() -> [Gemm; 2] {
+        [Isa::default(), Isa::exact()].map(Gemm::new)
     }
 
     #[test]
     fn many_rows_are_exact_to_eight_bits() {
         for [rows, k, n] in [[25, 64, 5], [40, 1100, 300], [33, 520, 128]] {
             let (x, w) = (noise(rows * k, 1), noise(n * k, 2));
-            let error = error([rows, k, n], &x, &w, forward);
-            assert!(error < 0.012, "{rows}x{k}x{n}: {error}");
+            for gemm in kernels() {
+                let forward = |matrix: &Int8Matrix, x: &[f32], y: &mut [f32]| {
+                    matrix.forward(&gemm, x, y);
+                };
+                let error = error([rows, k, n], &x, &w, forward);
+                assert!(error < 0.012, "{rows}x{k}x{n}: {error}");
+            }
         }
     }
 
@@ -382,10 +440,15 @@ mod tests {
 
     #[test]
     fn few_rows_round_the_weights_only() {
-        for [rows, k, n] in [[1, 64, 5], [1, 1100, 700], [24, 520, 33]] {
+        for [rows, k, n] in [[1, 64, 5], [1, 1100, 700], [8, 520, 33]] {
             let (x, w) = (noise(rows * k, 3), noise(n * k, 4));
-            let error = error([rows, k, n], &x, &w, forward);
-            assert!(error < 0.008, "{rows}x{k}x{n}: {error}");
+            for gemm in kernels() {
+                let forward = |matrix: &Int8Matrix, x: &[f32], y: &mut [f32]| {
+                    matrix.forward(&gemm, x, y);
+                };
+                let error = error([rows, k, n], &x, &w, forward);
+                assert!(error < 0.008, "{rows}x{k}x{n}: {error}");
+            }
         }
     }
 
@@ -402,7 +465,29 @@ mod tests {
             row[17] = 0.0;
         }
         assert_eq!(outlier_columns(&x, k), [17]);
-        let error = error([rows, k, n], &x, &w, forward);
-        assert!(error < 0.012, "{error}");
+        for gemm in kernels() {
+            let forward = |matrix: &Int8Matrix, x: &[f32], y: &mut [f32]| {
+                matrix.forward(&gemm, x, y);
+            };
+            let error = error([rows, k, n], &x, &w, forward);
+            assert!(error < 0.012, "{error}");
+        }
+    }
+
+    #[test]
+    fn outlier_columns_are_multiplied_in_f32() {
+        let (rows, k, n) = (40, 600, 70);
+        let (mut x, w) = (noise(rows * k, 9), noise(n * k, 10));
+        for row in x.chunks_mut(k) {
+            row[3] *= 200.0;
+            row[555] *= 300.0;
+        }
+        for gemm in kernels() {
+            let forward = |matrix: &Int8Matrix, x: &[f32], y: &mut [f32]| {
+                matrix.forward(&gemm, x, y);
+            };
+            let error = error([rows, k, n], &x, &w, forward);
+            assert!(error < 0.008, "{error}");
+        }
     }
 }

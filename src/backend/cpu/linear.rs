@@ -8,19 +8,72 @@ use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensorView;
 
 use super::activation::add_assign;
+use super::avx512::{Avx512, Avx512Bf16};
+use super::blocked::Kernels;
 use super::gemv;
 use super::int8::Int8Matrix;
+use super::tiled::{Bf16Tiles, F32Tiles};
 
-/// The blocked products, with kernels chosen for this processor.
+/// The blocked products, with kernels chosen for this processor: our own where it has AVX-512, those
+/// of `rten-gemm` elsewhere.
 ///
 /// Nothing but two tables of functions, and not `Send`: each call of the program makes its own.
-#[derive(Default)]
 pub(super) struct Gemm {
     f32: GemmExecutor<f32, f32, f32>,
     pub(super) int8: GemmExecutor<u8, i8, i32>,
+    pub(super) isa: Isa,
+}
+
+/// What of our own kernels this processor can run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Isa {
+    pub(super) avx512: Option<Avx512>,
+    pub(super) bf16: Option<Avx512Bf16>,
+}
+
+impl Isa {
+    /// All that this processor has.
+    pub(super) fn detect() -> Self {
+        Self {
+            avx512: Avx512::detect(),
+            bf16: Avx512Bf16::detect(),
+        }
+    }
+}
+
+impl Isa {
+    /// Without kernels that round to bf16.
+    pub(super) fn exact() -> Self {
+        Self {
+            bf16: None,
+            ..Self::detect()
+        }
+    }
+}
+
+impl Default for Gemm {
+    /// The fastest for this processor that round no f32.
+    fn default() -> Self {
+        Self::new(Isa::exact())
+    }
 }
 
 impl Gemm {
+    /// With these kernels.
+    pub(super) fn new(isa: Isa) -> Self {
+        Self {
+            f32: GemmExecutor::default(),
+            int8: GemmExecutor::default(),
+            isa,
+        }
+    }
+
+    /// The kernels of attention in blocks of keys, if this processor has them.
+    pub(super) fn blocked(&self) -> Option<Kernels> {
+        let bf16 = self.isa.bf16;
+        self.isa.avx512.map(|isa| Kernels { isa, bf16 })
+    }
+
     /// `y` `[rows, n]` = `x` `[rows, k]` times the transposed `w` `[n, k]`, plus `bias` `[n]`.
     pub(super) fn times_transposed(
         &self,
@@ -30,6 +83,14 @@ impl Gemm {
         bias: Option<&[f32]>,
         y: &mut [f32],
     ) {
+        if let Some(isa) = self.isa.avx512 {
+            let tiles = F32Tiles {
+                isa,
+                matrix: w,
+                in_features: k,
+            };
+            return tiles.forward(x, bias, y);
+        }
         let (rows, n) = (x.len() / k, w.len() / k);
         let x = NdTensorView::from_data([rows, k], x);
         let w = NdTensorView::from_data([n, k], w);
@@ -38,6 +99,35 @@ impl Gemm {
             ..GemmOptions::default()
         };
         self.run(x, w.transposed(), options, y);
+    }
+
+    /// [`times_transposed`](Self::times_transposed) for a bf16 matrix. Where the processor multiplies
+    /// bf16, the activations are rounded to it too.
+    fn times_transposed_bf16(&self, x: &[f32], w: &[bf16], k: usize, y: &mut [f32]) {
+        /// Rows of the matrix that are widened at a time.
+        const WIDENED: usize = 128;
+        if let (Some(isa), Some(bf16)) = (self.isa.avx512, self.isa.bf16) {
+            let tiles = Bf16Tiles {
+                isa,
+                bf16,
+                matrix: w,
+                in_features: k,
+            };
+            return tiles.forward(x, None, y);
+        }
+        let (rows, n) = (x.len() / k, w.len() / k);
+        let mut widened = Vec::with_capacity(WIDENED.min(n) * k);
+        let mut part = vec![0.0; rows * WIDENED.min(n)];
+        for (i, w) in w.chunks(WIDENED * k).enumerate() {
+            widened.clear();
+            widened.extend(w.iter().map(|w| w.to_f32()));
+            let width = w.len() / k;
+            let part = &mut part[..rows * width];
+            self.times_transposed(x, &widened, k, None, part);
+            for (y, part) in y.chunks_exact_mut(n).zip(part.chunks_exact(width)) {
+                y[i * WIDENED..][..width].copy_from_slice(part);
+            }
+        }
     }
 
     /// `y` `[rows, n]` = `x` `[rows, k]` times `w` `[k, n]`.
@@ -65,6 +155,8 @@ impl Gemm {
 pub(super) enum Matrix {
     /// The reference.
     F32(Vec<f32>),
+    /// As most checkpoints are published: half the memory of f32.
+    Bf16(Vec<bf16>),
     /// Large models.
     Int8(Int8Matrix),
 }
@@ -96,6 +188,7 @@ impl Linear {
     pub(super) fn out_features(&self) -> usize {
         match &self.matrix {
             Matrix::F32(matrix) => matrix.len() / self.in_features,
+            Matrix::Bf16(matrix) => matrix.len() / self.in_features,
             Matrix::Int8(matrix) => matrix.out_features(),
         }
     }
@@ -104,6 +197,7 @@ impl Linear {
     pub(super) fn size_bytes(&self) -> usize {
         let matrix = match &self.matrix {
             Matrix::F32(matrix) => 4 * matrix.len(),
+            Matrix::Bf16(matrix) => 2 * matrix.len(),
             Matrix::Int8(matrix) => matrix.size_bytes(),
         };
         matrix + 4 * self.bias.as_ref().map_or(0, Vec::len)
@@ -119,6 +213,13 @@ impl Linear {
             }
             Matrix::F32(matrix) => gemv::share(x.len() / k, n, 4 * k, y, |first, y| {
                 gemv::f32_rows(x, &matrix[first * k..], k, y);
+            }),
+            Matrix::Bf16(matrix) if x.len() / k > gemv::MAX_ROWS => {
+                gemm.times_transposed_bf16(x, matrix, k, y);
+            }
+            Matrix::Bf16(matrix) => gemv::share(x.len() / k, n, 2 * k, y, |first, y| {
+                let n = y.len() / (x.len() / k);
+                gemv::bf16_rows(gemm.isa, x, &matrix[first * k..][..n * k], k, y);
             }),
             Matrix::Int8(matrix) => matrix.forward(gemm, x, y),
         }
@@ -169,15 +270,18 @@ impl Table {
         }
     }
 
-    /// `y` `[vocab_size]` for one row `x` `[width]`.
-    pub(super) fn head(&self, x: &[f32], y: &mut [f32]) {
+    /// `y` `[rows, vocab_size]` for a few rows `x` `[rows, width]`.
+    pub(super) fn head(&self, gemm: &Gemm, x: &[f32], y: &mut [f32]) {
         let k = self.width;
+        let rows = x.len() / k;
+        let n = y.len() / rows;
         match &self.rows {
-            TableRows::F32(rows) => gemv::share(1, y.len(), 4 * k, y, |first, y| {
-                gemv::f32_rows(x, &rows[first * k..], k, y);
+            TableRows::F32(table) => gemv::share(rows, n, 4 * k, y, |first, y| {
+                gemv::f32_rows(x, &table[first * k..], k, y);
             }),
-            TableRows::Bf16(rows) => gemv::share(1, y.len(), 2 * k, y, |first, y| {
-                gemv::bf16_rows(x, &rows[first * k..], k, y);
+            TableRows::Bf16(table) => gemv::share(rows, n, 2 * k, y, |first, y| {
+                let n = y.len() / rows;
+                gemv::bf16_rows(gemm.isa, x, &table[first * k..][..n * k], k, y);
             }),
         }
     }

@@ -19,6 +19,7 @@ const INT8_FROM: u64 = 100_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stored {
     F32,
+    Bf16,
     Int8,
 }
 
@@ -43,6 +44,7 @@ impl<'a> Loader<'a> {
         let stored = match precision {
             Precision::Auto if reader.n_parameters() >= INT8_FROM => Stored::Int8,
             Precision::Int8 => Stored::Int8,
+            Precision::Bf16 => Stored::Bf16,
             Precision::Auto | Precision::F32 => Stored::F32,
         };
         Self {
@@ -50,6 +52,11 @@ impl<'a> Loader<'a> {
             reader,
             layout,
         }
+    }
+
+    /// Whether nothing may be rounded: the reference.
+    pub(super) fn is_exact(&self) -> bool {
+        self.stored == Stored::F32
     }
 
     /// Full name of a tensor of the vision tower.
@@ -192,6 +199,7 @@ impl<'a> Loader<'a> {
         let out_features = parts.iter().map(|(_, shape)| shape[0]).sum();
         let mut matrix = match self.stored {
             Stored::F32 => Growing::F32(Vec::with_capacity(out_features * in_features)),
+            Stored::Bf16 => Growing::Bf16(Vec::with_capacity(out_features * in_features)),
             Stored::Int8 => Growing::Int8(Int8Builder::new(out_features, in_features)),
         };
         let mut row = 0;
@@ -211,6 +219,7 @@ impl<'a> Loader<'a> {
         }
         Ok(match matrix {
             Growing::F32(matrix) => Matrix::F32(matrix),
+            Growing::Bf16(matrix) => Matrix::Bf16(matrix),
             Growing::Int8(builder) => Matrix::Int8(builder.finish()),
         })
     }
@@ -232,6 +241,7 @@ impl<'a> Loader<'a> {
 /// A matrix that is being read.
 enum Growing {
     F32(Vec<f32>),
+    Bf16(Vec<bf16>),
     Int8(Int8Builder),
 }
 
@@ -240,6 +250,7 @@ impl Growing {
     fn push(&mut self, rows: &[f32]) {
         match self {
             Growing::F32(matrix) => matrix.extend_from_slice(rows),
+            Growing::Bf16(matrix) => matrix.extend(rows.iter().map(|&w| bf16::from_f32(w))),
             Growing::Int8(builder) => builder.push(rows),
         }
     }

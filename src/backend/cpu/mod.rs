@@ -8,9 +8,13 @@
 
 mod activation;
 mod attention;
+#[cfg_attr(not(target_arch = "x86_64"), path = "avx512_absent.rs")]
+mod avx512;
+mod blocked;
 mod gemv;
 mod int8;
 mod kv;
+mod lanes;
 mod layout;
 mod linear;
 mod loader;
@@ -19,6 +23,7 @@ mod quantize;
 mod rope;
 mod spec;
 mod text;
+mod tiled;
 mod vision;
 mod weights;
 
@@ -28,7 +33,7 @@ use std::path::PathBuf;
 use rayon::ThreadPool;
 
 use kv::Kv;
-use linear::Gemm;
+use linear::{Gemm, Isa};
 use loader::Loader;
 pub use spec::{Head, Rope, Spec, TextSpec, Tower, VisionSpec};
 use text::Text;
@@ -36,11 +41,19 @@ use vision::Vision;
 use weights::Reader;
 
 use super::{
-    Cancel, Error, Limits, Next, Patches, Position, Program, Segment, SequenceId, VisualTokens,
+    Cancel, Error, Limits, Next, Patches, Position, Program, Segment, SequenceId, Step,
+    VisualTokens,
 };
 
 /// Rows that a sequence may have at most, whatever the checkpoint allows.
 const MAX_CONTEXT: usize = 8192;
+
+/// Weights of fewer bytes are a small model's.
+const SMALL_BYTES: u64 = 64 << 20;
+
+/// Sequences that are extended together: the matrices are read once for all, and at more rows
+/// multiplying takes longer than reading.
+const BATCH: usize = 4;
 
 /// Weight files in the order of the index.
 #[derive(Debug, Clone)]
@@ -59,6 +72,8 @@ pub enum Precision {
     Auto,
     /// The reference.
     F32,
+    /// Weights, and where the processor multiplies it the activations, in bf16.
+    Bf16,
     /// W8A8: a scale per weight column and per activation row and K-slice.
     Int8,
 }
@@ -100,10 +115,16 @@ pub fn load(
         vocab_size: spec.text.vocab_size,
         weight_bytes: (vision.size_bytes() + text.size_bytes()) as u64,
     };
+    let isa = if loader.is_exact() {
+        Isa::exact()
+    } else {
+        Isa::detect()
+    };
     drop(loader);
     progress(1.0);
     Ok(Box::new(Engine {
         pool,
+        isa,
         logits: vec![0.0; limits.vocab_size],
         limits,
         vision,
@@ -132,6 +153,7 @@ fn thread_pool(threads: Option<usize>) -> Result<ThreadPool, Error> {
 /// A loaded model and its sequences.
 struct Engine {
     pool: ThreadPool,
+    isa: Isa,
     vision: Vision,
     text: Text,
     limits: Limits,
@@ -146,9 +168,9 @@ impl Program for Engine {
     }
 
     fn encode(&mut self, patches: &Patches, cancel: &Cancel) -> Result<VisualTokens, Error> {
-        let vision = &self.vision;
+        let (vision, isa) = (&self.vision, self.isa);
         self.pool
-            .install(|| vision.encode(&Gemm::default(), patches, cancel))
+            .install(|| vision.encode(&Gemm::new(isa), patches, cancel))
     }
 
     fn open(&mut self) -> Result<SequenceId, Error> {
@@ -179,17 +201,78 @@ impl Program for Engine {
                 context: self.limits.context,
             });
         }
-        let (text, logits) = (&self.text, &mut self.logits);
+        let (text, logits, isa) = (&self.text, &mut self.logits, self.isa);
         let n_rows = kv.n_rows();
         let result = self.pool.install(|| {
             let kv = &mut *kv;
-            text.extend(&Gemm::default(), kv, segments, positions, logits, cancel)
+            text.extend(&Gemm::new(isa), kv, segments, positions, logits, cancel)
         });
         if let Err(error) = result {
             kv.truncate(n_rows);
             return Err(error);
         }
         Ok(Next::Logits(&self.logits))
+    }
+
+    fn batch(&self) -> usize {
+        // A small model's matrices stay in the cores' caches, so that reading them again costs nothing.
+        if self.limits.weight_bytes < SMALL_BYTES {
+            1
+        } else {
+            BATCH
+        }
+    }
+
+    fn extend_each(
+        &mut self,
+        steps: &[Step],
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), Error> {
+        let wrong = |got| Error::Shape {
+            what: "sequence",
+            want: "one that is open, and each once".to_owned(),
+            got: format!("{got}"),
+        };
+        let mut kvs: Vec<(SequenceId, Kv)> = Vec::with_capacity(steps.len());
+        let mut result = Ok(());
+        for step in steps {
+            match self.sequences.remove(&step.sequence) {
+                Some(kv) => kvs.push((step.sequence, kv)),
+                None => result = Err(wrong(step.sequence.0)),
+            }
+        }
+        let rows = kvs.iter().map(|(_, kv)| kv.n_rows() + 1).max();
+        if let Some(needed) = rows.filter(|&rows| rows > self.limits.context) {
+            let context = self.limits.context;
+            result = result.and(Err(Error::Context { needed, context }));
+        }
+        if result.is_ok() && !steps.is_empty() {
+            let tokens: Vec<u32> = steps.iter().map(|step| step.token).collect();
+            let positions: Vec<Position> = steps.iter().map(|step| step.position).collect();
+            let mut logits = vec![0.0; steps.len() * self.limits.vocab_size];
+            let (text, isa) = (&self.text, self.isa);
+            result = self.pool.install(|| {
+                let before: Vec<usize> = kvs.iter().map(|(_, kv)| kv.n_rows()).collect();
+                let mut rows: Vec<&mut Kv> = kvs.iter_mut().map(|(_, kv)| kv).collect();
+                let gemm = Gemm::new(isa);
+                let result = text.step(&gemm, &mut rows, &tokens, &positions, &mut logits, cancel);
+                if result.is_err() {
+                    for (kv, before) in rows.into_iter().zip(before) {
+                        kv.truncate(before);
+                    }
+                }
+                result
+            });
+            if result.is_ok() {
+                let each = logits.chunks_exact(self.limits.vocab_size);
+                for (i, logits) in each.enumerate() {
+                    take(i, Next::Logits(logits));
+                }
+            }
+        }
+        self.sequences.extend(kvs);
+        result
     }
 
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {

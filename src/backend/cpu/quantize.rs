@@ -41,6 +41,11 @@ impl Slices {
         i * self.len..((i + 1) * self.len).min(self.in_features)
     }
 
+    /// The slice that has a column.
+    pub(super) fn slice_of(&self, column: usize) -> usize {
+        column / self.len
+    }
+
     /// The slices of one row.
     pub(super) fn of<'a, T>(&self, row: &'a [T]) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
         row.chunks(self.len)
@@ -133,7 +138,7 @@ fn nearest(x: f32) -> i32 {
     "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
     "x86_64+avx2+fma"
 ))]
-fn slice_to_bytes(x: &[f32], zero: u8, q: &mut [u8]) -> f32 {
+pub(super) fn slice_to_bytes(x: &[f32], zero: u8, q: &mut [u8]) -> f32 {
     let top = f32::from(zero - 1);
     let max = largest(x);
     let factor = top / max;

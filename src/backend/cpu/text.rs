@@ -149,7 +149,7 @@ impl Text {
             let mut scratch = Scratch::new(pass.len(), &self.spec);
             for (i, layer) in self.layers.iter().enumerate() {
                 cancel.check()?;
-                let heads = kv.layer_mut(i, pass.len());
+                let heads = &mut [kv.layer_mut(i, pass.len())];
                 layer.forward(
                     gemm,
                     &self.spec,
@@ -169,7 +169,55 @@ impl Text {
         self.head
             .as_ref()
             .unwrap_or(&self.embed)
-            .head(&last, logits);
+            .head(gemm, &last, logits);
+        Ok(())
+    }
+
+    /// Appends one token to each of some sequences and writes what follows them to `logits`
+    /// `[sequences, vocab_size]`. The matrices are read once for all of them.
+    ///
+    /// After an error each of `kvs` may hold some of its new row; the caller forgets it.
+    pub(super) fn step(
+        &self,
+        gemm: &Gemm,
+        kvs: &mut [&mut Kv],
+        tokens: &[u32],
+        positions: &[Position],
+        logits: &mut [f32],
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        self.runs(&[Segment::Tokens(tokens)], positions)?;
+        let hidden = self.spec.hidden_size;
+        let mut x = vec![0.0; tokens.len() * hidden];
+        for (x, &token) in x.chunks_exact_mut(hidden).zip(tokens) {
+            self.embed.look_up(token as usize, x);
+        }
+        let rotation = Rotation::text(positions, &self.spec);
+        let mut scratch = Scratch::new(tokens.len(), &self.spec);
+        for (i, layer) in self.layers.iter().enumerate() {
+            cancel.check()?;
+            let mut heads: Vec<_> = kvs.iter_mut().map(|kv| kv.layer_mut(i, 1)).collect();
+            layer.forward(
+                gemm,
+                &self.spec,
+                &mut heads,
+                &rotation,
+                &mut x,
+                &mut scratch,
+                cancel,
+            )?;
+        }
+        for kv in kvs {
+            kv.commit(1);
+        }
+        cancel.check()?;
+        for row in x.chunks_exact_mut(hidden) {
+            self.norm.row(row);
+        }
+        self.head
+            .as_ref()
+            .unwrap_or(&self.embed)
+            .head(gemm, &x, logits);
         Ok(())
     }
 
@@ -317,7 +365,8 @@ impl Layer {
             + norms.map(RmsNorm::size_bytes).sum::<usize>()
     }
 
-    /// Passes `x` `[rows, hidden]` through the layer and appends its keys and values to `heads`.
+    /// Passes `x` `[rows, hidden]` through the layer and appends its keys and values to `sequences`:
+    /// the heads of one sequence or of several, which share the rows evenly, in their order.
     #[expect(
         clippy::too_many_arguments,
         reason = "one caller, each of another owner"
@@ -326,7 +375,7 @@ impl Layer {
         &self,
         gemm: &Gemm,
         spec: &TextSpec,
-        heads: &mut [kv::Head],
+        sequences: &mut [&mut [kv::Head]],
         rotation: &Rotation,
         x: &mut [f32],
         scratch: &mut Scratch,
@@ -344,9 +393,19 @@ impl Layer {
         let rows = x.len() / spec.hidden_size;
         self.input_norm.forward(x, normed);
         self.qkv.forward(gemm, normed, qkv);
-        self.split(spec, qkv, heads, rotation, q);
-        attention::causal(gemm, q, rows, heads, spec.head_dim, cancel, mixed)?;
-        join_heads(mixed, heads.len(), rows, joined);
+        let each = rows / sequences.len();
+        let per_row = [qkv.len(), q.len(), joined.len()].map(|len| len / rows);
+        let parts = qkv
+            .chunks_exact_mut(each * per_row[0])
+            .zip(q.chunks_exact_mut(each * per_row[1]))
+            .zip(mixed.chunks_exact_mut(each * per_row[1]))
+            .zip(joined.chunks_exact_mut(each * per_row[2]));
+        for ((i, heads), (((qkv, q), mixed), joined)) in sequences.iter_mut().enumerate().zip(parts)
+        {
+            self.split(spec, qkv, heads, rotation, i * each, q);
+            attention::causal(gemm, q, each, heads, spec.head_dim, cancel, mixed)?;
+            join_heads(mixed, heads.len(), each, joined);
+        }
         self.o_proj.forward(gemm, joined, normed);
         add_assign(x, normed);
         self.post_norm.forward(x, normed);
@@ -363,13 +422,15 @@ impl Layer {
         Ok(())
     }
 
-    /// Normalises (where the family does) and turns queries and keys; queries go to `q`, keys and values to `heads`.
+    /// Normalises (where the family does) and turns queries and keys, the first row by the angles of row
+    /// `first`; queries go to `q`, keys and values to `heads`.
     fn split(
         &self,
         spec: &TextSpec,
         qkv: &mut [f32],
         heads: &mut [kv::Head],
         rotation: &Rotation,
+        first: usize,
         q: &mut [f32],
     ) {
         let dim = spec.head_dim;
@@ -401,10 +462,10 @@ impl Layer {
                     let part = |head: usize| &line[head * dim..][..dim];
                     for g in 0..group {
                         let to = &mut q[(row * group + g) * dim..][..dim];
-                        rotation.apply(row, part(i * group + g), scale, to);
+                        rotation.apply(first + row, part(i * group + g), scale, to);
                     }
                     let to = &mut head.k[old + row * dim..][..dim];
-                    rotation.apply(row, part(n_heads * group + i), 1.0, to);
+                    rotation.apply(first + row, part(n_heads * group + i), 1.0, to);
                     head.v.extend_from_slice(part(n_heads * (group + 1) + i));
                 }
             });

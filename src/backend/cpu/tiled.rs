@@ -1,0 +1,654 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Products of a matrix with many rows, tile by tile ([`avx512`](super::avx512)).
+//!
+//! ```text
+//! for 64 rows of the matrix (a task):
+//!   for each block of its columns, 128 words:
+//!     the block's words, 8 rows side by side                     (32 KB)
+//!     for each tile of 48 rows of activations:                   (24 KB, in the first cache)
+//!       for 8 of the 64 rows: multiply, scale, add to the sums
+//!   turn the sums over into rows of the result
+//! ```
+
+use std::ops::Range;
+
+use half::bf16;
+use rayon::prelude::*;
+
+use super::activation::add_assign;
+use super::avx512::{Avx512, Avx512Bf16, Out, Scaling, TILE_ROWS, Words};
+use super::lanes::{LANES, Line, Panel, TILE_LINES};
+use super::quantize::{Slices, slice_to_bytes};
+
+/// Rows of a matrix that one task multiplies.
+const TASK_ROWS: usize = 64;
+
+/// Words of a row that are multiplied at a time.
+const BLOCK_WORDS: usize = 128;
+
+/// Matrix rows in a task's tiles.
+const TASK_TILES: usize = TASK_ROWS / TILE_ROWS;
+
+/// A matrix that can be multiplied tile by tile.
+trait Tiles: Sync {
+    /// Rows.
+    fn n_rows(&self) -> usize;
+
+    /// The words of a row, cut into blocks of at most [`BLOCK_WORDS`].
+    fn blocks(&self) -> Vec<Range<usize>>;
+
+    /// 16 words of row `row` from word `from` on; those beyond its end are 0.
+    fn words(&self, row: usize, from: usize) -> Line<u32>;
+
+    /// Asks for 16 words of row `row` from word `from` on, which will be needed soon.
+    fn prefetch(&self, row: usize, from: usize);
+
+    /// Columns that are multiplied in f32 besides, if any.
+    fn columns(&self) -> Option<&Columns<'_>> {
+        None
+    }
+
+    /// Multiplies rows `row..row + 8`, whose words of block `block` are `a`.
+    fn multiply(
+        &self,
+        row: usize,
+        block: usize,
+        a: &[Words],
+        b: &[Line<u32>],
+        lines: Range<usize>,
+        out: Out<'_>,
+    );
+}
+
+/// `[n, in_features]` in f32.
+pub(super) struct F32Tiles<'a> {
+    pub(super) isa: Avx512,
+    pub(super) matrix: &'a [f32],
+    pub(super) in_features: usize,
+}
+
+/// `[n, in_features]` in bf16.
+pub(super) struct Bf16Tiles<'a> {
+    pub(super) isa: Avx512,
+    pub(super) bf16: Avx512Bf16,
+    pub(super) matrix: &'a [bf16],
+    pub(super) in_features: usize,
+}
+
+/// `[n, in_features]` in 8 bits.
+pub(super) struct ByteTiles<'a> {
+    pub(super) isa: Avx512,
+    pub(super) q: &'a [i8],
+    pub(super) slices: Slices,
+    /// `[slices, n]`
+    pub(super) scales: &'a [f32],
+    /// `[slices, n]`
+    pub(super) sums: &'a [i32],
+    /// `[slices][lines]`
+    pub(super) row_scales: &'a [Line<f32>],
+    /// Columns that are left out here.
+    pub(super) columns: Option<Columns<'a>>,
+}
+
+/// Columns of a matrix and of the activations that are multiplied in f32, besides the others.
+pub(super) struct Columns<'a> {
+    isa: Avx512,
+    /// The activations of these columns.
+    panel: Panel,
+    n: usize,
+    /// Weight `(row, column)`, the column counted among these.
+    weight: Box<dyn Fn(usize, usize) -> f32 + Sync + 'a>,
+}
+
+impl<'a> Columns<'a> {
+    /// `columns` of `x` `[rows, k]`, at most [`BLOCK_WORDS`], and their weights.
+    pub(super) fn new(
+        isa: Avx512,
+        x: &[f32],
+        k: usize,
+        columns: &[usize],
+        weight: impl Fn(usize, usize) -> f32 + Sync + 'a,
+    ) -> Self {
+        let panel = panel(isa, x.len() / k, columns.len(), |row, words| {
+            for (word, column) in words.iter_mut().zip(columns) {
+                *word = x[row * k + column].to_bits();
+            }
+        });
+        Self {
+            isa,
+            panel,
+            n: columns.len(),
+            weight: Box::new(weight),
+        }
+    }
+
+    /// Adds the products of the matrix rows `rows` to `sums` `[rows][lines]`.
+    fn add(&self, rows: Range<usize>, sums: &mut [Line<f32>]) {
+        let n_lines = self.panel.n_lines();
+        let mut words = [[0; TILE_ROWS]; BLOCK_WORDS];
+        let blocks = sums.chunks_mut(TILE_ROWS * n_lines);
+        for (row, sums) in rows.clone().step_by(TILE_ROWS).zip(blocks) {
+            for (i, words) in words.iter_mut().enumerate().take(self.n) {
+                for (row, word) in (row..rows.end).zip(words) {
+                    *word = (self.weight)(row, i).to_bits();
+                }
+            }
+            for tile in 0..self.panel.n_tiles() {
+                let out = Out {
+                    lines: &mut sums[tile * TILE_LINES..],
+                    stride: n_lines,
+                    add: true,
+                };
+                let b = self.panel.tile(tile, 0, self.n);
+                self.isa.floats(&words[..self.n], b, out);
+            }
+        }
+    }
+}
+
+/// Value of an unsigned byte that stands for 0.
+const ZERO: u8 = 128;
+
+impl F32Tiles<'_> {
+    /// `y` `[rows, n]` for `x` `[rows, in_features]`, plus `bias` `[n]`.
+    pub(super) fn forward(&self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+        let k = self.in_features;
+        let panel = panel(self.isa, x.len() / k, k, |row, words| {
+            for (word, x) in words.iter_mut().zip(&x[row * k..][..k]) {
+                *word = x.to_bits();
+            }
+        });
+        product(self.isa, self, &panel, bias, y);
+    }
+}
+
+impl Bf16Tiles<'_> {
+    /// `y` `[rows, n]` for `x` `[rows, in_features]`, plus `bias` `[n]`.
+    pub(super) fn forward(&self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+        let k = self.in_features;
+        let panel = panel(self.isa, x.len() / k, k.div_ceil(2), |row, words| {
+            pack_pairs(&x[row * k..][..k], words);
+        });
+        product(self.isa, self, &panel, bias, y);
+    }
+}
+
+/// Rows of bytes as a panel, zeros in the columns `left_out`, and their scales `[slices][lines]`.
+pub(super) fn byte_panel(
+    isa: Avx512,
+    x: &[f32],
+    slices: Slices,
+    left_out: &[usize],
+) -> (Panel, Vec<Line<f32>>) {
+    let k = slices.in_features();
+    let rows = x.len() / k;
+    let n_lines = rows.div_ceil(LANES);
+    let mut by_row = vec![0.0; rows * slices.count()];
+    let mut bytes = vec![0u8; x.len()];
+    bytes
+        .par_chunks_mut(k)
+        .zip(x.par_chunks(k))
+        .zip(by_row.par_chunks_mut(slices.count()))
+        .for_each_init(Vec::new, |kept, ((q, x), scales)| {
+            let x = if left_out.is_empty() {
+                x
+            } else {
+                kept.clear();
+                kept.extend_from_slice(x);
+                for &column in left_out {
+                    kept[column] = 0.0;
+                }
+                &kept[..]
+            };
+            for (i, scale) in scales.iter_mut().enumerate() {
+                let range = slices.range(i);
+                *scale = slice_to_bytes(&x[range.clone()], ZERO, &mut q[range]);
+            }
+        });
+    let mut scales = vec![Line([0.0; LANES]); slices.count() * n_lines];
+    for (row, by_row) in by_row.chunks_exact(slices.count()).enumerate() {
+        for (i, scale) in by_row.iter().enumerate() {
+            scales[i * n_lines + row / LANES].0[row % LANES] = *scale;
+        }
+    }
+    let panel = panel(isa, rows, k.div_ceil(4), |row, words| {
+        let (chunks, rest) = bytes[row * k..][..k].as_chunks::<4>();
+        for (word, chunk) in words.iter_mut().zip(chunks) {
+            *word = u32::from_le_bytes(*chunk);
+        }
+        if !rest.is_empty() {
+            let mut last = [0; 4];
+            last[..rest.len()].copy_from_slice(rest);
+            words[chunks.len()] = u32::from_le_bytes(last);
+        }
+    });
+    (panel, scales)
+}
+
+impl ByteTiles<'_> {
+    /// `y` `[rows, n]` for rows of bytes.
+    pub(super) fn forward(&self, panel: &Panel, bias: Option<&[f32]>, y: &mut [f32]) {
+        product(self.isa, self, panel, bias, y);
+    }
+}
+
+/// Two numbers to a word, rounded to bf16, the first in the low half.
+pub(super) fn pack_pairs(x: &[f32], words: &mut [u32]) {
+    let (pairs, rest) = x.as_chunks::<2>();
+    for (word, [a, b]) in words.iter_mut().zip(pairs) {
+        *word = u32::from(round(*a)) | u32::from(round(*b)) << 16;
+    }
+    if let [last] = rest {
+        words[pairs.len()] = u32::from(round(*last));
+    }
+}
+
+/// Bits of the nearest bf16, ties to even. A number that is not one stays none.
+#[inline(always)]
+pub(super) fn round(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    let bits = if x.is_nan() {
+        bits | 0x40_0000
+    } else {
+        rounded
+    };
+    (bits >> 16) as u16
+}
+
+/// Rows of words, written by `encode(row, words)`, as a panel.
+pub(super) fn panel(
+    isa: Avx512,
+    rows: usize,
+    words: usize,
+    encode: impl Fn(usize, &mut [u32]) + Sync,
+) -> Panel {
+    let mut panel = Panel::new(rows, words);
+    let padded = words.next_multiple_of(LANES);
+    let n_lines = panel.n_lines();
+    panel.tiles_mut().enumerate().for_each(|(tile, lines)| {
+        let first = tile * TILE_LINES;
+        let width = TILE_LINES.min(n_lines - first);
+        let mut encoded = vec![0u32; LANES * padded];
+        let mut square = [Line([0; LANES]); LANES];
+        for line in 0..width {
+            let row = (first + line) * LANES;
+            for (lane, words_of) in encoded.chunks_exact_mut(padded).enumerate() {
+                if row + lane < rows {
+                    encode(row + lane, &mut words_of[..words]);
+                } else {
+                    words_of.fill(0);
+                }
+            }
+            for at in (0..words).step_by(LANES) {
+                for (line, encoded) in square.iter_mut().zip(encoded.chunks_exact(padded)) {
+                    line.0.copy_from_slice(&encoded[at..at + LANES]);
+                }
+                isa.transpose(&mut square);
+                let to = lines[at * width..].iter_mut().skip(line).step_by(width);
+                for (to, from) in to.zip(&square) {
+                    *to = *from;
+                }
+            }
+        }
+    });
+    panel
+}
+
+/// `y` `[rows, n]`: all rows of the matrix with all rows of the panel, plus `bias` `[n]`.
+fn product(isa: Avx512, matrix: &impl Tiles, panel: &Panel, bias: Option<&[f32]>, y: &mut [f32]) {
+    let n = matrix.n_rows();
+    let rows = y.len() / n;
+    // The columns of the result that each task writes, row by row.
+    let mut tasks: Vec<Vec<&mut [f32]>> = Vec::new();
+    tasks.resize_with(n.div_ceil(TASK_ROWS), || Vec::with_capacity(rows));
+    for row in y.chunks_exact_mut(n) {
+        for (task, part) in tasks.iter_mut().zip(row.chunks_mut(TASK_ROWS)) {
+            task.push(part);
+        }
+    }
+    let blocks = matrix.blocks();
+    let n_lines = panel.n_lines();
+    let scratch = || {
+        (
+            vec![[0; TILE_ROWS]; TASK_TILES * BLOCK_WORDS],
+            vec![Line([0.0; LANES]); TASK_ROWS * n_lines],
+        )
+    };
+    tasks
+        .into_par_iter()
+        .enumerate()
+        .for_each_init(scratch, |(words, sums), (task, mut y)| {
+            let first = task * TASK_ROWS;
+            let n_rows = TASK_ROWS.min(n - first);
+            for (i, block) in blocks.iter().enumerate() {
+                let len = block.len();
+                gather(isa, matrix, first..first + n_rows, block, words);
+                let ahead = blocks.get(i + 1);
+                let mut soon = (first..first + n_rows).flat_map(|row| {
+                    let words = ahead.cloned().unwrap_or(0..0);
+                    words.step_by(LANES).map(move |from| (row, from))
+                });
+                let share = (TASK_ROWS * BLOCK_WORDS / LANES).div_ceil(panel.n_tiles());
+                for tile in 0..panel.n_tiles() {
+                    for (row, from) in soon.by_ref().take(share) {
+                        matrix.prefetch(row, from);
+                    }
+                    let lines = tile * TILE_LINES..tile * TILE_LINES + panel.width(tile);
+                    let b = panel.tile(tile, block.start, block.end);
+                    for (j, a) in words.chunks(BLOCK_WORDS).enumerate() {
+                        if j * TILE_ROWS >= n_rows {
+                            break;
+                        }
+                        let out = Out {
+                            lines: &mut sums[j * TILE_ROWS * n_lines + lines.start..],
+                            stride: n_lines,
+                            add: i > 0,
+                        };
+                        let row = first + j * TILE_ROWS;
+                        matrix.multiply(row, i, &a[..len], b, lines.clone(), out);
+                    }
+                }
+            }
+            if let Some(columns) = matrix.columns() {
+                columns.add(first..first + n_rows, sums);
+            }
+            let bias = bias.map(|bias| &bias[first..first + n_rows]);
+            scatter(isa, sums, n_lines, bias, &mut y);
+        });
+}
+
+/// The words of `block` of some rows, 8 rows side by side: `[tiles][BLOCK_WORDS]`.
+fn gather(
+    isa: Avx512,
+    matrix: &impl Tiles,
+    rows: Range<usize>,
+    block: &Range<usize>,
+    words: &mut [Words],
+) {
+    let mut tiles = words.chunks_mut(2 * BLOCK_WORDS);
+    let mut square = [Line([0; LANES]); LANES];
+    for first in rows.clone().step_by(LANES) {
+        let Some(tiles) = tiles.next() else { break };
+        let (low, high) = tiles.split_at_mut(BLOCK_WORDS);
+        for at in (0..block.len()).step_by(LANES) {
+            let len = LANES.min(block.len() - at);
+            for (row, line) in (first..rows.end).zip(&mut square) {
+                *line = matrix.words(row, block.start + at);
+            }
+            isa.transpose(&mut square);
+            for (i, line) in square.iter().enumerate().take(len) {
+                low[at + i].copy_from_slice(&line.0[..TILE_ROWS]);
+                high[at + i].copy_from_slice(&line.0[TILE_ROWS..]);
+            }
+        }
+    }
+}
+
+/// Turns `sums` `[columns][lines]` over into rows of `y`, plus `bias`.
+pub(super) fn scatter(
+    isa: Avx512,
+    sums: &[Line<f32>],
+    n_lines: usize,
+    bias: Option<&[f32]>,
+    y: &mut [&mut [f32]],
+) {
+    let width = y.first().map_or(0, |y| y.len());
+    let mut square = [Line([0; LANES]); LANES];
+    for (line, y) in y.chunks_mut(LANES).enumerate() {
+        for column in (0..width).step_by(LANES) {
+            for (i, to) in (column..width).zip(&mut square) {
+                to.0 = sums[i * n_lines + line].0.map(f32::to_bits);
+            }
+            isa.transpose(&mut square);
+            for (y, from) in y.iter_mut().zip(&square) {
+                match y[column..].first_chunk_mut::<LANES>() {
+                    Some(y) => *y = from.0.map(f32::from_bits),
+                    None => {
+                        for (y, from) in y[column..].iter_mut().zip(&from.0) {
+                            *y = f32::from_bits(*from);
+                        }
+                    }
+                }
+            }
+        }
+        if let Some(bias) = bias {
+            for y in y {
+                add_assign(y, bias);
+            }
+        }
+    }
+}
+
+/// The first 16 words of `row`, each made of `N` numbers, filled up with `zero`.
+#[inline(always)]
+fn line<T: Copy, const N: usize>(row: &[T], zero: T, word: impl Fn([T; N]) -> u32) -> Line<u32> {
+    let mut line = Line([0; LANES]);
+    let (chunks, rest) = row.as_chunks::<N>();
+    if let Some(chunks) = chunks.first_chunk::<LANES>() {
+        for (to, chunk) in line.0.iter_mut().zip(chunks) {
+            *to = word(*chunk);
+        }
+        return line;
+    }
+    for (to, chunk) in line.0.iter_mut().zip(chunks) {
+        *to = word(*chunk);
+    }
+    if !rest.is_empty() {
+        let mut last = [zero; N];
+        last[..rest.len()].copy_from_slice(rest);
+        line.0[chunks.len()] = word(last);
+    }
+    line
+}
+
+/// Blocks of `words` words.
+fn blocks(words: usize) -> Vec<Range<usize>> {
+    (0..words)
+        .step_by(BLOCK_WORDS)
+        .map(|at| at..(at + BLOCK_WORDS).min(words))
+        .collect()
+}
+
+impl Tiles for F32Tiles<'_> {
+    fn n_rows(&self) -> usize {
+        self.matrix.len() / self.in_features
+    }
+
+    fn blocks(&self) -> Vec<Range<usize>> {
+        blocks(self.in_features)
+    }
+
+    fn words(&self, row: usize, from: usize) -> Line<u32> {
+        let row = &self.matrix[row * self.in_features..][..self.in_features];
+        line(&row[from..], 0.0, |[x]| x.to_bits())
+    }
+
+    fn prefetch(&self, row: usize, from: usize) {
+        self.isa
+            .prefetch(&self.matrix[row * self.in_features + from], 0);
+    }
+
+    fn multiply(
+        &self,
+        _: usize,
+        _: usize,
+        a: &[Words],
+        b: &[Line<u32>],
+        _: Range<usize>,
+        out: Out<'_>,
+    ) {
+        self.isa.floats(a, b, out);
+    }
+}
+
+impl Tiles for Bf16Tiles<'_> {
+    fn n_rows(&self) -> usize {
+        self.matrix.len() / self.in_features
+    }
+
+    fn blocks(&self) -> Vec<Range<usize>> {
+        blocks(self.in_features.div_ceil(2))
+    }
+
+    fn words(&self, row: usize, from: usize) -> Line<u32> {
+        let row = &self.matrix[row * self.in_features..][..self.in_features];
+        line(&row[2 * from..], bf16::ZERO, |[a, b]| {
+            u32::from(a.to_bits()) | u32::from(b.to_bits()) << 16
+        })
+    }
+
+    fn prefetch(&self, row: usize, from: usize) {
+        let at = row * self.in_features + 2 * from;
+        self.isa.prefetch(&self.matrix[at], 0);
+    }
+
+    fn multiply(
+        &self,
+        _: usize,
+        _: usize,
+        a: &[Words],
+        b: &[Line<u32>],
+        _: Range<usize>,
+        out: Out<'_>,
+    ) {
+        self.bf16.pairs(a, b, out);
+    }
+}
+
+impl Tiles for ByteTiles<'_> {
+    fn n_rows(&self) -> usize {
+        self.q.len() / self.slices.in_features()
+    }
+
+    fn blocks(&self) -> Vec<Range<usize>> {
+        // Slices begin at multiples of 64 columns.
+        let word = |range: Range<usize>| range.start / 4..range.end.div_ceil(4);
+        (0..self.slices.count())
+            .map(|i| word(self.slices.range(i)))
+            .collect()
+    }
+
+    fn words(&self, row: usize, from: usize) -> Line<u32> {
+        let k = self.slices.in_features();
+        line(&self.q[row * k..][4 * from..k], 0, |bytes: [i8; 4]| {
+            u32::from_le_bytes(bytes.map(i8::cast_unsigned))
+        })
+    }
+
+    fn prefetch(&self, row: usize, from: usize) {
+        let at = row * self.slices.in_features() + 4 * from;
+        self.isa.prefetch(&self.q[at], 0);
+    }
+
+    fn columns(&self) -> Option<&Columns<'_>> {
+        self.columns.as_ref()
+    }
+
+    fn multiply(
+        &self,
+        row: usize,
+        block: usize,
+        a: &[Words],
+        b: &[Line<u32>],
+        lines: Range<usize>,
+        out: Out<'_>,
+    ) {
+        let n = self.n_rows();
+        let here = TILE_ROWS.min(n - row);
+        let n_lines = self.row_scales.len() / self.slices.count();
+        let mut scaling = Scaling {
+            offsets: [0; TILE_ROWS],
+            scales: [0.0; TILE_ROWS],
+            row_scales: &self.row_scales[block * n_lines..][lines],
+        };
+        let at = block * n + row;
+        scaling.scales[..here].copy_from_slice(&self.scales[at..at + here]);
+        for (offset, sum) in scaling.offsets.iter_mut().zip(&self.sums[at..at + here]) {
+            *offset = i32::from(ZERO) * sum;
+        }
+        self.isa.bytes(a, b, &scaling, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave(n: usize, step: f32) -> Vec<f32> {
+        (0..n).map(|i| (i as f32 * step).sin()).collect()
+    }
+
+    /// Largest difference from the exact product.
+    fn error(x: &[f32], w: &[f32], bias: &[f32], k: usize, y: &[f32]) -> f64 {
+        let n = w.len() / k;
+        let mut largest = 0.0f64;
+        for (x, y) in x.chunks(k).zip(y.chunks(n)) {
+            for ((w, bias), y) in w.chunks(k).zip(bias).zip(y) {
+                let terms = x.iter().zip(w);
+                let sum: f64 = terms.map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
+                largest = largest.max((sum + f64::from(*bias) - f64::from(*y)).abs());
+            }
+        }
+        largest
+    }
+
+    #[test]
+    fn tiles_of_floats_agree_with_the_plain_sum_at_any_size() {
+        let Some(isa) = Avx512::detect() else { return };
+        for [rows, k, n] in [[1, 5, 3], [50, 130, 70], [17, 300, 64], [97, 33, 9]] {
+            let (x, w, bias) = (wave(rows * k, 0.37), wave(n * k, 0.11), wave(n, 0.5));
+            let mut y = vec![f32::NAN; rows * n];
+            let tiles = F32Tiles {
+                isa,
+                matrix: &w,
+                in_features: k,
+            };
+            tiles.forward(&x, Some(&bias), &mut y);
+            let error = error(&x, &w, &bias, k, &y);
+            assert!(error < 1e-5 * k as f64, "{rows}x{k}x{n}: {error}");
+        }
+    }
+
+    #[test]
+    fn tiles_of_bf16_round_their_inputs_only() {
+        let (Some(isa), Some(bf16)) = (Avx512::detect(), Avx512Bf16::detect()) else {
+            return;
+        };
+        for [rows, k, n] in [[1, 5, 3], [50, 130, 70], [17, 301, 64], [97, 600, 9]] {
+            let rounded = |x: Vec<f32>| -> Vec<half::bf16> {
+                x.into_iter().map(half::bf16::from_f32).collect()
+            };
+            let floats = |x: &[half::bf16]| -> Vec<f32> { x.iter().map(|x| x.to_f32()).collect() };
+            let x = floats(&rounded(wave(rows * k, 0.37)));
+            let (w, bias) = (rounded(wave(n * k, 0.11)), wave(n, 0.5));
+            let mut y = vec![f32::NAN; rows * n];
+            let tiles = Bf16Tiles {
+                isa,
+                bf16,
+                matrix: &w,
+                in_features: k,
+            };
+            tiles.forward(&x, Some(&bias), &mut y);
+            let error = error(&x, &floats(&w), &bias, k, &y);
+            assert!(error < 1e-5 * k as f64, "{rows}x{k}x{n}: {error}");
+        }
+    }
+
+    #[test]
+    fn rounding_to_bf16_is_that_of_the_library() {
+        for x in wave(1000, 0.7).into_iter().chain([
+            0.0,
+            -0.0,
+            1.0 + 1.0 / 256.0,
+            1.0 + 3.0 / 256.0,
+            f32::INFINITY,
+            f32::MAX,
+            1e-40,
+        ]) {
+            assert_eq!(round(x), bf16::from_f32(x).to_bits(), "{x}");
+        }
+        assert!(bf16::from_bits(round(f32::NAN)).is_nan());
+    }
+}
