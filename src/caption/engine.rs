@@ -4,12 +4,14 @@
 //! take weighted turns on it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::mailbox::Queue;
 use super::schedule::{Load, Outcome, SessionState, State, Turn, Work};
+use super::seat::{Seat, Table};
 use super::session::{Session, SessionOptions};
 use super::source::{Loader, Opened, Source};
 use super::watched::{Backoff, Watched};
@@ -35,7 +37,8 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
     /// Ends the loading.
     cancel: Cancel,
-    pulse: Mutex<Option<Pulse>>,
+    /// Of each turn that is being made, by the number of its place.
+    pulses: Mutex<BTreeMap<usize, Pulse>>,
 }
 
 /// Signs of life of what the device is doing.
@@ -85,7 +88,7 @@ impl Engine {
             }),
             changed: Condvar::new(),
             cancel: Cancel::default(),
-            pulse: Mutex::default(),
+            pulses: Mutex::default(),
         });
         let thread = {
             let shared = shared.clone();
@@ -125,16 +128,17 @@ impl Engine {
     /// How long nothing has been heard of the device, though it has work. The first call after a
     /// sign of life says zero, so this must be asked again and again.
     pub fn silence(&self) -> Duration {
-        let mut pulse = self.shared.pulse.lock().unwrap();
-        let Some(pulse) = &mut *pulse else {
-            return Duration::ZERO;
-        };
-        let checks = pulse.cancel.checks();
-        if checks != pulse.checks {
-            pulse.checks = checks;
-            pulse.since = Instant::now();
-        }
-        pulse.since.elapsed()
+        let mut pulses = self.shared.pulses.lock().unwrap();
+        // One turn that lives shows that the device does: the others may wait for it.
+        let silences = pulses.values_mut().map(|pulse| {
+            let checks = pulse.cancel.checks();
+            if checks != pulse.checks {
+                pulse.checks = checks;
+                pulse.since = Instant::now();
+            }
+            pulse.since.elapsed()
+        });
+        silences.min().unwrap_or_default()
     }
 
     /// Begins a session; `weight` is its share of the device's time.
@@ -238,7 +242,7 @@ const MAX_FAULTS: u32 = 3;
 /// The engine thread: reads the weights and takes turns until the engine is dropped. A model that
 /// cannot be loaded, or whose device fails again and again, is loaded anew, less and less often.
 fn run(shared: &Shared, mut loader: Loader) {
-    let mut backoff = Backoff::default();
+    let backoff = Mutex::new(Backoff::default());
     for generation in 0.. {
         let program = loop {
             match load(shared, &mut loader) {
@@ -248,29 +252,99 @@ fn run(shared: &Shared, mut loader: Loader) {
                     tell_all(shared, &Report::LoadFailed(reason));
                 }
             }
-            if !pause(shared, backoff.next()) {
+            let time = backoff.lock().unwrap().next();
+            if !pause(shared, time) {
                 return;
             }
         };
         if shared.state.lock().unwrap().quit {
             return;
         }
-        let mut program = Watched::new(program, generation);
-        let Some(reason) = serve(shared, &mut program, &mut backoff) else {
+        let program = Watched::new(program, generation);
+        // The device is free after this, as it must be before it is opened again.
+        let Some(reason) = serve_all(shared, program, &backoff) else {
             return;
         };
-        // The device must be free before it is opened again.
-        drop(program);
         give_up(shared, &reason);
         tell_all(shared, &Report::Restarting);
-        if !pause(shared, backoff.next()) {
+        let time = backoff.lock().unwrap().next();
+        if !pause(shared, time) {
             return;
         }
     }
 }
 
-/// Takes turns; returns why the model must be loaded anew, or `None` at the end.
-fn serve(shared: &Shared, program: &mut Watched, backoff: &mut Backoff) -> Option<String> {
+/// A program as one turn at a time sees it.
+trait Place: Program {
+    /// A turn begins.
+    fn begin(&mut self);
+
+    /// The turn that took `time` has ended: its share of the device's time, and whether the device
+    /// failed.
+    fn end(&mut self, time: Duration) -> (Duration, bool);
+}
+
+impl Place for Watched {
+    fn begin(&mut self) {}
+
+    fn end(&mut self, time: Duration) -> (Duration, bool) {
+        (time, self.take_fault())
+    }
+}
+
+impl Place for Seat<'_> {
+    fn begin(&mut self) {
+        self.sit();
+    }
+
+    fn end(&mut self, _: Duration) -> (Duration, bool) {
+        self.rise()
+    }
+}
+
+/// Takes turns, as many at a time as the program is good for; returns why the model must be loaded
+/// anew, or `None` at the end.
+fn serve_all(shared: &Shared, mut program: Watched, backoff: &Mutex<Backoff>) -> Option<String> {
+    let stop = AtomicBool::new(false);
+    if program.batch() <= 1 {
+        return serve(shared, 0, &mut program, backoff, &stop);
+    }
+    let size = program.batch();
+    let table = Table::new(program, size);
+    let sit = |place| {
+        let reason = serve(shared, place, &mut table.seat(), backoff, &stop);
+        {
+            // The others must not miss it between a look and a wait.
+            let _state = shared.state.lock().unwrap();
+            stop.store(true, Ordering::Release);
+        }
+        shared.changed.notify_all();
+        reason
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..table.size())
+            .filter_map(|place| {
+                let builder = std::thread::Builder::new().name(format!("vlmcaption-seat{place}"));
+                // One that does not start leaves its turns to the others.
+                builder.spawn_scoped(scope, move || sit(place)).ok()
+            })
+            .collect();
+        let reason = sit(0);
+        let others = others
+            .into_iter()
+            .filter_map(|other| other.join().ok().flatten());
+        reason.into_iter().chain(others).next()
+    })
+}
+
+/// Takes one turn at a time; returns why the model must be loaded anew, or `None` at the end.
+fn serve(
+    shared: &Shared,
+    place: usize,
+    program: &mut impl Place,
+    backoff: &Mutex<Backoff>,
+    stop: &AtomicBool,
+) -> Option<String> {
     /// The device is asked how it fares at most this often.
     const CHECKUP: Duration = Duration::from_secs(1);
     let mut asked: Option<Instant> = None;
@@ -281,17 +355,20 @@ fn serve(shared: &Shared, program: &mut Watched, backoff: &mut Backoff) -> Optio
             let health = caught(|| program.health()).unwrap_or_default();
             *shared.health.lock().unwrap() = health;
         }
-        let turn = next_turn(shared)?;
+        let turn = next_turn(shared, stop)?;
         let is_window = matches!(turn.work, Work::Window { .. });
         let began = Instant::now();
-        *shared.pulse.lock().unwrap() = Some(Pulse {
+        let pulse = Pulse {
             cancel: turn.cancel.clone(),
             checks: turn.cancel.checks(),
             since: began,
-        });
+        };
+        shared.pulses.lock().unwrap().insert(place, pulse);
+        program.begin();
         let result = caught(|| worker::work(shared, program, &turn));
-        *shared.pulse.lock().unwrap() = None;
-        let faulted = program.take_fault() || result.is_err();
+        shared.pulses.lock().unwrap().remove(&place);
+        let (took, faulted) = program.end(began.elapsed());
+        let faulted = faulted || result.is_err();
         let mut outcome = result.unwrap_or_else(|panic| match &turn.work {
             Work::Inquiry { .. } => Outcome::Inquired(Err(panic)),
             Work::Pair(_) | Work::Window { .. } => Outcome::Failed {
@@ -308,12 +385,12 @@ fn serve(shared: &Shared, program: &mut Watched, backoff: &mut Backoff) -> Optio
             }
             _ => None,
         };
-        report(shared, &turn, began.elapsed(), &mut outcome);
+        report(shared, &turn, took, &mut outcome);
         if faulted {
             faults += 1;
         } else if works {
             faults = 0;
-            backoff.reset();
+            backoff.lock().unwrap().reset();
         }
         if broken.is_some() {
             return broken;
@@ -322,10 +399,10 @@ fn serve(shared: &Shared, program: &mut Watched, backoff: &mut Backoff) -> Optio
 }
 
 /// Waits for work; `None` at the end.
-fn next_turn(shared: &Shared) -> Option<Turn> {
+fn next_turn(shared: &Shared, stop: &AtomicBool) -> Option<Turn> {
     let mut state = shared.state.lock().unwrap();
     let turn = loop {
-        if state.quit {
+        if state.quit || stop.load(Ordering::Acquire) {
             return None;
         }
         if let Some(turn) = state.next_turn() {

@@ -31,6 +31,7 @@ pub mod rules;
 pub mod sampler;
 mod scene;
 mod schedule;
+mod seat;
 pub mod session;
 pub mod source;
 mod watched;

@@ -150,7 +150,8 @@ impl State {
     /// The next turn, if there is work. Inquiries go before captions, but for every inquiry one
     /// caption that waits is made. Of each, the session that used least of its share goes first.
     pub(super) fn next_turn(&mut self) -> Option<Turn> {
-        let captions_wait = self.sessions.values().any(SessionState::has_work);
+        let mut sessions = self.sessions.values();
+        let captions_wait = sessions.any(|s| s.has_work() && s.running.is_none());
         if !(self.inquired && captions_wait)
             && let Some(turn) = self.next_inquiry()
         {
@@ -169,7 +170,7 @@ impl State {
         let (id, session) = self
             .sessions
             .iter_mut()
-            .filter(|(_, session)| !session.inquiries.is_empty())
+            .filter(|(_, session)| !session.inquiries.is_empty() && session.running.is_none())
             .min_by(|a, b| a.1.used.total_cmp(&b.1.used))?;
         let Asked { inquiry, job } = session.inquiries.pop_front()?;
         session.running = Some(inquiry.cancel.clone());
@@ -192,7 +193,7 @@ impl State {
             let (id, session) = self
                 .sessions
                 .iter_mut()
-                .filter(|(_, session)| session.has_work())
+                .filter(|(_, session)| session.has_work() && session.running.is_none())
                 .min_by(|a, b| a.1.used.total_cmp(&b.1.used))?;
             let Some(work) = session.take_work() else {
                 continue;

@@ -12,7 +12,6 @@
     unsafe_code,
     reason = "functions with target features can be called once the features were found"
 )]
-
 #![expect(
     clippy::needless_range_loop,
     reason = "registers are numbered: one index names those of several tables"

@@ -1,0 +1,661 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Several turns on one program at a time, for programs that extend several sequences for the price
+//! of one.
+//!
+//! Each turn is made on a thread of its own, with a [`Seat`] for a program. The program itself is
+//! behind a lock. Long calls (the vision net, a prompt) take it one after the other; tokens wait
+//! for each other: once all turns that are being made wait with one, or none has come for a moment,
+//! they are made together. Long calls go first, so that the turns reach their tokens together.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::watched::Watched;
+use crate::backend::{
+    Cancel, Error, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId, Step,
+    VisualTokens,
+};
+
+/// How long tokens wait for those of turns that are busy with something else than the device.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// How often a turn that waits for the program looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A program that several turns use.
+pub(super) struct Table {
+    /// Locked by whoever has taken it: never waited for.
+    program: Mutex<Watched>,
+    core: Mutex<Core>,
+    changed: Condvar,
+    limits: Limits,
+    size: usize,
+}
+
+/// Who does what.
+#[derive(Default)]
+struct Core {
+    /// A thread has the program.
+    taken: bool,
+    /// Long calls that wait for the program.
+    long: usize,
+    /// Turns that are being made and do not wait with a token.
+    busy: usize,
+    waiting: Vec<Waiting>,
+    done: Vec<(u64, Outcome)>,
+    next_ticket: u64,
+    /// What nobody waits for: done before the program's next call.
+    chores: Vec<Chore>,
+}
+
+/// A call without a result.
+enum Chore {
+    Truncate(SequenceId, usize),
+    Close(SequenceId),
+}
+
+/// A token that a turn waits with.
+struct Waiting {
+    ticket: u64,
+    step: Step,
+}
+
+/// What came of a token.
+enum Outcome {
+    /// What follows it, and its share of the device's time.
+    Made(Said, Duration),
+    /// The batch failed: to be tried alone, so that each turn has its own error.
+    Alone,
+}
+
+/// [`Next`], kept.
+enum Said {
+    Logits(Vec<f32>),
+    Token(u32),
+}
+
+/// A place at a [`Table`]: the program as one turn sees it.
+pub(super) struct Seat<'a> {
+    table: &'a Table,
+    said: Said,
+    faulted: bool,
+    used: Duration,
+    seated: bool,
+}
+
+impl Table {
+    /// A table of `size` seats for the program: how many sequences are extended together at most.
+    pub(super) fn new(program: Watched, size: usize) -> Self {
+        Self {
+            limits: program.limits().clone(),
+            size,
+            program: Mutex::new(program),
+            core: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Seats.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// A seat.
+    pub(super) fn seat(&self) -> Seat<'_> {
+        Seat {
+            table: self,
+            said: Said::Token(0),
+            faulted: false,
+            used: Duration::ZERO,
+            seated: false,
+        }
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The program, for a thread that has marked it taken; the drop gives it back.
+    fn program(&self) -> Taken<'_> {
+        // A panic in the program was passed on to the turn that asked; what it left is tried again.
+        let program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = Taken {
+            table: self,
+            program: Some(program),
+        };
+        let chores = std::mem::take(&mut self.core().chores);
+        let program = taken.get();
+        for chore in chores {
+            match chore {
+                Chore::Truncate(sequence, n_rows) => program.truncate(sequence, n_rows),
+                Chore::Close(sequence) => program.close(sequence),
+            }
+        }
+        taken
+    }
+
+    /// Makes the tokens in `batch` together.
+    fn make(&self, batch: Vec<Waiting>) -> Vec<(u64, Outcome)> {
+        let steps: Vec<Step> = batch.iter().map(|waiting| waiting.step).collect();
+        let mut said = Vec::with_capacity(batch.len());
+        let mut taken = self.program();
+        let began = Instant::now();
+        let program = taken.get();
+        // Each turn looks at its own cancel.
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            program.extend_each(&steps, &Cancel::default(), &mut |_, next| {
+                said.push(Said::from(next));
+            })
+        }));
+        if !matches!(result, Ok(Ok(()))) {
+            // Whose fault it was shows when each is tried alone.
+            program.take_fault();
+            said.clear();
+        }
+        let each = began.elapsed() / batch.len().max(1) as u32;
+        let mut said = said.into_iter();
+        let outcome = |waiting: Waiting| match said.next() {
+            Some(said) => (waiting.ticket, Outcome::Made(said, each)),
+            None => (waiting.ticket, Outcome::Alone),
+        };
+        batch.into_iter().map(outcome).collect()
+    }
+}
+
+/// The program while a thread has it.
+struct Taken<'a> {
+    table: &'a Table,
+    program: Option<MutexGuard<'a, Watched>>,
+}
+
+impl Taken<'_> {
+    fn get(&mut self) -> &mut Watched {
+        // It is there until the drop.
+        self.program.as_mut().expect("a program that was taken")
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.program = None;
+        self.table.core().taken = false;
+        self.table.changed.notify_all();
+    }
+}
+
+impl From<Next<'_>> for Said {
+    fn from(next: Next<'_>) -> Self {
+        match next {
+            Next::Logits(logits) => Self::Logits(logits.to_vec()),
+            Next::Token(token) => Self::Token(token),
+        }
+    }
+}
+
+impl Said {
+    fn next(&self) -> Next<'_> {
+        match self {
+            Self::Logits(logits) => Next::Logits(logits),
+            Self::Token(token) => Next::Token(*token),
+        }
+    }
+}
+
+impl Seat<'_> {
+    /// A turn begins.
+    pub(super) fn sit(&mut self) {
+        self.seated = true;
+        self.used = Duration::ZERO;
+        self.table.core().busy += 1;
+    }
+
+    /// The turn has ended; its share of the device's time, and whether the device failed.
+    pub(super) fn rise(&mut self) -> (Duration, bool) {
+        if std::mem::take(&mut self.seated) {
+            self.table.core().busy -= 1;
+            self.table.changed.notify_all();
+        }
+        (
+            std::mem::take(&mut self.used),
+            std::mem::take(&mut self.faulted),
+        )
+    }
+
+    /// Calls the program, before any tokens that wait.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] while others have it.
+    fn call<T>(
+        &mut self,
+        cancel: Option<&Cancel>,
+        call: impl FnOnce(&mut Watched) -> T,
+    ) -> Result<T, Error> {
+        let table = self.table;
+        let mut core = table.core();
+        core.long += 1;
+        while core.taken {
+            if let Some(Err(cancelled)) = cancel.map(Cancel::check) {
+                core.long -= 1;
+                return Err(cancelled);
+            }
+            let waited = table.changed.wait_timeout(core, LOOK);
+            core = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        core.long -= 1;
+        core.taken = true;
+        drop(core);
+        let mut taken = table.program();
+        let began = Instant::now();
+        let result = call(taken.get());
+        self.used += began.elapsed();
+        self.faulted |= taken.get().take_fault();
+        Ok(result)
+    }
+
+    /// Does something that nobody waits for: now if the program is free, else before its next call.
+    fn chore(&self, chore: Chore) {
+        let mut core = self.table.core();
+        core.chores.push(chore);
+        if !core.taken {
+            core.taken = true;
+            drop(core);
+            drop(self.table.program());
+        }
+    }
+
+    /// Waits until a token has been made, alone or with others.
+    fn token(&self, step: Step, cancel: &Cancel) -> Result<Outcome, Error> {
+        let table = self.table;
+        let mut core = table.core();
+        let ticket = core.next_ticket;
+        core.next_ticket += 1;
+        core.waiting.push(Waiting { ticket, step });
+        core.busy -= 1;
+        table.changed.notify_all();
+        let mut patient = true;
+        loop {
+            if let Some(at) = core.done.iter().position(|(done, _)| *done == ticket) {
+                core.busy += 1;
+                return Ok(core.done.swap_remove(at).1);
+            }
+            let own = core.waiting.iter().position(|one| one.ticket == ticket);
+            // A token that is being made is waited for: that is soon.
+            if let Some(own) = own {
+                if let Err(cancelled) = cancel.check() {
+                    core.waiting.remove(own);
+                    core.busy += 1;
+                    return Err(cancelled);
+                }
+                let all = core.busy == 0 || core.waiting.len() >= table.size;
+                if !core.taken && core.long == 0 && (all || !patient) {
+                    core.taken = true;
+                    let n = core.waiting.len().min(table.size);
+                    let batch: Vec<Waiting> = core.waiting.drain(..n).collect();
+                    drop(core);
+                    let made = table.make(batch);
+                    core = table.core();
+                    core.done.extend(made);
+                    table.changed.notify_all();
+                    continue;
+                }
+            }
+            let waited = table.changed.wait_timeout(core, PATIENCE);
+            let (again, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            core = again;
+            patient = !timeout.timed_out();
+        }
+    }
+}
+
+impl Program for Seat<'_> {
+    fn limits(&self) -> &Limits {
+        &self.table.limits
+    }
+
+    fn encode(&mut self, patches: &Patches, cancel: &Cancel) -> Result<VisualTokens, Error> {
+        self.call(Some(cancel), |program| program.encode(patches, cancel))?
+    }
+
+    fn open(&mut self) -> Result<SequenceId, Error> {
+        self.call(None, Program::open)?
+    }
+
+    fn extend(
+        &mut self,
+        sequence: SequenceId,
+        segments: &[Segment<'_>],
+        positions: &[Position],
+        cancel: &Cancel,
+    ) -> Result<Next<'_>, Error> {
+        if let (&[Segment::Tokens(&[token])], &[position]) = (segments, positions)
+            && self.seated
+        {
+            let step = Step {
+                sequence,
+                token,
+                position,
+            };
+            if let Outcome::Made(said, took) = self.token(step, cancel)? {
+                self.used += took;
+                self.said = said;
+                return Ok(self.said.next());
+            }
+        }
+        let said = self.call(Some(cancel), |program| {
+            let next = program.extend(sequence, segments, positions, cancel);
+            next.map(Said::from)
+        })?;
+        self.said = said?;
+        Ok(self.said.next())
+    }
+
+    fn continues(&self, n_kept: usize, n_more: usize) -> bool {
+        // While another turn has the program, either is right.
+        let program = self.table.program.try_lock();
+        program.map_or(true, |program| program.continues(n_kept, n_more))
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
+        self.chore(Chore::Truncate(sequence, n_rows));
+    }
+
+    fn close(&mut self, sequence: SequenceId) {
+        self.chore(Chore::Close(sequence));
+    }
+
+    fn health(&mut self) -> Health {
+        if self.table.core().taken {
+            return Health::default();
+        }
+        self.call(None, Program::health).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+    use crate::backend::{GridThw, cpu};
+    use crate::vlm::files::ModelFiles;
+    use crate::vlm::generate::{GenerateOptions, generate};
+    use crate::vlm::sampling::Sampling;
+    use crate::vlm::{Checkpoint, Prompt, PromptRun};
+
+    /// What a program was asked.
+    #[derive(Debug, PartialEq)]
+    enum Call {
+        Long,
+        One(u32),
+        Each(Vec<u32>),
+        Truncate(usize),
+        Close,
+    }
+
+    /// Says the token after the one it was given; the vision net waits for a word.
+    struct Scripted {
+        limits: Limits,
+        calls: Sender<Call>,
+        go: Receiver<()>,
+        fails_together: bool,
+        /// The token that fails alone.
+        bad: Option<u32>,
+    }
+
+    impl Program for Scripted {
+        fn limits(&self) -> &Limits {
+            &self.limits
+        }
+
+        fn encode(&mut self, patches: &Patches, _: &Cancel) -> Result<VisualTokens, Error> {
+            self.calls.send(Call::Long).unwrap();
+            self.go.recv().unwrap();
+            Ok(VisualTokens {
+                grid: patches.grid,
+                n_tokens: 0,
+                features: crate::backend::Features::Host {
+                    embeds: Vec::new(),
+                    deepstack: Vec::new(),
+                },
+            })
+        }
+
+        fn open(&mut self) -> Result<SequenceId, Error> {
+            Ok(SequenceId(0))
+        }
+
+        fn extend(
+            &mut self,
+            _: SequenceId,
+            segments: &[Segment<'_>],
+            _: &[Position],
+            _: &Cancel,
+        ) -> Result<Next<'_>, Error> {
+            let [Segment::Tokens([token])] = segments else {
+                panic!("one token");
+            };
+            self.calls.send(Call::One(*token)).unwrap();
+            if self.bad == Some(*token) {
+                return Err(Error::Scripted("bad token".into()));
+            }
+            Ok(Next::Token(token + 1))
+        }
+
+        fn extend_each(
+            &mut self,
+            steps: &[Step],
+            _: &Cancel,
+            take: &mut dyn FnMut(usize, Next<'_>),
+        ) -> Result<(), Error> {
+            let mut tokens: Vec<u32> = steps.iter().map(|step| step.token).collect();
+            for (i, token) in tokens.iter().enumerate() {
+                take(i, Next::Token(token + 1));
+            }
+            tokens.sort_unstable();
+            self.calls.send(Call::Each(tokens)).unwrap();
+            match self.fails_together {
+                true => Err(Error::Scripted("together".into())),
+                false => Ok(()),
+            }
+        }
+
+        fn truncate(&mut self, _: SequenceId, n_rows: usize) {
+            self.calls.send(Call::Truncate(n_rows)).unwrap();
+        }
+
+        fn close(&mut self, _: SequenceId) {
+            self.calls.send(Call::Close).unwrap();
+        }
+    }
+
+    fn table(fails_together: bool, bad: Option<u32>) -> (Table, Receiver<Call>, Sender<()>) {
+        let (calls, called) = channel();
+        let (going, go) = channel();
+        let program = Scripted {
+            limits: Limits {
+                context: 100,
+                prompt: 100,
+                vocab_size: 10,
+                weight_bytes: 0,
+            },
+            calls,
+            go,
+            fails_together,
+            bad,
+        };
+        let program = Watched::new(Box::new(program), 0);
+        (Table::new(program, 3), called, going)
+    }
+
+    fn patches() -> Patches {
+        Patches {
+            grid: GridThw { t: 1, h: 2, w: 2 },
+            pixels: Vec::new(),
+            mean: [0.0; 3],
+            std: [1.0; 3],
+        }
+    }
+
+    fn extend(seat: &mut Seat<'_>, token: u32, cancel: &Cancel) -> Result<u32, Error> {
+        let segment = [Segment::Tokens(&[token])];
+        match seat.extend(SequenceId(token), &segment, &[[0; 3]], cancel)? {
+            Next::Token(token) => Ok(token),
+            Next::Logits(_) => panic!("a token"),
+        }
+    }
+
+    /// Two turns wait with tokens 3 and 7 while a third is in a long call; then that ends.
+    fn two_wait(
+        table: &Table,
+        called: &Receiver<Call>,
+        go: &Sender<()>,
+    ) -> [Result<u32, Error>; 2] {
+        let mut seats = [(); 3].map(|()| table.seat());
+        seats.iter_mut().for_each(Seat::sit);
+        let [mut long, mut one, mut other] = seats;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let encoded = long.encode(&patches(), &Cancel::default());
+                long.rise();
+                encoded.expect("features");
+            });
+            assert_eq!(called.recv().unwrap(), Call::Long);
+            let one = scope.spawn(move || {
+                let said = extend(&mut one, 3, &Cancel::default());
+                one.rise();
+                said
+            });
+            let other = scope.spawn(move || {
+                let said = extend(&mut other, 7, &Cancel::default());
+                other.rise();
+                said
+            });
+            while table.core().waiting.len() < 2 {
+                std::thread::yield_now();
+            }
+            go.send(()).unwrap();
+            [one.join().unwrap(), other.join().unwrap()]
+        })
+    }
+
+    #[test]
+    fn tokens_that_wait_are_made_together_after_the_long_call() {
+        let (table, called, go) = table(false, None);
+        let [one, other] = two_wait(&table, &called, &go);
+        assert_eq!((one.unwrap(), other.unwrap()), (4, 8));
+        assert_eq!(
+            called.try_iter().collect::<Vec<_>>(),
+            [Call::Each(vec![3, 7])]
+        );
+    }
+
+    #[test]
+    fn a_batch_that_fails_is_tried_one_by_one_and_each_has_its_own_error() {
+        let (table, called, go) = table(true, Some(7));
+        let [one, other] = two_wait(&table, &called, &go);
+        assert_eq!(one.unwrap(), 4);
+        assert_eq!(other.unwrap_err().to_string(), "bad token");
+        let mut calls: Vec<Call> = called.try_iter().collect();
+        assert_eq!(calls.remove(0), Call::Each(vec![3, 7]));
+        assert_eq!(calls.len(), 2);
+        assert!(calls.contains(&Call::One(3)) && calls.contains(&Call::One(7)));
+    }
+
+    #[test]
+    fn a_fault_is_that_of_the_turn_that_had_it() {
+        let (table, _called, _go) = table(true, Some(7));
+        let mut seat = table.seat();
+        seat.sit();
+        assert!(extend(&mut seat, 7, &Cancel::default()).is_err());
+        assert!(seat.rise().1);
+        seat.sit();
+        assert!(extend(&mut seat, 5, &Cancel::default()).is_ok());
+        assert!(!seat.rise().1);
+    }
+
+    #[test]
+    fn a_cancelled_turn_waits_for_nobody_else_s_call() {
+        let (table, called, go) = table(false, None);
+        let [mut long, mut token, mut other] = [(); 3].map(|()| table.seat());
+        [&mut long, &mut token, &mut other].map(|seat| seat.sit());
+        std::thread::scope(|scope| {
+            let long = scope.spawn(move || long.encode(&patches(), &Cancel::default()));
+            assert_eq!(called.recv().unwrap(), Call::Long);
+            let cancel = Cancel::default();
+            cancel.cancel();
+            let cancelled = extend(&mut token, 3, &cancel);
+            assert!(matches!(cancelled, Err(Error::Cancelled)));
+            let cancelled = other.encode(&patches(), &cancel);
+            assert!(matches!(cancelled, Err(Error::Cancelled)));
+            // Nor does the end of its sequence.
+            token.truncate(SequenceId(3), 5);
+            token.close(SequenceId(3));
+            go.send(()).unwrap();
+            assert!(long.join().unwrap().is_ok());
+        });
+        token.open().expect("a sequence");
+        let calls: Vec<Call> = called.try_iter().collect();
+        assert_eq!(calls, [Call::Truncate(5), Call::Close]);
+    }
+
+    #[test]
+    fn answers_of_turns_side_by_side_are_those_of_turns_alone() {
+        let checkpoint = Checkpoint::open(ModelFiles::demo()).expect("the demo model");
+        let options = cpu::Options {
+            threads: Some(1),
+            ..cpu::Options::default()
+        };
+        let load = || {
+            let program = checkpoint.load_cpu(&options, &mut |_| (), &Cancel::default());
+            program.expect("the demo model")
+        };
+        let prompts = ["a red circle", "what moves?", "two", "left and right"];
+        let say = |program: &mut dyn Program, text: &str| {
+            let tokens = checkpoint.tokenizer.encode(text).expect("tokens");
+            let n = tokens.len() as u32;
+            let prompt = Prompt {
+                runs: vec![PromptRun::Tokens(tokens)],
+                positions: (0..n).map(|i| [i; 3]).collect(),
+                next_position: n,
+                placeholder: None,
+            };
+            let options = GenerateOptions {
+                max_tokens: 30,
+                sampling: Sampling::greedy(),
+                eos: Vec::new(),
+                stop: Vec::new(),
+            };
+            let (tokenizer, cancel) = (&checkpoint.tokenizer, Cancel::default());
+            let said = generate(
+                program,
+                tokenizer,
+                &prompt,
+                &[],
+                &options,
+                &cancel,
+                &mut |_| (),
+            );
+            let said = said.expect("an answer");
+            (said.text, said.tokens_out)
+        };
+        let mut program = load();
+        let alone = prompts.map(|text| say(&mut *program, text));
+        let table = Table::new(Watched::new(load(), 0), prompts.len());
+        let together = std::thread::scope(|scope| {
+            let turns = prompts.map(|text| {
+                let (table, say) = (&table, &say);
+                scope.spawn(move || {
+                    let mut seat = table.seat();
+                    seat.sit();
+                    let said = say(&mut seat, text);
+                    assert!(!seat.rise().0.is_zero());
+                    said
+                })
+            });
+            turns.map(|turn| turn.join().expect("an answer"))
+        });
+        assert_eq!(together, alone);
+    }
+}
