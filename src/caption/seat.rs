@@ -579,7 +579,9 @@ mod tests {
     fn a_cancelled_turn_waits_for_nobody_else_s_call() {
         let (table, called, go) = table(false, None);
         let [mut long, mut token, mut other] = [(); 3].map(|()| table.seat());
-        [&mut long, &mut token, &mut other].map(|seat| seat.sit());
+        for seat in [&mut long, &mut token, &mut other] {
+            seat.sit();
+        }
         std::thread::scope(|scope| {
             let long = scope.spawn(move || long.encode(&patches(), &Cancel::default()));
             assert_eq!(called.recv().unwrap(), Call::Long);

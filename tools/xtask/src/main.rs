@@ -6,6 +6,7 @@
 //! are parts of `test` on their own, or remake committed files.
 
 mod args;
+mod bench;
 mod check;
 mod demo;
 mod docs;
@@ -41,6 +42,9 @@ To look for trouble:
 To publish:
   release      the files that a release has beside the plugin: the demo model for Sophgo's chips
 
+To compare:
+  bench        a caption by this engine, transformers, llama.cpp and OpenVINO, in CPU time
+
 To remake committed files:
   demo-model   train the built-in demo model again
   golden       remake the reference vectors with a fresh seed and test against them
@@ -64,6 +68,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::command(args),
         "demo-model" => python::demo_model(args),
         "golden" => python::golden(args),
+        "bench" => bench::command(args),
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())

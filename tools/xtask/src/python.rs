@@ -85,7 +85,10 @@ fn folders(dir: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 /// A Python environment with the reference implementation; made once, brought up to date by pip.
-fn environment() -> Result<PathBuf, String> {
+///
+/// # Errors
+/// A sentence if Python or a package is missing.
+pub fn environment() -> Result<PathBuf, String> {
     let requirements = shell::root().join("tools/demo-model/requirements.txt");
     let dir = shell::target().join("python");
     let python = dir.join("bin/python");

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MPL-2.0
+"""One caption of a clip of noise by `transformers` on torch in bf16, one thread, process CPU time.
+
+    peer_transformers.py CHECKPOINT PAIRS TOKENS GRID_H GRID_W
+
+Prints one line of JSON. The whole clip is handed over at once: the class takes no part of one.
+
+Needs: torch, transformers 5.
+"""
+
+import json
+import sys
+import time
+
+import torch
+from transformers import Qwen3VLForConditionalGeneration
+
+TEXT_ROWS = 5
+
+
+def peak_bytes():
+    """`VmHWM`."""
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith("VmHWM:"))
+    return 1024 * int(line.split()[1])
+
+
+@torch.no_grad()
+def main():
+    folder, pairs, tokens, height, width = sys.argv[1], *map(int, sys.argv[2:])
+    torch.set_num_threads(1)
+    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    config = model.config
+    rows = torch.randn(pairs * height * width, 1536, dtype=torch.bfloat16)
+    ids, types = [], []
+    for _ in range(pairs):
+        text = [*range(1, TEXT_ROWS - 1), config.vision_start_token_id]
+        visual = height * width // config.vision_config.spatial_merge_size**2
+        ids += text + [config.video_token_id] * visual + [config.vision_end_token_id]
+        types += [0] * len(text) + [2] * visual + [0]
+    ids += range(1, TEXT_ROWS + 1)
+    types += [0] * TEXT_ROWS
+    grid = torch.tensor([[pairs, height, width]])
+    given = dict(input_ids=torch.tensor([ids]), attention_mask=torch.ones(1, len(ids)).long(),
+                 mm_token_type_ids=torch.tensor([types]), pixel_values_videos=rows,
+                 video_grid_thw=grid, use_cache=True, logits_to_keep=1)
+
+    # The first call of each shape readies the library's kernels: one pair, one row.
+    model.model.visual(rows[:height * width], grid_thw=torch.tensor([[1, height, width]]))
+    model(input_ids=torch.tensor([[1]]), use_cache=True)
+
+    begin = time.process_time()
+    for i in range(pairs):
+        pair = rows[i * height * width:(i + 1) * height * width]
+        model.model.visual(pair, grid_thw=torch.tensor([[1, height, width]]))
+    vision = time.process_time() - begin
+    begin = time.process_time()
+    said = model(**given)
+    whole = time.process_time() - begin
+    positions, _ = model.model.get_rope_index(
+        **{key: given[key] for key in ("input_ids", "mm_token_type_ids", "video_grid_thw")})
+    following = int(positions.max()) + 1
+    begin = time.process_time()
+    for i in range(tokens):
+        token = said.logits[:, -1:].argmax(-1)
+        said = model(input_ids=token, past_key_values=said.past_key_values, use_cache=True,
+                     position_ids=torch.full((3, 1, 1), following + i))
+    decode = time.process_time() - begin
+    print(json.dumps(dict(vision=vision, prefill=whole - vision, decode=decode, rows=len(ids),
+                          tokens=tokens, peak=peak_bytes())))
+
+
+if __name__ == "__main__":
+    main()
