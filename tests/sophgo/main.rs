@@ -113,10 +113,28 @@ impl Loaded {
             if let Part::Visual(k) = *part {
                 let patches = self.reference.patches(k);
                 let tokens = self.program.encode(&patches, &Cancel::default()).unwrap();
+                self.compare_features(k);
                 visuals[k] = Some(Arc::new(tokens));
             }
         }
         visuals
+    }
+
+    /// Compares what the vision net made of visual `k` just now; nothing if nobody listens.
+    fn compare_features(&self, k: usize) {
+        for (name, rows) in self.taps.try_iter() {
+            let want = match name.as_str() {
+                "vit_0" => format!("visual.{k}.embeds"),
+                _ => match name.strip_prefix("vit_").map(str::parse::<usize>) {
+                    Some(Ok(level)) => format!("visual.{k}.deepstack.{}", level - 1),
+                    _ => continue,
+                },
+            };
+            let want = self.reference.floats(&want).unwrap();
+            let cosine = least_cosine(&rows, &want, self.described.layout.hidden_size);
+            println!("  visual {k} {name}: least cosine {cosine:.6}");
+            assert!(cosine >= COSINE, "visual {k} {name}: cosine {cosine}");
+        }
     }
 
     /// The token that follows the turn's rows.
@@ -259,8 +277,8 @@ fn check(variant: &str) {
     let mut loaded = load(variant);
     println!("{variant}: {:#?}", loaded.described.layout);
     let cases = std::mem::take(&mut loaded.reference.cases);
-    // The emulators do not run the vision net that 1.24 made of Qwen3-VL, its own neither, and take
-    // a quarter of an hour for a tile of InternVL3's.
+    // The emulators do not run the vision net that 1.24 made of Qwen3-VL, its own neither, and that
+    // of BM1684X takes a quarter of an hour for a tile of InternVL3's.
     let long = ["VLMCAPTION_TPU_LONG", "VLMCAPTION_TPU_CASE"]
         .iter()
         .any(|name| std::env::var_os(name).is_some());
@@ -482,5 +500,5 @@ variants! {
     q25_static_124 q25_kv_124 q25_dyn_124 q25_static_121 q25_kv_121 q25_dyn_121
     iv3_static iv3_dyn iv3_kv iv3_static_124 iv3_kv_124 iv3_dyn_124 iv3_static_121 iv3_kv_121
     iv3_dyn_121
-    q3_1688 q3_1688_1core q3_1688_kv
+    q3_1688 q3_1688_1core q3_1688_kv iv3_1688
 }

@@ -18,7 +18,8 @@ use crate::backend::{
 
 use std::sync::Arc;
 
-/// Hears the output of a block: its name, and its rows `[rows, hidden_size]`.
+/// Hears the output of a net: `block_<i>`, or `vit_<level>` (0: the visual tokens, then deepstack),
+/// and its rows `[rows, hidden_size]`.
 pub type Tap = Box<dyn FnMut(&str, &[f32]) + Send>;
 
 /// Rows that are fed one by one rather than computing all again, where a bmodel cannot continue
@@ -156,8 +157,8 @@ impl Sophgo {
         })
     }
 
-    /// Lets `tap` hear the output of every block of the prompt, to compare it with a reference. It
-    /// costs a transfer per block.
+    /// Lets `tap` hear the output of the vision net and of every block of the prompt, to compare it
+    /// with a reference. It costs a transfer each.
     pub fn watch(&mut self, tap: Tap) {
         self.tap = Some(tap);
     }
@@ -226,6 +227,15 @@ impl Program for Sophgo {
         cancel.check()?;
         let (slot, n_tokens) = self.vision.encode(&mut self.board, patches)?;
         self.board.sync()?;
+        if let Some(tap) = &mut self.tap {
+            // Of a picture in tiles, too: their rows follow each other.
+            let mut bytes = vec![0; n_tokens * self.layout.row_bytes()];
+            for (i, level) in slot.levels.iter().enumerate() {
+                self.board
+                    .download(level.part(0, bytes.len())?, &mut bytes)?;
+                tap(&format!("vit_{i}"), &self.layout.half.to_f32(&bytes));
+            }
+        }
         Ok(VisualTokens {
             grid: patches.grid,
             n_tokens,

@@ -29,7 +29,7 @@ Installs what is missing (see `cargo xtask setup --help`), then runs
               small bmodel of each kind, and compares what each says with transformers
   --tpu-minutes N
               the same, but begins no test on the emulator after so many minutes; which, it says
-  --tpu-long  the same with more kinds and the oldest compilers: an hour and more
+  --tpu-long  the same with more kinds, fifty clips a chip and the oldest compilers: some hours
   --yes       install without asking (so does CI=true)";
 
 /// `cargo xtask test`.
