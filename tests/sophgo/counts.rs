@@ -7,11 +7,12 @@
 use std::ffi::{CStr, c_char};
 use std::sync::{Arc, PoisonError};
 
+use gst::prelude::*;
 use gstvlmcaption::backend::sophgo::{Described, Options, Tables};
 use gstvlmcaption::backend::{Cancel, GridThw, Patches, Position, Program, Segment};
 
 use super::reference::Case;
-use super::{TURN, bmodel, load, token};
+use super::{TURN, bmodel, common, load, token};
 
 /// What `tools/tpu/count.c` counted since the mark before; `None` if it is not preloaded.
 #[expect(unsafe_code, reason = "calls what is preloaded")]
@@ -180,4 +181,40 @@ fn a_caption_of_the_demo_model_sends_its_pixels_and_little_else() {
         first <= demo.uploads[1] && next - pixels <= 10_000,
         "{first}, {next} bytes"
     );
+}
+
+#[test]
+#[ignore = "needs bmodels, references and libsophon: cargo xtask test --tpu"]
+fn two_elements_load_a_1688_bmodel_once_and_say_the_same() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    common::init();
+    counted(c"elements").expect("count.so is preloaded");
+    let branch = format!(
+        "t. ! queue ! vlmcaption window=2 drop-policy=block eos-timeout=7200000000000 model={} !
+         fakesink sync=false",
+        bmodel("demo_bm1688").display()
+    );
+    let pipeline = gst::parse::launch(&format!(
+        "videotestsrc num-buffers=2 ! video/x-raw,width=128,height=128,framerate=1/1 ! tee name=t
+         {branch} {branch}"
+    ))
+    .unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let mut messages = Vec::new();
+    while messages
+        .last()
+        .is_none_or(|last: &gst::Message| last.type_() != gst::MessageType::Eos)
+    {
+        let message = bus.timed_pop(gst::ClockTime::from_seconds(8000)).unwrap();
+        if let gst::MessageView::Error(error) = message.view() {
+            panic!("{} {:?}", error.error(), error.debug());
+        }
+        messages.push(message);
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    let captions = common::captions(&messages);
+    let texts: Vec<String> = captions.iter().map(|c| c.get("text").unwrap()).collect();
+    assert_eq!(texts, ["SMPTE color bars.", "SMPTE color bars."]);
+    assert_eq!(counted(c"end").unwrap()["loads"], 1);
 }

@@ -14,7 +14,7 @@
  *   - with SIGUSR1, if TPU_COUNT_SIGNAL is set; its name is "signal".
  * tpu_count_json(buffer, size) writes what is printed at the end of the process: one line of JSON, a
  * list of
- *   {"section": name, "launches": {net: n}, "s2d": [calls, bytes], "d2s": ..., "d2d": ...,
+ *   {"section": name, "loads": n, "launches": {net: n}, "s2d": [calls, bytes], "d2s": ..., "d2d": ...,
  *    "memset": ..., "inner": {"s2d": ..., ...}}
  * to the file that TPU_COUNT_OUT names, else to standard error. What libbmrt itself calls during a
  * launch or while it loads a bmodel is under "inner": no caller can change it.
@@ -51,7 +51,7 @@ struct tally {
 struct section {
   char name[NAME];
   struct tally direct[N_KINDS], inner[N_KINDS];
-  int n_nets;
+  int n_loads, n_nets;
   struct {
     char name[NAME];
     unsigned long long launches;
@@ -100,6 +100,12 @@ static void count_launch(const char *net) {
   pthread_mutex_unlock(&lock);
 }
 
+static void count_load(void) {
+  pthread_mutex_lock(&lock);
+  current()->n_loads++;
+  pthread_mutex_unlock(&lock);
+}
+
 /* What fails; empty if nothing does. */
 static char failing[NAME];
 
@@ -139,7 +145,8 @@ static void write_json(FILE *out) {
   fputc('[', out);
   for (int i = 0; i < n_sections; i++) {
     const struct section *section = &sections[i];
-    fprintf(out, "%s{\"section\": \"%s\", \"launches\": {", i ? ", " : "", section->name);
+    fprintf(out, "%s{\"section\": \"%s\", \"loads\": %d, \"launches\": {", i ? ", " : "",
+            section->name, section->n_loads);
     for (int net = 0; net < section->n_nets; net++)
       fprintf(out, "%s\"%s\": %llu", net ? ", " : "", section->nets[net].name,
               section->nets[net].launches);
@@ -350,14 +357,14 @@ bool bmrt_launch_tensor_ex(void *bmrt, const char *net, const bm_tensor_t inputs
 }
 
 bool bmrt_load_bmodel(void *bmrt, const char *path) {
-  in_runtime++;
+  if (in_runtime++ == 0) count_load();
   bool ok = get_bmrt_load_bmodel()(bmrt, path);
   in_runtime--;
   return ok;
 }
 
 bool bmrt_load_bmodel_data(void *bmrt, const void *data, size_t size) {
-  in_runtime++;
+  if (in_runtime++ == 0) count_load();
   bool ok = get_bmrt_load_bmodel_data()(bmrt, data, size);
   in_runtime--;
   return ok;

@@ -460,6 +460,39 @@ mod tests {
     }
 
     #[test]
+    fn decode_and_history_nets_of_other_kinds_are_refused() {
+        let got = refusal("q3_static", |m| {
+            m.nets.get_mut("block_cache_0").unwrap().io_alone = false;
+        });
+        assert!(
+            got.contains("no memory of their own for the cache"),
+            "{got}"
+        );
+        let got = refusal("q3_static", |m| {
+            stage(m, "block_cache_0").inputs.pop();
+        });
+        assert!(
+            got.contains("block_cache_0 has 4 inputs where five"),
+            "{got}"
+        );
+        for change in [
+            |stage: &mut Stage| stage.inputs[2].shape[3] = 256,
+            |stage: &mut Stage| stage.inputs[4].shape[1] = 255,
+            |stage: &mut Stage| stage.inputs[1].shape = vec![2, 1],
+            |stage: &mut Stage| stage.outputs.truncate(1),
+        ] {
+            let got = refusal("q3_static", |m| change(stage(m, "block_cache_0")));
+            assert!(got.contains("block_cache_0 has a signature"), "{got}");
+        }
+        let got = refusal("q3_kv", |m| {
+            for i in 0..3 {
+                stage(m, &format!("block_kv_{i}")).is_dynamic = false;
+            }
+        });
+        assert!(got.contains("block_kv_0 has a signature"), "{got}");
+    }
+
+    #[test]
     fn keys_of_another_type_than_the_cache_are_refused() {
         for (name, prefix) in [
             ("q3_static", "block_cache_"),

@@ -144,7 +144,7 @@ pub fn prepare(extent: Extent) -> Outcome {
 }
 
 /// What runs without `--tpu-long`, the most telling first.
-const SHORT: [&str; 22] = [
+const SHORT: [&str; 23] = [
     "every_bmodel_that_was_compiled_is_understood",
     "failures::a_chip_that_does_not_copy_is_told_what_is_not_installed",
     "failures::a_launch_that_fails_names_the_net_and_the_next_prompt_is_computed",
@@ -153,6 +153,7 @@ const SHORT: [&str; 22] = [
     "demo_clips_are_captioned_as_on_the_cpu",
     "q3_1688",
     "demo_clips_are_captioned_on_two_cores",
+    "counts::two_elements_load_a_1688_bmodel_once_and_say_the_same",
     "q25_kv",
     "windows_of_a_history_bmodel_do_not_touch_each_other",
     "counts::a_caption_asks_less_of_the_device_than_the_vendors_demo",
