@@ -6,7 +6,8 @@
 
 use super::avx512::{Avx512, Avx512Bf16, Out, Running, TILE_ROWS, Weights, Words};
 use super::lanes::{LANES, Line, TILE_LINES};
-use super::tiled::{self, pack_pairs, panel, scatter};
+use super::product::scatter;
+use super::tiled::{self, pack_pairs, panel};
 use super::{Cancel, Error};
 
 /// Keys whose scores are held at a time.

@@ -14,8 +14,9 @@ use rten_tensor::NdTensorView;
 use super::avx512::{Avx512, ByteMatrix};
 use super::gemv;
 use super::linear::Gemm;
+use super::product::Columns;
 use super::quantize::{ByteRows, Slices, to_bytes, to_words, weights_to_i8};
-use super::tiled::{ByteTiles, Columns, byte_panel};
+use super::tiled::{ByteTiles, byte_panel};
 
 /// The blocked product of bytes.
 type Executor = GemmExecutor<u8, i8, i32>;
@@ -95,6 +96,18 @@ impl Int8Matrix {
     /// Rows of the matrix.
     pub(super) fn out_features(&self) -> usize {
         self.out_features
+    }
+
+    /// Row `id` in f32.
+    pub(super) fn look_up(&self, id: usize, row: &mut [f32]) {
+        let q = &self.q[id * self.slices.in_features()..][..self.slices.in_features()];
+        for slice in 0..self.slices.count() {
+            let range = self.slices.range(slice);
+            let scale = self.scales[slice * self.out_features + id];
+            for (x, &q) in row[range.clone()].iter_mut().zip(&q[range]) {
+                *x = f32::from(q) * scale;
+            }
+        }
     }
 
     /// One weight.
@@ -448,6 +461,20 @@ mod tests {
                 };
                 let error = error([rows, k, n], &x, &w, forward);
                 assert!(error < 0.008, "{rows}x{k}x{n}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_looked_up_is_the_one_that_was_rounded() {
+        let (k, n) = (1100, 5);
+        let w = noise(n * k, 11);
+        let matrix = matrix_of(&w, n);
+        for (id, want) in w.chunks(k).enumerate() {
+            let mut row = vec![f32::NAN; k];
+            matrix.look_up(id, &mut row);
+            for (got, want) in row.iter().zip(want) {
+                assert!((got - want).abs() < 3.0 / 254.0 + 1e-6);
             }
         }
     }

@@ -239,8 +239,10 @@ pub(super) struct Table {
 pub(super) enum TableRows {
     /// As the reference.
     F32(Vec<f32>),
-    /// As published: half the memory, and the head reads all of it for every token.
+    /// As published: half the memory.
     Bf16(Vec<bf16>),
+    /// A quarter: a head reads all of it for every token.
+    Int8(Int8Matrix),
 }
 
 impl Table {
@@ -254,6 +256,7 @@ impl Table {
         match &self.rows {
             TableRows::F32(rows) => 4 * rows.len(),
             TableRows::Bf16(rows) => 2 * rows.len(),
+            TableRows::Int8(matrix) => matrix.size_bytes(),
         }
     }
 
@@ -267,6 +270,7 @@ impl Table {
                     *x = w.to_f32();
                 }
             }
+            TableRows::Int8(matrix) => matrix.look_up(id, row),
         }
     }
 
@@ -283,6 +287,7 @@ impl Table {
                 let n = y.len() / rows;
                 gemv::bf16_rows(gemm.isa, x, &table[first * k..][..n * k], k, y);
             }),
+            TableRows::Int8(matrix) => matrix.forward(gemm, x, y),
         }
     }
 }

@@ -30,6 +30,15 @@ pub(super) struct Loader<'a> {
     layout: Layout,
 }
 
+/// What a table is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Rows by id, a few for each prompt.
+    LookUp,
+    /// All rows for each token, and rows by id where it is the embedding table too.
+    Head,
+}
+
 /// Whether a linear layer has a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Bias {
@@ -150,15 +159,29 @@ impl<'a> Loader<'a> {
     }
 
     /// `name` `[vocab_size, width]`.
-    pub(super) fn table(&mut self, name: &str, shape: [usize; 2]) -> Result<Table, Error> {
-        if self.stored == Stored::F32 {
-            let rows = self.floats(&[(name.to_owned(), shape.to_vec())])?;
-            return Ok(Table::new(shape[1], TableRows::F32(rows)));
-        }
-        let mut rows = Vec::with_capacity(shape[0] * shape[1]);
-        let mut take = |piece: &[f32]| rows.extend(piece.iter().map(|&w| bf16::from_f32(w)));
-        self.reader.rows(name, &shape, &mut take)?;
-        Ok(Table::new(shape[1], TableRows::Bf16(rows)))
+    pub(super) fn table(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        purpose: Purpose,
+    ) -> Result<Table, Error> {
+        let rows = match (self.stored, purpose) {
+            (Stored::F32, _) => TableRows::F32(self.floats(&[(name.to_owned(), shape.to_vec())])?),
+            (Stored::Int8, Purpose::Head) => {
+                let mut builder = Int8Builder::new(shape[0], shape[1]);
+                self.reader
+                    .rows(name, &shape, &mut |piece| builder.push(piece))?;
+                TableRows::Int8(builder.finish())
+            }
+            (Stored::Bf16, _) | (Stored::Int8, Purpose::LookUp) => {
+                let mut rows = Vec::with_capacity(shape[0] * shape[1]);
+                let mut take =
+                    |piece: &[f32]| rows.extend(piece.iter().map(|&w| bf16::from_f32(w)));
+                self.reader.rows(name, &shape, &mut take)?;
+                TableRows::Bf16(rows)
+            }
+        };
+        Ok(Table::new(shape[1], rows))
     }
 
     /// `name.weight` and `name.bias` `[width]`.

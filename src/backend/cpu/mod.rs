@@ -19,6 +19,7 @@ mod layout;
 mod linear;
 mod loader;
 mod norm;
+mod product;
 mod quantize;
 mod rope;
 mod spec;

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::activation::{add_assign, swiglu};
 use super::kv::{self, Kv};
 use super::linear::{Gemm, Linear, Table};
-use super::loader::{Bias, Loader};
+use super::loader::{Bias, Loader, Purpose};
 use super::norm::RmsNorm;
 use super::rope::Rotation;
 use super::spec::{Head, TextSpec};
@@ -55,8 +55,19 @@ impl Text {
             Bias::Without
         };
         let table_shape = [spec.vocab_size, hidden];
+        let head_name = format!("{}.weight", loader.layout().head);
+        let has_own = match spec.head {
+            Head::Tied => false,
+            Head::Own => true,
+            Head::AsFound => loader.has(&head_name),
+        };
+        let purpose = if has_own {
+            Purpose::LookUp
+        } else {
+            Purpose::Head
+        };
         let name = loader.text("embed_tokens.weight");
-        let embed = loader.table(&name, table_shape)?;
+        let embed = loader.table(&name, table_shape, purpose)?;
         let mut layers = Vec::with_capacity(spec.num_hidden_layers);
         for i in 0..spec.num_hidden_layers {
             let layer = loader.text(&format!("layers.{i}"));
@@ -88,14 +99,8 @@ impl Text {
         }
         let name = loader.text("norm");
         let norm = loader.rms_norm(&name, hidden, eps)?;
-        let name = format!("{}.weight", loader.layout().head);
-        let has_own = match spec.head {
-            Head::Tied => false,
-            Head::Own => true,
-            Head::AsFound => loader.has(&name),
-        };
         let head = if has_own {
-            Some(loader.table(&name, table_shape)?)
+            Some(loader.table(&head_name, table_shape, Purpose::Head)?)
         } else {
             None
         };

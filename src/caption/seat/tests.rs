@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: MPL-2.0
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::*;
+use crate::backend::{GridThw, cpu};
+use crate::vlm::files::ModelFiles;
+use crate::vlm::generate::{GenerateOptions, generate};
+use crate::vlm::sampling::Sampling;
+use crate::vlm::{Checkpoint, Prompt, PromptRun};
+
+/// What a program was asked.
+#[derive(Debug, PartialEq)]
+enum Call {
+    Long,
+    One(u32),
+    Each(Vec<u32>),
+    Truncate(usize),
+    Close,
+}
+
+/// Says the token after the one it was given; the vision net waits for a word.
+struct Scripted {
+    limits: Limits,
+    calls: Sender<Call>,
+    go: Receiver<()>,
+    fails_together: bool,
+    /// The token that fails alone.
+    bad: Option<u32>,
+}
+
+impl Program for Scripted {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn encode(&mut self, patches: &Patches, _: &Cancel) -> Result<VisualTokens, Error> {
+        self.calls.send(Call::Long).unwrap();
+        self.go.recv().unwrap();
+        Ok(VisualTokens {
+            grid: patches.grid,
+            n_tokens: 0,
+            features: crate::backend::Features::Host {
+                embeds: Vec::new(),
+                deepstack: Vec::new(),
+            },
+        })
+    }
+
+    fn open(&mut self) -> Result<SequenceId, Error> {
+        Ok(SequenceId(0))
+    }
+
+    fn extend(
+        &mut self,
+        _: SequenceId,
+        segments: &[Segment<'_>],
+        _: &[Position],
+        _: &Cancel,
+    ) -> Result<Next<'_>, Error> {
+        let [Segment::Tokens([token])] = segments else {
+            panic!("one token");
+        };
+        self.calls.send(Call::One(*token)).unwrap();
+        if self.bad == Some(*token) {
+            return Err(Error::Scripted("bad token".into()));
+        }
+        Ok(Next::Token(token + 1))
+    }
+
+    fn extend_each(
+        &mut self,
+        steps: &[Step],
+        _: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), Error> {
+        let mut tokens: Vec<u32> = steps.iter().map(|step| step.token).collect();
+        for (i, token) in tokens.iter().enumerate() {
+            take(i, Next::Token(token + 1));
+        }
+        tokens.sort_unstable();
+        self.calls.send(Call::Each(tokens)).unwrap();
+        match self.fails_together {
+            true => Err(Error::Scripted("together".into())),
+            false => Ok(()),
+        }
+    }
+
+    fn truncate(&mut self, _: SequenceId, n_rows: usize) {
+        self.calls.send(Call::Truncate(n_rows)).unwrap();
+    }
+
+    fn close(&mut self, _: SequenceId) {
+        self.calls.send(Call::Close).unwrap();
+    }
+}
+
+fn table(fails_together: bool, bad: Option<u32>) -> (Table, Receiver<Call>, Sender<()>) {
+    let (calls, called) = channel();
+    let (going, go) = channel();
+    let program = Scripted {
+        limits: Limits {
+            context: 100,
+            prompt: 100,
+            vocab_size: 10,
+            weight_bytes: 0,
+        },
+        calls,
+        go,
+        fails_together,
+        bad,
+    };
+    let program = Watched::new(Box::new(program), 0);
+    (Table::new(program, 3), called, going)
+}
+
+fn patches() -> Patches {
+    Patches {
+        grid: GridThw { t: 1, h: 2, w: 2 },
+        pixels: Vec::new(),
+        mean: [0.0; 3],
+        std: [1.0; 3],
+    }
+}
+
+fn extend(seat: &mut Seat<'_>, token: u32, cancel: &Cancel) -> Result<u32, Error> {
+    let segment = [Segment::Tokens(&[token])];
+    match seat.extend(SequenceId(token), &segment, &[[0; 3]], cancel)? {
+        Next::Token(token) => Ok(token),
+        Next::Logits(_) => panic!("a token"),
+    }
+}
+
+/// Two turns wait with tokens 3 and 7 while a third is in a long call; then that ends.
+fn two_wait(table: &Table, called: &Receiver<Call>, go: &Sender<()>) -> [Result<u32, Error>; 2] {
+    let mut seats = [(); 3].map(|()| table.seat());
+    seats.iter_mut().for_each(Seat::sit);
+    let [mut long, mut one, mut other] = seats;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let encoded = long.encode(&patches(), &Cancel::default());
+            long.rise();
+            encoded.expect("features");
+        });
+        assert_eq!(called.recv().unwrap(), Call::Long);
+        let one = scope.spawn(move || {
+            let said = extend(&mut one, 3, &Cancel::default());
+            one.rise();
+            said
+        });
+        let other = scope.spawn(move || {
+            let said = extend(&mut other, 7, &Cancel::default());
+            other.rise();
+            said
+        });
+        while table.core().waiting.len() < 2 {
+            std::thread::yield_now();
+        }
+        go.send(()).unwrap();
+        [one.join().unwrap(), other.join().unwrap()]
+    })
+}
+
+#[test]
+fn tokens_that_wait_are_made_together_after_the_long_call() {
+    let (table, called, go) = table(false, None);
+    let [one, other] = two_wait(&table, &called, &go);
+    assert_eq!((one.unwrap(), other.unwrap()), (4, 8));
+    assert_eq!(
+        called.try_iter().collect::<Vec<_>>(),
+        [Call::Each(vec![3, 7])]
+    );
+}
+
+#[test]
+fn a_batch_that_fails_is_tried_one_by_one_and_each_has_its_own_error() {
+    let (table, called, go) = table(true, Some(7));
+    let [one, other] = two_wait(&table, &called, &go);
+    assert_eq!(one.unwrap(), 4);
+    assert_eq!(other.unwrap_err().to_string(), "bad token");
+    let mut calls: Vec<Call> = called.try_iter().collect();
+    assert_eq!(calls.remove(0), Call::Each(vec![3, 7]));
+    assert_eq!(calls.len(), 2);
+    assert!(calls.contains(&Call::One(3)) && calls.contains(&Call::One(7)));
+}
+
+#[test]
+fn a_fault_is_that_of_the_turn_that_had_it() {
+    let (table, _called, _go) = table(true, Some(7));
+    let mut seat = table.seat();
+    seat.sit();
+    assert!(extend(&mut seat, 7, &Cancel::default()).is_err());
+    assert!(seat.rise().1);
+    seat.sit();
+    assert!(extend(&mut seat, 5, &Cancel::default()).is_ok());
+    assert!(!seat.rise().1);
+}
+
+#[test]
+fn a_cancelled_turn_waits_for_nobody_else_s_call() {
+    let (table, called, go) = table(false, None);
+    let [mut long, mut token, mut other] = [(); 3].map(|()| table.seat());
+    for seat in [&mut long, &mut token, &mut other] {
+        seat.sit();
+    }
+    std::thread::scope(|scope| {
+        let long = scope.spawn(move || long.encode(&patches(), &Cancel::default()));
+        assert_eq!(called.recv().unwrap(), Call::Long);
+        let cancel = Cancel::default();
+        cancel.cancel();
+        let cancelled = extend(&mut token, 3, &cancel);
+        assert!(matches!(cancelled, Err(Error::Cancelled)));
+        let cancelled = other.encode(&patches(), &cancel);
+        assert!(matches!(cancelled, Err(Error::Cancelled)));
+        // Nor does the end of its sequence.
+        token.truncate(SequenceId(3), 5);
+        token.close(SequenceId(3));
+        go.send(()).unwrap();
+        assert!(long.join().unwrap().is_ok());
+    });
+    token.open().expect("a sequence");
+    let calls: Vec<Call> = called.try_iter().collect();
+    assert_eq!(calls, [Call::Truncate(5), Call::Close]);
+}
+
+#[test]
+fn answers_of_turns_side_by_side_are_those_of_turns_alone() {
+    let checkpoint = Checkpoint::open(ModelFiles::demo()).expect("the demo model");
+    let options = cpu::Options {
+        threads: Some(1),
+        ..cpu::Options::default()
+    };
+    let load = || {
+        let program = checkpoint.load_cpu(&options, &mut |_| (), &Cancel::default());
+        program.expect("the demo model")
+    };
+    let prompts = ["a red circle", "what moves?", "two", "left and right"];
+    let say = |program: &mut dyn Program, text: &str| {
+        let tokens = checkpoint.tokenizer.encode(text).expect("tokens");
+        let n = tokens.len() as u32;
+        let prompt = Prompt {
+            runs: vec![PromptRun::Tokens(tokens)],
+            positions: (0..n).map(|i| [i; 3]).collect(),
+            next_position: n,
+            placeholder: None,
+        };
+        let options = GenerateOptions {
+            max_tokens: 30,
+            sampling: Sampling::greedy(),
+            eos: Vec::new(),
+            stop: Vec::new(),
+        };
+        let (tokenizer, cancel) = (&checkpoint.tokenizer, Cancel::default());
+        let said = generate(
+            program,
+            tokenizer,
+            &prompt,
+            &[],
+            &options,
+            &cancel,
+            &mut |_| (),
+        );
+        let said = said.expect("an answer");
+        (said.text, said.tokens_out)
+    };
+    let mut program = load();
+    let alone = prompts.map(|text| say(&mut *program, text));
+    let table = Table::new(Watched::new(load(), 0), prompts.len());
+    let together = std::thread::scope(|scope| {
+        let turns = prompts.map(|text| {
+            let (table, say) = (&table, &say);
+            scope.spawn(move || {
+                let mut seat = table.seat();
+                seat.sit();
+                let said = say(&mut seat, text);
+                assert!(!seat.rise().0.is_zero());
+                said
+            })
+        });
+        turns.map(|turn| turn.join().expect("an answer"))
+    });
+    assert_eq!(together, alone);
+}
