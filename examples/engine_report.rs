@@ -350,6 +350,7 @@ fn spec(folder: &Path) -> Result<Spec, Box<dyn Error>> {
                 Some(true) | None => Head::Tied,
             },
             max_position_embeddings: number(text, "max_position_embeddings")?,
+            awq: None,
         },
     })
 }

@@ -8,7 +8,7 @@ use super::int8::Int8Builder;
 use super::layout::Layout;
 use super::linear::{Linear, Matrix, Table, TableRows};
 use super::norm::{LayerNorm, RmsNorm};
-use super::spec::Tower;
+use super::spec::{Awq, Spec};
 use super::weights::Reader;
 use super::{Error, Precision};
 
@@ -28,6 +28,8 @@ pub(super) struct Loader<'a> {
     reader: Reader<'a>,
     stored: Stored,
     layout: Layout,
+    /// How matrices are packed that have no `weight`.
+    awq: Option<Awq>,
 }
 
 /// What a table is for.
@@ -47,9 +49,9 @@ pub(super) enum Bias {
 }
 
 impl<'a> Loader<'a> {
-    /// Readies a reader's tensors for `precision`; `tower` says how they may be called.
-    pub(super) fn new(reader: Reader<'a>, tower: &Tower, precision: Precision) -> Self {
-        let layout = Layout::find(tower, |name| reader.has(name));
+    /// Readies a reader's tensors for `precision`; `spec` says how they may be called and packed.
+    pub(super) fn new(reader: Reader<'a>, spec: &Spec, precision: Precision) -> Self {
+        let layout = Layout::find(&spec.vision.tower, |name| reader.has(name));
         let stored = match precision {
             Precision::Auto if reader.n_parameters() >= INT8_FROM => Stored::Int8,
             Precision::Int8 => Stored::Int8,
@@ -60,6 +62,7 @@ impl<'a> Loader<'a> {
             stored,
             reader,
             layout,
+            awq: spec.text.awq,
         }
     }
 
@@ -228,7 +231,7 @@ impl<'a> Loader<'a> {
         let mut row = 0;
         let mut scaled = Vec::new();
         for (name, shape) in parts {
-            self.reader.rows(name, shape, &mut |piece| {
+            self.weights(name, shape, &mut |piece| {
                 let Some(scale) = scale else {
                     return matrix.push(piece);
                 };
@@ -245,6 +248,22 @@ impl<'a> Loader<'a> {
             Growing::Bf16(matrix) => Matrix::Bf16(matrix),
             Growing::Int8(builder) => Matrix::Int8(builder.finish()),
         })
+    }
+
+    /// A matrix `[out, in]` in pieces of whole rows, as f32, whichever way the file keeps it.
+    fn weights(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        take: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), Error> {
+        if let (Some(awq), Some(prefix), &[out, width]) =
+            (self.awq, name.strip_suffix("weight"), shape)
+            && self.reader.has(&format!("{prefix}qweight"))
+        {
+            return awq.rows(&mut self.reader, prefix, [out, width], take);
+        }
+        self.reader.rows(name, shape, take)
     }
 
     /// The rows of some tensors one after the other, in f32.

@@ -8,6 +8,7 @@
 
 mod activation;
 mod attention;
+mod awq;
 #[cfg_attr(not(target_arch = "x86_64"), path = "avx512_absent.rs")]
 mod avx512;
 mod blocked;
@@ -36,7 +37,7 @@ use rayon::ThreadPool;
 use kv::Kv;
 use linear::{Gemm, Isa};
 use loader::Loader;
-pub use spec::{Head, Rope, Spec, TextSpec, Tower, VisionSpec};
+pub use spec::{Awq, Head, Rope, Spec, TextSpec, Tower, VisionSpec};
 use text::Text;
 use vision::Vision;
 use weights::Reader;
@@ -106,7 +107,7 @@ pub fn load(
 ) -> Result<Box<dyn Program>, Error> {
     let pool = thread_pool(options.threads)?;
     let reader = Reader::open(weights, progress, cancel)?;
-    let mut loader = Loader::new(reader, &spec.vision.tower, options.precision);
+    let mut loader = Loader::new(reader, spec, options.precision);
     let vision = Vision::load(&spec.vision, &mut loader)?;
     let text = Text::load(&spec.text, &mut loader)?;
     let context = spec.text.max_position_embeddings.min(MAX_CONTEXT);

@@ -2,6 +2,8 @@
 
 //! Sizes of a model, as far as arithmetic needs them. Families fill them from their `config.json`.
 
+pub use super::awq::Awq;
+
 /// A vision tower with its mergers: what all towers have, and which one it is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VisionSpec {
@@ -87,6 +89,8 @@ pub struct TextSpec {
     pub head: Head,
     /// Rows that a sequence may have.
     pub max_position_embeddings: usize,
+    /// How the matrices of the layers are packed, if they are.
+    pub awq: Option<Awq>,
 }
 
 /// Where the weights of a decoder's head are.

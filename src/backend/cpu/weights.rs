@@ -104,6 +104,53 @@ impl<'a> Reader<'a> {
         shape: &[usize],
         take: &mut dyn FnMut(&[f32]),
     ) -> Result<(), Error> {
+        let (decode, dtype): (Decode, Dtype) = match self.entry(name, shape)?.dtype {
+            Dtype::F32 => (decode_f32, Dtype::F32),
+            Dtype::F16 => (decode_f16, Dtype::F16),
+            Dtype::BF16 => (decode_bf16, Dtype::BF16),
+            other => return Err(wrong_type(name, other)),
+        };
+        let mut floats = Vec::new();
+        self.pieces(name, shape, dtype, &mut |piece| {
+            floats.clear();
+            decode(piece, &mut floats);
+            take(&floats);
+        })
+    }
+
+    /// Reads a tensor of a number type of whole bytes and hands it on in pieces of whole rows, as
+    /// it is in the file: little endian.
+    pub(super) fn pieces(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        dtype: Dtype,
+        take: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), Error> {
+        let entry = self.entry(name, shape)?;
+        if entry.dtype != dtype {
+            return Err(wrong_type(name, entry.dtype));
+        }
+        let (source, offset) = (entry.source, entry.offset);
+        let row_bytes = dtype.bitsize() / 8 * shape[1..].iter().product::<usize>();
+        let total = row_bytes * shape[0];
+        let piece_bytes = row_bytes * (PIECE_BYTES / row_bytes.max(1)).max(1);
+        let mut bytes = Vec::new();
+        let mut done = 0;
+        while done < total {
+            self.cancel.check()?;
+            let n = piece_bytes.min(total - done);
+            let piece = self.sources[source].read(offset + done as u64, n, &mut bytes)?;
+            take(&piece);
+            done += n;
+            self.read_bytes += n as u64;
+            (self.progress)(self.read_bytes as f32 / self.total_bytes as f32);
+        }
+        Ok(())
+    }
+
+    /// A tensor of this shape.
+    fn entry(&self, name: &str, shape: &[usize]) -> Result<&Entry, Error> {
         let entry = self.entries.get(name).ok_or_else(|| Error::MissingWeight {
             name: name.to_owned(),
             file: self.place(),
@@ -115,36 +162,7 @@ impl<'a> Reader<'a> {
                 got: entry.shape.clone(),
             });
         }
-        let (decode, width): (Decode, usize) = match entry.dtype {
-            Dtype::F32 => (decode_f32, 4),
-            Dtype::F16 => (decode_f16, 2),
-            Dtype::BF16 => (decode_bf16, 2),
-            other => {
-                return Err(Error::WeightType {
-                    name: name.to_owned(),
-                    dtype: format!("{other:?}"),
-                });
-            }
-        };
-        let row_bytes = width * shape[1..].iter().product::<usize>();
-        let total = row_bytes * shape[0];
-        let piece_bytes = row_bytes * (PIECE_BYTES / row_bytes.max(1)).max(1);
-        let mut bytes = Vec::new();
-        let mut floats = Vec::new();
-        let mut done = 0;
-        while done < total {
-            self.cancel.check()?;
-            let n = piece_bytes.min(total - done);
-            let source = &mut self.sources[entry.source];
-            let piece = source.read(entry.offset + done as u64, n, &mut bytes)?;
-            floats.clear();
-            decode(&piece, &mut floats);
-            take(&floats);
-            done += n;
-            self.read_bytes += n as u64;
-            (self.progress)(self.read_bytes as f32 / self.total_bytes as f32);
-        }
-        Ok(())
+        Ok(entry)
     }
 
     fn add(&mut self, mut source: Source) -> Result<(), Error> {
@@ -175,7 +193,9 @@ impl<'a> Reader<'a> {
         drop(header);
         let index = self.sources.len();
         for (name, info) in metadata.tensors() {
-            self.n_parameters += info.shape.iter().product::<usize>() as u64;
+            // The 32-bit integers in a checkpoint are those of AWQ: eight numbers in each.
+            let packed = if info.dtype == Dtype::I32 { 8 } else { 1 };
+            self.n_parameters += packed * info.shape.iter().product::<usize>() as u64;
             let entry = Entry {
                 source: index,
                 dtype: info.dtype,
@@ -269,6 +289,13 @@ fn open_file(path: &Path) -> Result<Source, Error> {
     match File::open(path) {
         Ok(file) => Ok(Source::File { file, name }),
         Err(source) => Err(Error::Io { file: name, source }),
+    }
+}
+
+fn wrong_type(name: &str, dtype: Dtype) -> Error {
+    Error::WeightType {
+        name: name.to_owned(),
+        dtype: format!("{dtype:?}"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 //! The decoder's part of `config.json`.
 
+use super::quantization::quantization;
 use super::{Error, Section};
 use crate::backend::cpu::{Head, Rope, TextSpec};
 
@@ -79,6 +80,7 @@ pub(super) fn text_spec(
         rope,
         head,
         max_position_embeddings: text.size("max_position_embeddings")?,
+        awq: quantization(root, text)?,
     })
 }
 

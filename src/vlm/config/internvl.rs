@@ -4,7 +4,7 @@
 //! (`internvl`).
 
 use super::decoder::{Decoder, text_spec};
-use super::{Error, channels, check_heads, eos, model_type, refuse_quantized};
+use super::{Error, channels, check_heads, eos, model_type};
 use crate::backend::cpu::{Spec, TextSpec, Tower, VisionSpec};
 use crate::vlm::json::{Document, Section};
 use crate::vlm::tiles::Tiling;
@@ -51,7 +51,6 @@ const INTERNVL2_5: &str = "你是书生·万象，英文名是InternVL，是由�
 /// [`Error::Config`] with file, key and what would be right.
 pub(crate) fn read(config: &Document) -> Result<Config, Error> {
     let root = config.root();
-    refuse_quantized(&root)?;
     let vision_config = root.require_section("vision_config")?;
     if model_type(config)? == "internvl_chat" {
         let text_config = root.require_section("llm_config")?;

@@ -7,6 +7,7 @@
 
 mod decoder;
 pub(crate) mod internvl;
+mod quantization;
 pub(crate) mod qwen25vl;
 pub(crate) mod qwen3vl;
 
@@ -78,21 +79,6 @@ pub fn spec(file: String, bytes: &[u8]) -> Result<Spec, Error> {
         "internvl" | "internvl_chat" => Ok(internvl::read(&config)?.spec),
         other => Err(Error::Family(other.to_owned())),
     }
-}
-
-/// Complains about checkpoints whose weights are quantised.
-fn refuse_quantized(root: &Section<'_>) -> Result<(), Error> {
-    let Some(quantization) = root.section("quantization_config")? else {
-        return Ok(());
-    };
-    let method = quantization.text("quant_method")?.unwrap_or("unknown");
-    Err(root.complain(
-        "quantization_config",
-        format!(
-            "says {method}: quantised checkpoints are not read; take the bf16 one, which is \
-             quantised while it loads"
-        ),
-    ))
 }
 
 /// The tokens that end an answer: the decoder's, else those of the whole model.

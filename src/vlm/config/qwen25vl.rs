@@ -3,7 +3,7 @@
 //! `config.json` of a Qwen2.5-VL.
 
 use super::decoder::{Decoder, text_spec};
-use super::{Error, QwenConfig, channels, check_heads, check_out, refuse_quantized};
+use super::{Error, QwenConfig, channels, check_heads, check_out};
 use crate::backend::cpu::{Spec, TextSpec, Tower, VisionSpec};
 use crate::vlm::json::{Document, Section};
 
@@ -23,7 +23,6 @@ pub(crate) struct Config {
 /// [`Error::Config`] with file, key and what would be right.
 pub(crate) fn read(config: &Document) -> Result<Config, Error> {
     let root = config.root();
-    refuse_quantized(&root)?;
     let text_config = root.section("text_config")?;
     let text_config = text_config.as_ref().unwrap_or(&root);
     let vision_config = root.require_section("vision_config")?;
@@ -202,8 +201,8 @@ mod tests {
             ("/rope_scaling/type", json!("yarn"), "type is \"yarn\""),
             (
                 "/quantization_config",
-                json!({"quant_method": "awq"}),
-                "says awq: quantised checkpoints",
+                json!({"quant_method": "awq", "bits": 3}),
+                "quantization_config.bits is 3; take",
             ),
         ] {
             let mut config = published();
