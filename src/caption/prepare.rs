@@ -488,6 +488,7 @@ mod tests {
                     temperature: 0.0,
                     top_p: 1.0,
                     top_k: 0,
+                    min_p: 0.0,
                     repetition_penalty: None,
                     seed: 0,
                     stop: Vec::new(),

@@ -28,6 +28,8 @@ pub struct Ask {
     pub top_p: f32,
     /// 0 keeps all.
     pub top_k: usize,
+    /// Part of the likeliest token's probability, 0.0 keeps all.
+    pub min_p: f32,
     /// `None` takes the checkpoint's own.
     pub repetition_penalty: Option<f32>,
     /// Start of the random numbers, the same for every window.
@@ -196,6 +198,7 @@ mod tests {
             temperature: 0.0,
             top_p: 1.0,
             top_k: 0,
+            min_p: 0.0,
             repetition_penalty: None,
             seed: 0,
             stop: vec![],

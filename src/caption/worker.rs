@@ -243,6 +243,7 @@ impl Scene<'_> {
                 temperature: ask.temperature,
                 top_p: ask.top_p,
                 top_k: ask.top_k,
+                min_p: ask.min_p,
                 repetition_penalty: ask
                     .repetition_penalty
                     .unwrap_or(defaults.repetition_penalty),

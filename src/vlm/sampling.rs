@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Greedy, temperature, top-k, top-p, penalties, seed.
+//! Greedy, temperature, top-k, top-p, min-p, penalties, seed.
 //!
 //! Order and arithmetic follow the logits processors and warpers of transformers: repetition
-//! penalty (under greedy too), temperature, top-k, top-p, softmax. The random numbers are our own
+//! penalty (under greedy too), temperature, top-k, top-p, min-p, softmax. The random numbers are our own
 //! (ChaCha8), so one seed gives the same text here on every machine, not the text that torch's
 //! generator would give.
 
@@ -21,6 +21,8 @@ pub struct Sampling {
     pub top_p: f32,
     /// Keeps this many of the likeliest tokens; 0 keeps all.
     pub top_k: usize,
+    /// Keeps the tokens that are at least this part as likely as the likeliest; 0.0 keeps all.
+    pub min_p: f32,
     /// Divides positive and multiplies negative logits of tokens already there; 1.0 for none.
     pub repetition_penalty: f32,
     /// Start of the random numbers.
@@ -34,6 +36,7 @@ impl Sampling {
             temperature: 0.0,
             top_p: 1.0,
             top_k: 0,
+            min_p: 0.0,
             repetition_penalty: 1.0,
             seed: 0,
         }
@@ -180,6 +183,9 @@ impl Sampler {
         if self.sampling.top_p < 1.0 {
             candidates = nucleus(candidates, self.sampling.top_p);
         }
+        if self.sampling.min_p > 0.0 {
+            candidates = near_the_top(candidates, self.sampling.min_p);
+        }
         Ok(candidates)
     }
 
@@ -237,6 +243,23 @@ fn nucleus(mut candidates: Vec<Candidate>, top_p: f32) -> Vec<Candidate> {
         dropped += last;
         candidates.pop();
     }
+    scaled(candidates)
+}
+
+/// Drops the tokens that are less likely than `min_p` times the likeliest (`MinPLogitsWarper`), and
+/// scales the rest to 1.
+fn near_the_top(mut candidates: Vec<Candidate>, min_p: f32) -> Vec<Candidate> {
+    let least = candidates
+        .first()
+        .map_or(0.0, |top| min_p * top.probability);
+    // Sorted, so that the first is never dropped.
+    let kept = candidates.partition_point(|c| c.probability >= least);
+    candidates.truncate(kept.max(1));
+    scaled(candidates)
+}
+
+/// The same with probabilities that sum to 1.
+fn scaled(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
     let sum: f64 = candidates.iter().map(|c| f64::from(c.probability)).sum();
     for candidate in &mut candidates {
         candidate.probability = (f64::from(candidate.probability) / sum) as f32;
@@ -290,6 +313,27 @@ mod tests {
         assert_eq!(ids(&with(0, 0.9), &[1.0, 3.0, 2.0]), [1, 2]);
         assert_eq!(ids(&with(0, 0.5), &[1.0, 3.0, 2.0]), [1]);
         assert_eq!(ids(&with(0, 0.0), &[1.0, 3.0, 2.0]), [1]);
+    }
+
+    #[test]
+    fn min_p_counts_from_the_likeliest_token() {
+        let with = |min_p| {
+            Sampler::new(&Sampling {
+                temperature: 1.0,
+                min_p,
+                ..Sampling::greedy()
+            })
+        };
+        // Of the likeliest 1, e^-2 = 0.135 and e^-1 = 0.368.
+        let logits = [1.0, 3.0, 2.0];
+        assert_eq!(ids(&with(0.0), &logits), [1, 2, 0]);
+        assert_eq!(ids(&with(0.13), &logits), [1, 2, 0]);
+        assert_eq!(ids(&with(0.2), &logits), [1, 2]);
+        assert_eq!(ids(&with(1.0), &logits), [1]);
+        assert_eq!(ids(&with(1.0), &[2.0, 2.0]), [0, 1], "equals stay");
+        let left = with(0.2).candidates(&logits).unwrap();
+        let sum: f32 = left.iter().map(|c| c.probability).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{sum}");
     }
 
     #[test]

@@ -158,6 +158,14 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .default_value(d.top_k)
             .mutable_playing()
             .build(),
+        glib::ParamSpecFloat::builder("min-p")
+            .nick("Min p")
+            .blurb("Draws among tokens at least this part as likely as the likeliest; 0 = all")
+            .minimum(0.0)
+            .maximum(1.0)
+            .default_value(d.min_p)
+            .mutable_playing()
+            .build(),
         glib::ParamSpecFloat::builder("repetition-penalty")
             .nick("Repetition penalty")
             .blurb("Above 1 makes repeated tokens unlikelier; 0 = the checkpoint's, 1 = none")

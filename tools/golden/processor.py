@@ -6,7 +6,7 @@
     VLMCAPTION_GOLDEN=/tmp/fresh cargo test --test golden_processor
 
 Nothing here computes an expected value itself: sizes, patch rows, token ids, positions, rendered
-templates, the tokens that sampling keeps and whole answers all come from the stock classes. Pictures are not
+templates and whole answers all come from the stock classes. Pictures are not
 stored; a formula over integers makes them (`picture`), here and in the test.
 
 Writes `processor.json` and `processor.safetensors` (patch rows, u8). Another seed gives other
@@ -29,12 +29,6 @@ from transformers import (
     AutoProcessor,
     AutoTokenizer,
     Qwen3VLForConditionalGeneration,
-)
-from transformers.generation.logits_process import (
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
 )
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import (
     Qwen2VLImageProcessor,
@@ -365,45 +359,6 @@ def templates(rng: random.Random) -> list[dict[str, Any]]:
     return cases
 
 
-def sampling(rng: random.Random) -> list[dict[str, Any]]:
-    """Logits with the ids and probabilities that processors and warpers leave."""
-    cases = []
-    for _ in range(40):
-        # Multiples of 1/64 are exact in JSON and f32; few of them, so that some are equal.
-        logits = [rng.randint(-300, 300) / 64 for _ in range(rng.choice([5, 40]))]
-        seen = rng.choices(range(len(logits)), k=rng.randint(0, 6))
-        penalty = rng.choice([1.0, 1.5, 1.25, 0.75])
-        temperature = rng.choice([1.0, 0.5, 0.75, 2.0])
-        top_k = rng.choice([0, 1, 3, 20])
-        top_p = rng.choice([1.0, 0.875, 0.5, 0.25])
-        scores = torch.tensor([logits])
-        ids = torch.tensor([seen], dtype=torch.long)
-        if penalty != 1.0:
-            scores = RepetitionPenaltyLogitsProcessor(penalty)(ids, scores)
-        greedy = int(scores.argmax())
-        if temperature != 1.0:
-            scores = TemperatureLogitsWarper(temperature)(ids, scores)
-        if top_k:
-            scores = TopKLogitsWarper(top_k)(ids, scores)
-        if top_p < 1.0:
-            scores = TopPLogitsWarper(top_p)(ids, scores)
-        probabilities = scores[0].softmax(-1)
-        kept = scores[0].isfinite().nonzero()[:, 0].tolist()
-        cases.append(
-            {
-                "logits": logits,
-                "seen": seen,
-                "repetition_penalty": penalty,
-                "temperature": temperature,
-                "top_k": top_k,
-                "top_p": top_p,
-                "greedy": greedy,
-                "kept": [[i, round(float(probabilities[i]), 7)] for i in kept],
-            }
-        )
-    return cases
-
-
 def answers(rng: random.Random) -> list[dict[str, Any]]:
     """What the demo model says, from the camera's pixels to the text: stock `generate`, greedy.
 
@@ -492,7 +447,6 @@ def main() -> None:
         "prompts": prompts(rng),
         "tokens": tokens(rng),
         "templates": templates(rng),
-        "sampling": sampling(rng),
         "answers": answers(rng),
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
