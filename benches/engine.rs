@@ -24,6 +24,7 @@ fn load(precision: Precision) -> Box<dyn Program> {
     let options = Options {
         precision,
         threads: Some(1),
+        ..Options::default()
     };
     checkpoint
         .load_cpu(&options, &mut |_| (), &Cancel::default())

@@ -42,7 +42,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let n_tokens = args.next().map_or(Ok(48), |n| n.parse())?;
 
     let spec = spec(&folder)?;
-    let options = Options { precision, threads };
+    let options = Options {
+        precision,
+        threads,
+        cache: std::env::var_os("VLMCAPTION_CACHE").map(PathBuf::from),
+    };
     let watch = Watch::start();
     let weights = Weights::Files(weight_files(&folder)?);
     let mut program = cpu::load(&spec, &weights, &options, &mut |_| (), &Cancel::default())?;

@@ -315,10 +315,10 @@ fn answers_of_a_shared_prefill_are_those_of_prompts_alone() {
             (said, reused.filter(|reused| *reused > 0).count())
         };
         let (together, n_reused) = said(&asked);
-        assert_eq!(
-            n_reused,
-            4 * N_WINDOWS,
-            "all but the first question of each window"
+        // The first question of a window may have the beginning of its prompt from before.
+        assert!(
+            n_reused >= 4 * N_WINDOWS,
+            "all but the first question of each window: {n_reused}"
         );
         let mut alone: Vec<_> = asked
             .iter()

@@ -195,6 +195,81 @@ fn sequences_extended_together_say_the_same_as_alone() {
 }
 
 #[test]
+fn prompts_prepared_patch_by_patch_answer_as_the_reference() {
+    let places = golden_folders(&data().join("logits"));
+    for folder in places.into_iter().chain([demo()]) {
+        let mut program = load(&folder, Precision::F32);
+        for case in cases(&data().join("logits"), &folder) {
+            let visuals = encode(&mut *program, &case);
+            let segments = segments(&case, &visuals);
+            let mut rows = 0;
+            for (n, segment) in segments.iter().enumerate() {
+                rows += segment.n_rows();
+                if let Segment::Visual(_) = segment {
+                    let begun = (&segments[..=n], &case.positions[..rows]);
+                    let prepared = program.prepare(begun.0, begun.1, &Cancel::default());
+                    prepared.expect("rows that fit");
+                    let kept = program.shared(&segments, &case.positions);
+                    assert_eq!(kept, rows, "{}", case.name);
+                }
+            }
+            let answered = answer_with(&mut *program, &case, &visuals);
+            for (step, logits) in answered.into_iter().enumerate() {
+                assert_eq!(argmax(&logits), case.greedy[step], "{}", case.name);
+                if let Some((_, want)) = case.kept.iter().find(|(kept, _)| *kept == step) {
+                    assert_close(&case, step, &logits, want);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn other_pixels_and_a_cancelled_prompt_leave_nothing_to_the_next() {
+    let folder = demo();
+    let cases = cases(&data().join("logits"), &folder);
+    let case = cases.iter().find(|case| case.name.contains("3-pairs"));
+    let case = case.expect("a video of three pairs");
+    let mut program = load(&folder, Precision::F32);
+    let visuals = encode(&mut *program, case);
+    // The same words at the same places with other pixels: only the words before them are shared.
+    let mut others = visuals.clone();
+    let swapped = encode(&mut *program, case);
+    others[0] = swapped[1].clone();
+    let first = segments(case, &others);
+    let sequence = program.open().expect("a sequence");
+    extend(&mut *program, sequence, &first, &case.positions);
+    program.close(sequence);
+    let Run::Tokens(head) = &case.runs[0] else {
+        panic!("a prompt that begins with text");
+    };
+    let own = segments(case, &visuals);
+    assert_eq!(program.shared(&own, &case.positions), head.len());
+    // Cancelled in the middle of it.
+    let sequence = program.open().expect("a sequence");
+    let cancel = Cancel::default();
+    let watch = cancel.clone();
+    let watcher = std::thread::spawn(move || {
+        while watch.checks() < 4 {
+            std::thread::yield_now();
+        }
+        watch.cancel();
+    });
+    let ids = vec![1; 3000];
+    let positions: Vec<Position> = (0..3000).map(|i| [i; 3]).collect();
+    let cancelled = program.extend(sequence, &[Segment::Tokens(&ids)], &positions, &cancel);
+    assert!(matches!(cancelled, Err(Error::Cancelled)));
+    watcher.join().expect("a watcher");
+    program.close(sequence);
+    for (step, logits) in answer_with(&mut *program, case, &visuals)
+        .iter()
+        .enumerate()
+    {
+        assert_eq!(argmax(logits), case.greedy[step], "step {step}");
+    }
+}
+
+#[test]
 fn a_truncated_sequence_goes_on_as_if_the_rows_had_never_been() {
     let folder = demo();
     let mut program = load(&folder, Precision::F32);
@@ -340,8 +415,13 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
 /// Logits of each step, with the reference's tokens as the answer.
 fn answer(program: &mut dyn Program, case: &Case) -> Vec<Vec<f32>> {
     let visuals = encode(program, case);
+    answer_with(program, case, &visuals)
+}
+
+/// The same about these pixels.
+fn answer_with(program: &mut dyn Program, case: &Case, visuals: &[VisualTokens]) -> Vec<Vec<f32>> {
     let sequence = program.open().expect("a sequence");
-    let segments = segments(case, &visuals);
+    let segments = segments(case, visuals);
     let mut all = vec![extend(program, sequence, &segments, &case.positions)];
     let next = 1 + case.positions.iter().flatten().max().expect("a position");
     for (step, &token) in case.greedy[..case.greedy.len() - 1].iter().enumerate() {
@@ -404,6 +484,7 @@ fn load(folder: &Path, precision: Precision) -> Box<dyn Program> {
     let options = Options {
         precision,
         threads: Some(2),
+        ..Options::default()
     };
     let weights = Weights::Files(weight_files(folder));
     cpu::load(

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Cancel, Error, Features, Limits, Next, Patches, Position, Program, Segment, SequenceId,
-    VisualTokens,
+    VisualTokens, next_launch,
 };
 
 /// One answer.
@@ -266,6 +266,7 @@ impl Program for Mock {
             grid: patches.grid,
             n_tokens: patches.grid.n_tokens(self.role.merge_size),
             features: Features::Host {
+                launch: next_launch(),
                 embeds: Vec::new(),
                 deepstack: Vec::new(),
             },

@@ -87,6 +87,9 @@ pub struct VisualTokens {
 pub enum Features {
     /// In the host's memory.
     Host {
+        /// Which run of a vision net made them; no two of a process are the same. See
+        /// [`next_launch`].
+        launch: u64,
         /// `[n_tokens, hidden_size]`, row-major: replaces the embeddings of the placeholders.
         embeds: Vec<f32>,
         /// One `[n_tokens, hidden_size]` per deepstack level, added to the hidden states after
@@ -98,6 +101,12 @@ pub enum Features {
     Device(Arc<dyn Any + Send + Sync>),
 }
 
+/// A number for a run of a vision net that no other run has.
+pub fn next_launch() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Features {
     /// `embeds` and `deepstack` of host memory.
     ///
@@ -105,7 +114,9 @@ impl Features {
     /// [`Error::Shape`] for features of another backend.
     pub fn host(&self) -> Result<(&[f32], &[Vec<f32>]), Error> {
         match self {
-            Features::Host { embeds, deepstack } => Ok((embeds, deepstack)),
+            Features::Host {
+                embeds, deepstack, ..
+            } => Ok((embeds, deepstack)),
             Features::Device(_) => Err(Error::Shape {
                 what: "visual tokens",
                 want: "in host memory".to_owned(),
@@ -244,6 +255,27 @@ pub trait Program: Send {
         Ok(())
     }
 
+    /// Of the rows with which a new sequence would begin, how many are here from an earlier one and
+    /// are not computed again: equal rows after equal rows have equal keys and values, whoever asked
+    /// for them.
+    fn shared(&mut self, _segments: &[Segment<'_>], _positions: &[Position]) -> usize {
+        0
+    }
+
+    /// Computes rows with which a later sequence is expected to begin, so that it finds them
+    /// [`shared`](Self::shared). A program that gains nothing by it does nothing.
+    ///
+    /// # Errors
+    /// As [`extend`](Self::extend).
+    fn prepare(
+        &mut self,
+        _segments: &[Segment<'_>],
+        _positions: &[Position],
+        _cancel: &Cancel,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Whether a sequence that keeps `n_kept` rows is better extended by `n_more` than begun anew with
     /// all of them. Either is right; this says which is cheaper.
     fn continues(&self, _n_kept: usize, _n_more: usize) -> bool {
@@ -255,6 +287,11 @@ pub trait Program: Send {
 
     /// Ends a sequence and frees its rows.
     fn close(&mut self, sequence: SequenceId);
+
+    /// What is worth a line in a log of how it was loaded.
+    fn remark(&self) -> Option<String> {
+        None
+    }
 
     /// How the device fares; asked about once a second, between other calls.
     fn health(&mut self) -> Health {
@@ -359,6 +396,9 @@ pub enum Error {
         /// What the reader says.
         reason: String,
     },
+    /// A file of quantised matrices is damaged; whoever loads makes it anew.
+    #[error("the file of quantised matrices is damaged")]
+    Cache,
     /// A script of the mock backend is not one.
     #[error("mock script {file}: {reason}")]
     Script {

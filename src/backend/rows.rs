@@ -27,6 +27,44 @@ pub(super) enum Source {
     Visual(u64, usize),
 }
 
+/// What the rows of segments are computed from, where features lie in the host's memory.
+///
+/// # Errors
+/// [`Error::Shape`] for positions that are not one a row, no rows, or features of a device.
+pub(super) fn host_rows(
+    segments: &[Segment<'_>],
+    positions: &[Position],
+) -> Result<Vec<Row>, Error> {
+    let mut sources = Vec::with_capacity(positions.len());
+    for segment in segments {
+        match segment {
+            Segment::Tokens(ids) => sources.extend(ids.iter().map(|&id| Source::Token(id))),
+            Segment::Visual(tokens) => {
+                let Features::Host { launch, .. } = &tokens.features else {
+                    return Err(Error::Shape {
+                        what: "visual tokens",
+                        want: "in host memory".to_owned(),
+                        got: "another device's".to_owned(),
+                    });
+                };
+                let rows = 0..tokens.n_tokens;
+                sources.extend(rows.map(|row| Source::Visual(*launch, row)));
+            }
+        }
+    }
+    if sources.is_empty() || sources.len() != positions.len() {
+        return Err(Error::Shape {
+            what: "positions",
+            want: format!("one for each of {} rows, and at least one", sources.len()),
+            got: positions.len().to_string(),
+        });
+    }
+    let rows = sources.into_iter().zip(positions);
+    Ok(rows
+        .map(|(source, &position)| Row { source, position })
+        .collect())
+}
+
 /// Rows to compute, and the features they need.
 pub(super) struct Batch<S> {
     pub rows: Vec<Row>,

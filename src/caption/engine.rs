@@ -159,6 +159,7 @@ impl Engine {
                 policy: options.policy,
                 windows: Queue::new(options.max_queued),
                 pairs: VecDeque::new(),
+                coming: None,
                 history: VecDeque::new(),
                 asked: HashMap::new(),
                 scene: 0,
@@ -176,6 +177,7 @@ impl Engine {
             Load::Running => {}
             Load::Ready => listener(Report::Loaded {
                 took: Duration::ZERO,
+                remark: None,
             }),
             Load::Failed(reason) => listener(Report::LoadFailed(reason)),
         }
@@ -371,7 +373,7 @@ fn serve(
         let faulted = faulted || result.is_err();
         let mut outcome = result.unwrap_or_else(|panic| match &turn.work {
             Work::Inquiry { .. } => Outcome::Inquired(Err(panic)),
-            Work::Pair(_) | Work::Window { .. } => Outcome::Failed {
+            Work::Pair { .. } | Work::Window { .. } => Outcome::Failed {
                 frames: Vec::new(),
                 reason: panic,
             },
@@ -465,7 +467,8 @@ fn load(shared: &Shared, loader: &mut Loader) -> Result<Box<dyn Program>, String
         state.load = Load::Ready;
     }
     let took = began.elapsed();
-    tell_all(shared, &Report::Loaded { took });
+    let remark = program.remark();
+    tell_all(shared, &Report::Loaded { took, remark });
     Ok(program)
 }
 
@@ -480,6 +483,7 @@ fn give_up(shared: &Shared, reason: &str) {
             session.reporting = true;
             session.windows.drain();
             session.pairs.clear();
+            session.coming = None;
             for asked in session.inquiries.drain(..) {
                 unanswered.push((session.listener.clone(), asked.inquiry.id));
             }

@@ -16,7 +16,7 @@ use super::engine::{Engine, Listener};
 use super::inquiry::Asked;
 use super::mailbox::{DropPolicy, Sent, Waited};
 use super::prompt::Ask;
-use super::schedule::Job;
+use super::schedule::{Coming, Job};
 use super::session::Session;
 use super::window::Pair;
 use crate::vlm::Checkpoint;
@@ -113,9 +113,9 @@ impl Sessions {
         self.0.lock().unwrap().current.clone()
     }
 
-    /// [`Session::offer_pair`]
-    pub fn offer_pair(&self, pair: &Arc<Pair>, epoch: u64) {
-        self.current().offer_pair(pair, epoch);
+    /// [`Session::offer_pairs`]
+    pub fn offer_pairs(&self, pairs: &[Arc<Pair>], of: Option<Coming>, epoch: u64) {
+        self.current().offer_pairs(pairs, of, epoch);
     }
 
     /// [`Session::submit`]

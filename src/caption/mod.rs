@@ -69,8 +69,12 @@ pub struct Caption {
     pub prompt_hash: String,
     /// Rows of the prompt.
     pub tokens_in: usize,
-    /// Of these, rows that were there from another question about the window.
+    /// Of these, rows that were there already: from another question about the window, from the
+    /// beginning that prompts have in common, or computed while the window filled.
     pub reused: usize,
+    /// Pairs that an earlier window or question was about too, so that they were not encoded again;
+    /// said by the first answer about a window.
+    pub reused_pairs: usize,
     /// Tokens of the answer.
     pub tokens_out: usize,
     /// Why the answer ended.
@@ -141,6 +145,8 @@ pub enum Report {
     Loaded {
         /// How long reading took.
         took: Duration,
+        /// What is worth a line in a log.
+        remark: Option<String>,
     },
     /// The model cannot be used; no caption will come until [`Loaded`](Self::Loaded). It is tried
     /// again by itself.

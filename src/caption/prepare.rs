@@ -14,7 +14,7 @@ use super::mailbox::Sent;
 use super::motion::Cells;
 use super::note::Note;
 use super::scene::Scenes;
-use super::schedule::Job;
+use super::schedule::{Coming, Job};
 use super::window::{Frame, FrameTime, Pair, Progress, Shape, Window, Windower};
 use super::{DropReason, Report};
 use crate::backend::Patches;
@@ -336,9 +336,13 @@ impl<'a> Preparer<'a> {
         if gated || !self.rung.shows(self.sequence + 1) {
             return;
         }
-        for pair in self.held.drain(..).filter_map(|pair| pair.upgrade()) {
-            self.inner.session.offer_pair(&pair, epoch);
-        }
+        let pairs: Vec<Arc<Pair>> = self.held.drain(..).filter_map(|p| p.upgrade()).collect();
+        let coming = self.windower.partial().map(|partial| Coming {
+            sequence: self.sequence + 1,
+            scene: self.scene,
+            partial,
+        });
+        self.inner.session.offer_pairs(&pairs, coming, epoch);
     }
 
     /// Puts a question of the application's to the model, about the window being filled as far as

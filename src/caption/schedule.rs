@@ -14,7 +14,7 @@ use super::note::Note;
 use super::prompt::Ask;
 use super::question::{Question, due};
 use super::session::SessionOptions;
-use super::window::{FrameTime, Pair, Visual, Window};
+use super::window::{FrameTime, Pair, Partial, Visual, Window};
 use crate::backend::Cancel;
 use crate::vlm;
 
@@ -46,6 +46,8 @@ pub(super) struct SessionState {
     pub(super) policy: DropPolicy,
     pub(super) windows: Queue<Job>,
     pub(super) pairs: VecDeque<Weak<Pair>>,
+    /// The oldest window being filled, as far as it has come.
+    pub(super) coming: Option<Coming>,
     pub(super) history: VecDeque<vlm::Turn>,
     /// By question: PTS at the end of the window that it was last asked about.
     pub(super) asked: HashMap<String, Duration>,
@@ -75,6 +77,14 @@ pub(super) struct Job {
     pub(super) complete_since: Instant,
 }
 
+/// A window that will be in the queue, as far as it has come.
+pub(super) struct Coming {
+    /// The number that it will have.
+    pub(super) sequence: u64,
+    pub(super) scene: u64,
+    pub(super) partial: Partial,
+}
+
 /// What a session leaves to the one that comes after it at another engine.
 pub(super) struct Legacy {
     options: SessionOptions,
@@ -95,7 +105,11 @@ pub(super) struct Turn {
 }
 
 pub(super) enum Work {
-    Pair(Arc<Pair>),
+    Pair {
+        pair: Arc<Pair>,
+        /// The window that it is of, if its prompt may begin to be computed.
+        begin: Option<Box<Begin>>,
+    },
     Window {
         job: Box<Job>,
         ask: Arc<Ask>,
@@ -111,6 +125,14 @@ pub(super) enum Work {
         ask: Arc<Ask>,
         stream: String,
     },
+}
+
+/// The beginning of a prompt that is expected.
+pub(super) struct Begin {
+    pub(super) job: Job,
+    pub(super) ask: Arc<Ask>,
+    pub(super) stream: String,
+    pub(super) history: Vec<vlm::Turn>,
 }
 
 /// What a turn came to.
@@ -189,13 +211,15 @@ impl State {
     }
 
     fn next_caption(&mut self) -> Option<Turn> {
+        // What one session has begun another's prompt would overwrite.
+        let alone = self.sessions.len() == 1;
         loop {
             let (id, session) = self
                 .sessions
                 .iter_mut()
                 .filter(|(_, session)| session.has_work() && session.running.is_none())
                 .min_by(|a, b| a.1.used.total_cmp(&b.1.used))?;
-            let Some(work) = session.take_work() else {
+            let Some(work) = session.take_work(alone) else {
                 continue;
             };
             let cancel = Cancel::default();
@@ -269,6 +293,7 @@ impl SessionState {
     /// What its successor takes over; it does not encode pairs any more.
     pub(super) fn legacy(&mut self) -> Legacy {
         self.pairs.clear();
+        self.coming = None;
         Legacy {
             options: self.options(),
             history: self.history.clone(),
@@ -294,6 +319,7 @@ impl SessionState {
     /// Drops what waits, what runs and what was said; results on their way are not wanted.
     pub(super) fn forget(&mut self) {
         self.epoch += 1;
+        self.coming = None;
         self.windows.drain();
         for asked in &mut self.inquiries {
             asked.job = None;
@@ -313,19 +339,13 @@ impl SessionState {
 
     /// A complete window before pairs of windows to come; pairs that nobody needs any more, or
     /// that a window has encoded already, are skipped.
-    pub(super) fn take_work(&mut self) -> Option<Work> {
+    pub(super) fn take_work(&mut self, alone: bool) -> Option<Work> {
         if let Some(job) = self.windows.pop() {
             if self.scene != job.note.scene {
                 self.scene = job.note.scene;
                 self.history.clear();
             }
-            let keep = self.ask.history.min(self.history.len());
-            let history = self
-                .history
-                .iter()
-                .skip(self.history.len() - keep)
-                .cloned()
-                .collect();
+            let history = self.context(job.note.scene);
             let end = job.window.frames.last().map_or(Duration::ZERO, |f| f.pts);
             let questions = due(&self.ask.all(), end, |id| self.asked.get(id).copied());
             let asked = questions.iter().map(|question| (question.id.clone(), end));
@@ -342,9 +362,59 @@ impl SessionState {
             if let Some(pair) = pair.upgrade()
                 && matches!(*pair.visual.lock().unwrap(), Visual::Pixels(_))
             {
-                return Some(Work::Pair(pair));
+                let begin = match alone && !self.has_work() {
+                    true => self.begin(&pair).map(Box::new),
+                    false => None,
+                };
+                return Some(Work::Pair { pair, begin });
             }
         }
         None
+    }
+
+    /// Earlier exchanges that a window of this scene is given as context.
+    fn context(&self, scene: u64) -> Vec<vlm::Turn> {
+        let keep = match scene == self.scene {
+            true => self.ask.history.min(self.history.len()),
+            false => 0,
+        };
+        let history = self.history.iter().skip(self.history.len() - keep);
+        history.cloned().collect()
+    }
+
+    /// The window that is being filled, if `pair` is its last so far, and a question will be asked
+    /// about it.
+    fn begin(&mut self, pair: &Arc<Pair>) -> Option<Begin> {
+        let Coming {
+            sequence,
+            scene,
+            partial,
+        } = self.coming.take()?;
+        let pairs: Vec<Arc<Pair>> = partial.pairs.iter().filter_map(Weak::upgrade).collect();
+        let whole = pairs.len() == partial.pairs.len();
+        if !whole || !pairs.last().is_some_and(|last| Arc::ptr_eq(last, pair)) {
+            return None;
+        }
+        let end = partial.frames.last()?.pts;
+        let asked = due(&self.ask.all(), end, |id| self.asked.get(id).copied());
+        // The end of the window is not known yet, and of one frame not whether it is an image.
+        if asked.is_empty() || self.ask.system_prompt.contains("{end}") || partial.frames.len() < 2
+        {
+            return None;
+        }
+        Some(Begin {
+            job: Job {
+                sequence,
+                window: Window {
+                    frames: partial.frames,
+                    pairs,
+                },
+                note: Note::default(),
+                complete_since: Instant::now(),
+            },
+            ask: self.ask.clone(),
+            stream: self.stream.clone(),
+            history: self.context(scene),
+        })
     }
 }

@@ -351,6 +351,22 @@ impl Program for Seat<'_> {
         Ok(self.said.next())
     }
 
+    fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {
+        let shared = self.call(None, |program| program.shared(segments, positions));
+        shared.unwrap_or(0)
+    }
+
+    fn prepare(
+        &mut self,
+        segments: &[Segment<'_>],
+        positions: &[Position],
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        self.call(Some(cancel), |program| {
+            program.prepare(segments, positions, cancel)
+        })?
+    }
+
     fn continues(&self, n_kept: usize, n_more: usize) -> bool {
         // While another turn has the program, either is right.
         let program = self.table.program.try_lock();

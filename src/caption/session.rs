@@ -9,7 +9,7 @@ use super::engine::{Engine, Listener};
 use super::inquiry::{Asked, FLUSHED};
 use super::mailbox::{DropPolicy, Sent, Waited};
 use super::prompt::Ask;
-use super::schedule::{Drained, Job, Load, SessionState, State};
+use super::schedule::{Coming, Drained, Job, Load, SessionState, State};
 use super::window::Pair;
 use crate::vlm::Checkpoint;
 
@@ -40,12 +40,13 @@ impl Session {
         Self { engine, id }
     }
 
-    /// Offers a pair for encoding while its window fills; it is skipped if nobody needs it by the
-    /// time its turn comes.
-    pub(super) fn offer_pair(&self, pair: &Arc<Pair>, epoch: u64) {
+    /// Offers pairs for encoding while their window fills; each is skipped if nobody needs it by the
+    /// time its turn comes. `of` is the oldest window that they are of.
+    pub(super) fn offer_pairs(&self, pairs: &[Arc<Pair>], of: Option<Coming>, epoch: u64) {
         let mut state = self.engine.shared.state.lock().unwrap();
         if let Some(session) = state.wake(self.id).filter(|session| session.accepts(epoch)) {
-            session.pairs.push_back(Arc::downgrade(pair));
+            session.pairs.extend(pairs.iter().map(Arc::downgrade));
+            session.coming = of;
         }
         drop(state);
         self.engine.shared.changed.notify_all();

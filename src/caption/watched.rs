@@ -65,6 +65,17 @@ impl Watched {
     }
 }
 
+/// Segments with the features that [`Watched::untag`] found in their places.
+fn own_segments<'a>(
+    segments: &[Segment<'a>],
+    untagged: &'a [Option<VisualTokens>],
+) -> Vec<Segment<'a>> {
+    let pairs = segments.iter().zip(untagged);
+    pairs
+        .map(|(segment, own)| own.as_ref().map_or(*segment, Segment::Visual))
+        .collect()
+}
+
 /// Whether an error is the device's, and not of what it was asked.
 fn is_fault(error: &Error) -> bool {
     !matches!(
@@ -107,11 +118,7 @@ impl Program for Watched {
         cancel: &Cancel,
     ) -> Result<Next<'_>, Error> {
         let untagged = self.untag(segments)?;
-        let segments: Vec<Segment<'_>> = segments
-            .iter()
-            .zip(&untagged)
-            .map(|(segment, own)| own.as_ref().map_or(*segment, Segment::Visual))
-            .collect();
+        let segments = own_segments(segments, &untagged);
         let next = self.program.extend(sequence, &segments, positions, cancel);
         self.faulted |= next.as_ref().is_err_and(is_fault);
         next
@@ -130,6 +137,27 @@ impl Program for Watched {
         let result = self.program.extend_each(steps, cancel, take);
         self.faulted |= result.as_ref().is_err_and(is_fault);
         result
+    }
+
+    fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {
+        let Ok(untagged) = self.untag(segments) else {
+            return 0;
+        };
+        self.program
+            .shared(&own_segments(segments, &untagged), positions)
+    }
+
+    fn prepare(
+        &mut self,
+        segments: &[Segment<'_>],
+        positions: &[Position],
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        let untagged = self.untag(segments)?;
+        let segments = own_segments(segments, &untagged);
+        let prepared = self.program.prepare(&segments, positions, cancel);
+        self.faulted |= prepared.as_ref().is_err_and(is_fault);
+        prepared
     }
 
     fn continues(&self, n_kept: usize, n_more: usize) -> bool {

@@ -11,6 +11,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -55,6 +56,18 @@ pub struct Pair {
     pub pts: Vec<Duration>,
     /// The pixels, until they are encoded; then what the vision net made of them.
     pub visual: Mutex<Visual>,
+    /// Whether an answer was about it.
+    pub answered: AtomicBool,
+}
+
+impl Pair {
+    fn new(pts: Vec<Duration>, pixels: Patches) -> Arc<Self> {
+        Arc::new(Self {
+            pts,
+            visual: Mutex::new(Visual::Pixels(pixels)),
+            answered: AtomicBool::new(false),
+        })
+    }
 }
 
 /// How far a pair has come.
@@ -75,6 +88,15 @@ pub struct Window {
     pub frames: Vec<FrameTime>,
     /// Temporal patches in order of time.
     pub pairs: Vec<Arc<Pair>>,
+}
+
+/// A window that is being filled, as far as its whole pairs go. It keeps nothing from being dropped.
+#[derive(Debug, Clone)]
+pub struct Partial {
+    /// The frames of the pairs.
+    pub frames: Vec<FrameTime>,
+    /// The pairs.
+    pub pairs: Vec<Weak<Pair>>,
 }
 
 /// Shape of the windows.
@@ -171,6 +193,15 @@ impl Windower {
         self.open.front().map_or(&[], |open| &open.frames)
     }
 
+    /// The oldest window being filled, as far as its whole pairs go; `None` before the first pair.
+    pub fn partial(&self) -> Option<Partial> {
+        let open = self.open.front().filter(|open| !open.pairs.is_empty())?;
+        Some(Partial {
+            frames: open.frames[..open.frames.len() - open.tail.len()].to_vec(),
+            pairs: open.pairs.iter().map(Arc::downgrade).collect(),
+        })
+    }
+
     /// Size of the frames of the windows being filled, if a pair is half full.
     pub fn tail_size(&self) -> Option<(usize, usize)> {
         let frame = self.open.iter().find_map(|open| open.tail.last())?;
@@ -262,8 +293,7 @@ impl Windower {
         if let Some(last) = open.tail.last() {
             let mut pts: Vec<Duration> = open.tail.iter().map(|f| f.time.pts).collect();
             pts.resize(self.shape.temporal_patch_size, last.time.pts);
-            let visual = Mutex::new(Visual::Pixels(cut(&open.tail)?));
-            window.pairs.push(Arc::new(Pair { pts, visual }));
+            window.pairs.push(Pair::new(pts, cut(&open.tail)?));
         }
         Ok(Some(window))
     }
@@ -331,10 +361,7 @@ impl Windower {
         if let Some(last) = pts.last().copied() {
             pts.resize(self.shape.temporal_patch_size, last);
         }
-        let pair = Arc::new(Pair {
-            pts,
-            visual: Mutex::new(Visual::Pixels(cut(&frames)?)),
-        });
+        let pair = Pair::new(pts, cut(&frames)?);
         if whole {
             self.recent.push_back(Arc::downgrade(&pair));
         }

@@ -3,6 +3,7 @@
 //! What the engine thread does in one turn.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::engine::Shared;
@@ -10,12 +11,12 @@ use super::inquiry::{FLUSHED, Inquiry};
 use super::note::Note;
 use super::prompt::{Ask, Variables, render};
 use super::question::{Kind, Question};
-use super::schedule::{Job, Outcome, Turn, Work};
+use super::schedule::{Begin, Job, Outcome, Turn, Work};
 use super::window::{FrameTime, Pair, Visual, Window};
 use super::{Caption, Report};
 use crate::backend::{self, Cancel, Limits, Program, VisualTokens};
 use crate::vlm::generate::GenerateOptions;
-use crate::vlm::interview::Interview;
+use crate::vlm::interview::{self, Interview};
 use crate::vlm::sampling::Sampling;
 use crate::vlm::{self, Checkpoint, Prompt, PromptRequest, VisualInput, VisualKind};
 
@@ -23,8 +24,17 @@ use crate::vlm::{self, Checkpoint, Prompt, PromptRequest, VisualInput, VisualKin
 pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &Turn) -> Outcome {
     let cancel = &turn.cancel;
     match &turn.work {
-        Work::Pair(pair) => match encode(program, pair, cancel) {
-            Ok(_) => Outcome::Encoded,
+        Work::Pair { pair, begin } => match encode(program, pair, cancel) {
+            Ok(_) => {
+                let begin = begin.as_deref();
+                let begun = begin.map(|begin| prepare(shared, program, begin, cancel));
+                match begun {
+                    Some(Err(vlm::Error::Backend(backend::Error::Cancelled))) => Outcome::Cancelled,
+                    // A head start alone: what fails here fails again when the window's turn
+                    // comes, and is told then.
+                    Some(Err(_) | Ok(())) | None => Outcome::Encoded,
+                }
+            }
             Err(vlm::Error::Backend(backend::Error::Cancelled)) => Outcome::Cancelled,
             Err(error) => Outcome::Failed {
                 frames: Vec::new(),
@@ -71,6 +81,38 @@ pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &Turn) -> O
             }
         }
     }
+}
+
+/// Computes the prompt of a window that is being filled, as far as it is known.
+fn prepare(
+    shared: &Shared,
+    program: &mut dyn Program,
+    begin: &Begin,
+    cancel: &Cancel,
+) -> Result<(), vlm::Error> {
+    let scene = Scene {
+        checkpoint: &shared.checkpoint,
+        job: &begin.job,
+        ask: &begin.ask,
+        stream: &begin.stream,
+        history: &begin.history,
+    };
+    let pairs = begin.job.window.pairs.iter();
+    let tokens = pairs
+        .map(|pair| encode(program, pair, cancel))
+        .collect::<Result<Vec<_>, _>>()?;
+    // All questions come after the pixels, so any will do.
+    let question = [begin.ask.main()];
+    let mut fitted = rendered(&scene, &question, scene.history, &tokens, 0)?;
+    let Some(Ok(Asked { prompt, .. })) = fitted.prompts.pop() else {
+        return Ok(());
+    };
+    let (limits, rows) = (program.limits(), prompt.n_rows());
+    // What does not fit already will be cut at its beginning.
+    if rows > limits.prompt || rows + scene.max_tokens(&question[0]) > limits.context {
+        return Ok(());
+    }
+    interview::prepare(program, &prompt, &tokens, cancel)
 }
 
 /// Answers a question of the application's.
@@ -153,6 +195,8 @@ pub(super) fn answer(
             tokens: rows.max().unwrap_or(0),
         });
     }
+    let again = |pair: &&Arc<Pair>| pair.answered.swap(true, Ordering::Relaxed);
+    let mut reused_pairs = scene.job.window.pairs[skip..].iter().filter(again).count();
     let main = scene.ask.main();
     let mut exchange = None;
     let (mut failed, mut n_answered) = (Vec::new(), 0);
@@ -195,6 +239,7 @@ pub(super) fn answer(
                     prompt_hash: scene.ask.hash(question),
                     tokens_in: said.tokens_in,
                     reused: said.reused,
+                    reused_pairs: std::mem::take(&mut reused_pairs),
                     tokens_out: said.tokens_out,
                     stop_reason: said.stop_reason,
                     queue_wait,

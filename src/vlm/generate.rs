@@ -57,7 +57,7 @@ pub struct Generated {
     pub text: String,
     /// Rows of the prompt.
     pub tokens_in: usize,
-    /// Of these, rows that were there from the question before and not computed again.
+    /// Of these, rows that were there from an earlier question and not computed again.
     pub reused: usize,
     /// Tokens generated, the one that ended it included.
     pub tokens_out: usize,
@@ -359,6 +359,7 @@ mod tests {
             grid: GridThw { t: 1, h: 4, w: 4 },
             n_tokens: 4,
             features: backend::Features::Host {
+                launch: 0,
                 embeds: vec![],
                 deepstack: vec![],
             },

@@ -40,7 +40,7 @@ pub struct Interview<'a> {
 /// A prompt that is in the sequence, with what follows it.
 pub(super) struct Prefilled<'p> {
     pub next: Next<'p>,
-    /// Rows that were there already.
+    /// Rows that were there already, of this sequence or of an earlier one.
     pub reused: usize,
 }
 
@@ -104,11 +104,16 @@ impl<'a> Interview<'a> {
             self.program.truncate(sequence, kept);
             self.rows.truncate(kept);
         }
+        // What an earlier sequence left is found by the program itself.
+        let reused = match kept {
+            0 => self.program.shared(&segments, &prompt.positions),
+            kept => kept,
+        };
         let next = self
             .program
             .extend(sequence, &segments, &prompt.positions[kept..], cancel)?;
         self.rows.extend_from_slice(&rows[kept..]);
-        Ok(Prefilled { next, reused: kept })
+        Ok(Prefilled { next, reused })
     }
 
     /// Appends one token.
@@ -160,6 +165,30 @@ impl Drop for Interview<'_> {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// Has a program compute a prompt up to the last of its visual tokens, for a prompt to come that
+/// begins alike: one about the same pixels and later ones, or with another question.
+///
+/// # Errors
+/// Those of the program; [`Error::Grid`] if the prompt stands for more pixels than there are.
+pub fn prepare(
+    program: &mut dyn Program,
+    prompt: &Prompt,
+    visuals: &[Arc<VisualTokens>],
+    cancel: &Cancel,
+) -> Result<(), Error> {
+    let rows = rows(prompt, visuals)?;
+    let is_visual = |row: &Row| matches!(row.source, Source::Visual { .. });
+    let Some(last) = rows.iter().rposition(is_visual) else {
+        return Ok(());
+    };
+    let (_, mut segments) = tail(prompt, visuals, 0);
+    while matches!(segments.last(), Some(Segment::Tokens(_))) {
+        segments.pop();
+    }
+    program.prepare(&segments, &prompt.positions[..=last], cancel)?;
+    Ok(())
 }
 
 /// The sampler notes a prompt's tokens.
@@ -367,6 +396,7 @@ mod tests {
             grid: GridThw { t: 1, h: 4, w: 4 },
             n_tokens: 4,
             features: Features::Host {
+                launch: 0,
                 embeds: vec![],
                 deepstack: vec![],
             },

@@ -220,6 +220,26 @@ impl Checkpoint {
         models::open(files)
     }
 
+    /// Reads the weights twice over, to compare int8 with f32: see [`cpu::load_compared`].
+    ///
+    /// # Errors
+    /// Those of the weight files.
+    pub fn load_compared(
+        &self,
+        threads: Option<usize>,
+        cancel: &Cancel,
+    ) -> Result<(Box<dyn Program>, cpu::Ledger), Error> {
+        let weights = self.files.weights()?;
+        let mut ignore = |_| ();
+        Ok(cpu::load_compared(
+            &self.cpu,
+            &weights,
+            threads,
+            &mut ignore,
+            cancel,
+        )?)
+    }
+
     /// Reads the weights and readies the host's cores; `progress` hears 0.0..=1.0.
     pub fn load_cpu(
         &self,

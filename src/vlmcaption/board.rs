@@ -264,6 +264,7 @@ mod tests {
             prompt_hash: "0".into(),
             tokens_in: 1,
             reused: 0,
+            reused_pairs: 0,
             tokens_out: 1,
             stop_reason: StopReason::Eos,
             queue_wait: Duration::ZERO,

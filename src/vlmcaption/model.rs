@@ -118,10 +118,7 @@ impl Settings {
                     Precision::Bf16 => cpu::Precision::Bf16,
                     Precision::Int8 => cpu::Precision::Int8,
                 };
-                let options = cpu::Options {
-                    precision,
-                    threads: threads(device)?,
-                };
+                let options = host(device, precision)?;
                 Ok(Source::Cpu { model, options })
             }
         }
@@ -141,18 +138,26 @@ fn number(device: &str) -> Result<usize, String> {
     })
 }
 
-/// The cpu's threads; none leaves it to the engine.
-fn threads(device: &str) -> Result<Option<usize>, String> {
-    let device = device.strip_prefix("cpu").unwrap_or(device);
-    let device = device.strip_prefix(':').unwrap_or(device);
-    if device.is_empty() {
-        return Ok(None);
+/// How the cpu is used: `threads=4`, `cache=off`, or both with a comma.
+fn host(device: &str, precision: cpu::Precision) -> Result<cpu::Options, String> {
+    let mut options = cpu::Options {
+        precision,
+        threads: None,
+        cache: cpu::cache_folder(),
+    };
+    let listed = device.strip_prefix("cpu").unwrap_or(device);
+    let listed = listed.strip_prefix(':').unwrap_or(listed);
+    for option in listed.split(',').filter(|option| !option.is_empty()) {
+        match (option, option.strip_prefix("threads=").map(str::parse)) {
+            (_, Some(Ok(threads))) if threads > 0 => options.threads = Some(threads),
+            ("cache=off", _) => options.cache = None,
+            _ => {
+                return Err(format!(
+                    "device={device:?} is nothing the cpu knows; set device=\"threads=4\", \
+                     device=\"threads=4,cache=off\", or leave it empty"
+                ));
+            }
+        }
     }
-    let threads = device.strip_prefix("threads=").map(str::parse::<usize>);
-    match threads {
-        Some(Ok(threads)) if threads > 0 => Ok(Some(threads)),
-        _ => Err(format!(
-            "device={device:?} is nothing the cpu knows; set device=\"threads=4\", or leave it empty"
-        )),
-    }
+    Ok(options)
 }

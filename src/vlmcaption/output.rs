@@ -93,6 +93,7 @@ pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::
         .field("device", &origin.device)
         .field("tokens-in", count(caption.tokens_in))
         .field("reused", count(caption.reused))
+        .field("reused-pairs", count(caption.reused_pairs))
         .field("tokens-out", count(caption.tokens_out))
         .field("ttft", nanos(caption.ttft))
         .field("total", nanos(caption.total))

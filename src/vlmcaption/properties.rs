@@ -39,7 +39,7 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .nick("Device")
             .blurb(
                 "Where the backend runs. sophgo and axera: number of the device, from 0, as bm-smi \
-                 counts or in the order of the cards' PCIe buses (empty = 0). cpu: threads=N (empty = all cores but one)",
+                 counts or in the order of the cards' PCIe buses (empty = 0). cpu: threads=N (empty = all cores but one), cache=off (int8 weights are not kept)",
             )
             .mutable_playing()
             .build(),

@@ -30,8 +30,11 @@ impl VlmCaption {
                 }
                 self.post_loading(gst::ProgressType::Continue, part);
             }
-            Report::Loaded { took } => {
+            Report::Loaded { took, remark } => {
                 gst::info!(CAT, imp = self, "model ready after {took:?}");
+                if let Some(remark) = remark {
+                    gst::debug!(CAT, imp = self, "{remark}");
+                }
                 if self.tally.loading.swap(false, Ordering::Relaxed) {
                     self.post_loading(gst::ProgressType::Complete, 1.0);
                 }

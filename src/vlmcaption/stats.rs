@@ -24,6 +24,7 @@ pub(super) struct Tally {
     pub(super) tokens_in: AtomicU64,
     pub(super) tokens_out: AtomicU64,
     reused_tokens: AtomicU64,
+    reused_pairs: AtomicU64,
     /// From a buffer's arrival to its push, less the push.
     pub(super) pushes: Histogram,
     /// From a window's turn to its first token.
@@ -116,6 +117,7 @@ impl Tally {
             &self.tokens_in,
             &self.tokens_out,
             &self.reused_tokens,
+            &self.reused_pairs,
             &self.ttft_last,
             &self.decoded,
             &self.decode_time,
@@ -140,6 +142,8 @@ impl Tally {
         self.tokens_out
             .fetch_add(caption.tokens_out as u64, Relaxed);
         self.reused_tokens.fetch_add(caption.reused as u64, Relaxed);
+        self.reused_pairs
+            .fetch_add(caption.reused_pairs as u64, Relaxed);
         self.ttft.record(caption.ttft);
         self.ttft_last.store(nanos(caption.ttft), Relaxed);
         let later = caption.tokens_out.saturating_sub(1) as u64;
@@ -187,6 +191,7 @@ impl VlmCaption {
             .field("tokens-in", tally.tokens_in.load(Relaxed))
             .field("tokens-out", tally.tokens_out.load(Relaxed))
             .field("reused-tokens", tally.reused_tokens.load(Relaxed))
+            .field("reused-pairs", tally.reused_pairs.load(Relaxed))
             .field("ttft-last", tally.ttft_last.load(Relaxed))
             .field("ttft-p50", tally.ttft.percentile(50))
             .field("ttft-p95", tally.ttft.percentile(95))

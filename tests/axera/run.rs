@@ -101,6 +101,7 @@ impl Folders {
         let options = cpu::Options {
             precision: Precision::F32,
             threads: Some(2),
+            ..cpu::Options::default()
         };
         let weights = cpu::Weights::Files(weight_files(&self.checkpoint));
         cpu::load(

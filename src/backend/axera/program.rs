@@ -530,6 +530,12 @@ impl Program for Axera {
         self.head(hidden)
     }
 
+    fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {
+        let (context, vocab_size) = (self.limits.context, self.limits.vocab_size);
+        Batch::<Tokens>::read(segments, positions, context, vocab_size)
+            .map_or(0, |batch| self.common(&batch.rows))
+    }
+
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
         self.kept.truncate(sequence, n_rows);
     }

@@ -6,12 +6,15 @@
 //! the products of a slice are summed exactly and the slices in f32. Columns with outliers stay
 //! out of the 8-bit product and are added in f32, after LLM.int8 (arXiv 2208.07339).
 
+use std::io::{self, Read, Write};
+
 use multiversion::multiversion;
 use rayon::prelude::*;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedAMatrix};
 use rten_tensor::NdTensorView;
 
 use super::avx512::{Avx512, ByteMatrix};
+use super::cache::Checked;
 use super::gemv;
 use super::linear::Gemm;
 use super::product::Columns;
@@ -34,10 +37,16 @@ const OUTLIER_FACTOR: f32 = 8.0;
 /// Most columns that are taken out of a product; each costs as much as four of the others.
 const MAX_OUTLIERS: usize = 16;
 
-/// Appends rows to an [`Int8Matrix`].
+/// A column that is this many times the size of the median column, or less than the inverse, is
+/// scaled.
+const SCALED_FROM: f32 = 4.0;
+
+/// Collects the rows of an [`Int8Matrix`].
 pub(super) struct Int8Builder {
-    matrix: Int8Matrix,
-    filled: usize,
+    out_features: usize,
+    in_features: usize,
+    /// `[rows so far, in_features]`
+    rows: Vec<f32>,
 }
 
 /// `[out_features, in_features]` in 8 bits.
@@ -50,49 +59,196 @@ pub(super) struct Int8Matrix {
     scales: Vec<f32>,
     /// Sums of the weights of a slice, `[slices, out_features]`.
     sums: Vec<i32>,
+    /// What activations are multiplied by, `[in_features]`; `None` for 1.
+    columns: Option<Vec<f32>>,
 }
 
 impl Int8Builder {
     /// Makes room for the whole matrix.
     pub(super) fn new(out_features: usize, in_features: usize) -> Self {
-        let slices = Slices::new(in_features);
-        let per_slice = slices.count() * out_features;
         Self {
-            matrix: Int8Matrix {
-                slices,
-                out_features,
-                q: vec![0; out_features * in_features],
-                scales: vec![0.0; per_slice],
-                sums: vec![0; per_slice],
-            },
-            filled: 0,
+            out_features,
+            in_features,
+            rows: Vec::with_capacity(out_features * in_features),
         }
     }
 
-    /// Rounds and appends some rows.
+    /// Appends some rows.
     pub(super) fn push(&mut self, rows: &[f32]) {
-        let matrix = &mut self.matrix;
-        let k = matrix.slices.in_features();
-        for row in rows.chunks_exact(k) {
-            let q = &mut matrix.q[self.filled * k..][..k];
-            for i in 0..matrix.slices.count() {
-                let range = matrix.slices.range(i);
-                let (scale, sum) = weights_to_i8(&row[range.clone()], &mut q[range]);
-                matrix.scales[i * matrix.out_features + self.filled] = scale;
-                matrix.sums[i * matrix.out_features + self.filled] = sum;
-            }
-            self.filled += 1;
-        }
+        self.rows.extend_from_slice(rows);
     }
 
-    /// The matrix, once all rows are there.
+    /// The rows so far.
+    pub(super) fn rows(&self) -> &[f32] {
+        &self.rows
+    }
+
+    /// Rounds the matrix, once all rows are there.
+    ///
+    /// Columns of weights that are much larger or smaller than the others would take the others'
+    /// digits, or have none: they are brought to the median's size, and activations are multiplied
+    /// by what was taken away (SmoothQuant, arXiv 2211.10438, by the weights alone). Where an
+    /// activation is an outlier because its weights are small, it is none afterwards.
     pub(super) fn finish(self) -> Int8Matrix {
-        debug_assert_eq!(self.filled, self.matrix.out_features);
-        self.matrix
+        let Self {
+            out_features,
+            in_features: k,
+            mut rows,
+        } = self;
+        debug_assert_eq!(rows.len(), out_features * k);
+        let columns = column_scales(&rows, k);
+        if let Some(columns) = &columns {
+            let inverse: Vec<f32> = columns.iter().map(|scale| 1.0 / scale).collect();
+            rows.par_chunks_mut(k).for_each(|row| times(row, &inverse));
+        }
+        let slices = Slices::new(k);
+        let n = slices.count();
+        let mut q = vec![0; rows.len()];
+        let mut by_row = vec![(0.0, 0); out_features * n];
+        q.par_chunks_mut(k)
+            .zip(rows.par_chunks(k))
+            .zip(by_row.par_chunks_mut(n))
+            .for_each(|((q, row), by_slice)| {
+                for (i, slice) in by_slice.iter_mut().enumerate() {
+                    let range = slices.range(i);
+                    *slice = weights_to_i8(&row[range.clone()], &mut q[range]);
+                }
+            });
+        let transposed = (0..n).flat_map(|i| by_row.iter().skip(i).step_by(n).copied());
+        let (scales, sums) = transposed.unzip();
+        Int8Matrix {
+            slices,
+            out_features,
+            q,
+            scales,
+            sums,
+            columns,
+        }
+    }
+}
+
+/// By how much activations are to be multiplied so that no column of `rows` `[rows, k]` is far from
+/// the median; `None` if none is.
+fn column_scales(rows: &[f32], k: usize) -> Option<Vec<f32>> {
+    let sizes = column_sizes(rows, k);
+    let mut sorted: Vec<f32> = sizes.iter().copied().filter(|&size| size > 0.0).collect();
+    if sorted.is_empty() {
+        return None;
+    }
+    let middle = sorted.len() / 2;
+    let (_, &mut median, _) = sorted.select_nth_unstable_by(middle, f32::total_cmp);
+    let scale = |&size: &f32| match size / median {
+        ratio if ratio > SCALED_FROM || (ratio > 0.0 && ratio < SCALED_FROM.recip()) => ratio,
+        _ => 1.0,
+    };
+    let scales: Vec<f32> = sizes.iter().map(scale).collect();
+    scales.iter().any(|&scale| scale != 1.0).then_some(scales)
+}
+
+/// Sizes of the columns of `rows` `[rows, k]`: root mean squares, each row taken by its own size, for
+/// rows have scales of their own.
+fn column_sizes(rows: &[f32], k: usize) -> Vec<f32> {
+    const PIECE: usize = 256;
+    let sums = rows
+        .par_chunks(PIECE * k)
+        .map(|rows| {
+            let mut sums = vec![0.0; k];
+            rows.chunks_exact(k)
+                .for_each(|row| add_squares(row, &mut sums));
+            sums
+        })
+        .reduce_with(|mut a, b| {
+            a.iter_mut().zip(&b).for_each(|(a, b)| *a += b);
+            a
+        });
+    let sums = sums.unwrap_or_default();
+    sums.into_iter().map(f32::sqrt).collect()
+}
+
+/// `sums += row^2 / |row|^2`
+#[multiversion(targets(
+    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
+    "x86_64+avx2+fma"
+))]
+fn add_squares(row: &[f32], sums: &mut [f32]) {
+    let size: f64 = row.iter().map(|&w| f64::from(w * w)).sum();
+    if size > 0.0 {
+        let inverse = (1.0 / size) as f32;
+        for (sum, w) in sums.iter_mut().zip(row) {
+            *sum += w * w * inverse;
+        }
+    }
+}
+
+/// `row *= scales`
+fn times(row: &mut [f32], scales: &[f32]) {
+    for (x, scale) in row.iter_mut().zip(scales) {
+        *x *= scale;
     }
 }
 
 impl Int8Matrix {
+    /// Writes numbers, scales and sums.
+    pub(super) fn write(&self, file: &mut Checked<impl Write>) -> io::Result<()> {
+        const PIECE: usize = 1 << 16;
+        let mut bytes = Vec::with_capacity(4 * PIECE);
+        for q in self.q.chunks(4 * PIECE) {
+            bytes.clear();
+            bytes.extend(q.iter().map(|&q| q as u8));
+            file.write_all(&bytes)?;
+        }
+        for scales in self.scales.chunks(PIECE) {
+            bytes.clear();
+            bytes.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
+            file.write_all(&bytes)?;
+        }
+        for sums in self.sums.chunks(PIECE) {
+            bytes.clear();
+            bytes.extend(sums.iter().flat_map(|sum| sum.to_le_bytes()));
+            file.write_all(&bytes)?;
+        }
+        let columns = self.columns.as_deref().unwrap_or_default();
+        file.write_all(&[u8::from(!columns.is_empty())])?;
+        bytes.clear();
+        bytes.extend(columns.iter().flat_map(|scale| scale.to_le_bytes()));
+        file.write_all(&bytes)
+    }
+
+    /// Reads what [`write`](Self::write) wrote of a matrix of this shape.
+    pub(super) fn read(
+        [out_features, in_features]: [usize; 2],
+        file: &mut Checked<impl Read>,
+    ) -> io::Result<Self> {
+        let slices = Slices::new(in_features);
+        let per_slice = slices.count() * out_features;
+        let mut q = vec![0; out_features * in_features];
+        file.read_exact(&mut q)?;
+        let mut words = vec![0; 4 * per_slice];
+        file.read_exact(&mut words)?;
+        let scales = floats(&words);
+        file.read_exact(&mut words)?;
+        let sums = words.as_chunks::<4>().0.iter();
+        let sums = sums.map(|&word| i32::from_le_bytes(word)).collect();
+        let mut has_columns = [0];
+        file.read_exact(&mut has_columns)?;
+        let columns = match has_columns {
+            [0] => None,
+            _ => {
+                words.resize(4 * in_features, 0);
+                file.read_exact(&mut words)?;
+                Some(floats(&words))
+            }
+        };
+        Ok(Self {
+            slices,
+            out_features,
+            q: q.into_iter().map(|q| q as i8).collect(),
+            scales,
+            sums,
+            columns,
+        })
+    }
+
     /// Rows of the matrix.
     pub(super) fn out_features(&self) -> usize {
         self.out_features
@@ -119,11 +275,22 @@ impl Int8Matrix {
 
     /// Bytes of the weights.
     pub(super) fn size_bytes(&self) -> usize {
-        self.q.len() + 4 * (self.scales.len() + self.sums.len())
+        let columns = self.columns.as_ref().map_or(0, Vec::len);
+        self.q.len() + 4 * (self.scales.len() + self.sums.len() + columns)
     }
 
     /// `y` `[rows, out_features]` for `x` `[rows, in_features]`.
     pub(super) fn forward(&self, gemm: &Gemm, x: &[f32], y: &mut [f32]) {
+        let mut scaled = Vec::new();
+        let x = match &self.columns {
+            None => x,
+            Some(columns) => {
+                scaled.extend_from_slice(x);
+                let rows = scaled.par_chunks_mut(columns.len());
+                rows.for_each(|row| times(row, columns));
+                &scaled
+            }
+        };
         let rows = x.len() / self.slices.in_features();
         if let Some(isa) = gemm.isa.avx512 {
             if rows <= TILE_FROM {
@@ -334,15 +501,36 @@ fn add_scaled_sums(sums: &[i32], offsets: &[i32], scales: &[f32], scale: f32, y:
     }
 }
 
+/// Numbers in some bytes of a file.
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let words = bytes.as_chunks::<4>().0.iter();
+    words.map(|&word| f32::from_le_bytes(word)).collect()
+}
+
 /// Columns of `x` `[rows, k]` with a value beyond [`OUTLIER_FACTOR`], the largest first, at most
 /// [`MAX_OUTLIERS`].
+///
+/// The root mean square is that of all columns but those with the largest values, so that one outlier
+/// does not hide another.
 fn outlier_columns(x: &[f32], k: usize) -> Vec<usize> {
     let mut max = vec![0.0f32; k];
     let squares = note_magnitudes(x, &mut max);
-    let limit = OUTLIER_FACTOR * (squares / x.len() as f64).sqrt() as f32;
-    let mut columns: Vec<usize> = (0..k).filter(|&c| max[c] > limit).collect();
-    columns.sort_by(|&a, &b| max[b].total_cmp(&max[a]));
-    columns.truncate(MAX_OUTLIERS);
+    let most = MAX_OUTLIERS.min(k / 4);
+    if most == 0 {
+        return Vec::new();
+    }
+    let mut columns: Vec<usize> = (0..k).collect();
+    columns.select_nth_unstable_by(most - 1, |&a, &b| max[b].total_cmp(&max[a]));
+    columns.truncate(most);
+    columns.sort_by(|&a, &b| max[b].total_cmp(&max[a]).then(a.cmp(&b)));
+    let of_column = |&column: &usize| {
+        let values = x.iter().skip(column).step_by(k);
+        values.map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
+    };
+    let rest = squares - columns.iter().map(of_column).sum::<f64>();
+    let n_rest = x.len() / k * (k - most);
+    let limit = OUTLIER_FACTOR * (rest.max(0.0) / n_rest as f64).sqrt() as f32;
+    columns.retain(|&column| max[column] > limit);
     columns
 }
 
@@ -516,5 +704,61 @@ mod tests {
             let error = error([rows, k, n], &x, &w, forward);
             assert!(error < 0.008, "{error}");
         }
+    }
+
+    #[test]
+    fn an_outlier_does_not_hide_a_smaller_one() {
+        let (rows, k) = (40, 512);
+        let mut x = noise(rows * k, 11);
+        for row in x.chunks_mut(k) {
+            row[7] *= 1000.0;
+            row[130] *= 300.0;
+            row[400] *= 50.0;
+        }
+        // One token alone.
+        x[3 * k + 222] = 900.0;
+        assert_eq!(outlier_columns(&x, k), [7, 222, 130, 400]);
+        assert!(outlier_columns(&noise(rows * k, 12), k).is_empty());
+    }
+
+    /// Channels whose activations are large and whose weights are small by as much, as a norm with
+    /// large weights makes them: what they add to the product is as much as the others'.
+    #[test]
+    fn planted_channels_lose_no_more_than_the_others() {
+        for (rows, factors) in [
+            (40, [1000.0, 300.0, 50.0]),
+            (1, [1000.0, 300.0, 50.0]),
+            (40, [0.001, 0.01, 0.02]),
+        ] {
+            let (k, n) = (640, 96);
+            let (mut x, mut w) = (noise(rows * k, 13), noise(n * k, 14));
+            for (column, factor) in [11, 320, 600].into_iter().zip(factors) {
+                x.iter_mut()
+                    .skip(column)
+                    .step_by(k)
+                    .for_each(|x| *x *= factor);
+                w.iter_mut()
+                    .skip(column)
+                    .step_by(k)
+                    .for_each(|w| *w /= factor);
+            }
+            for gemm in kernels() {
+                let forward = |matrix: &Int8Matrix, x: &[f32], y: &mut [f32]| {
+                    matrix.forward(&gemm, x, y);
+                };
+                let error = error([rows, k, n], &x, &w, forward);
+                assert!(error < 0.012, "{rows} rows, {factors:?}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn weights_of_one_size_are_not_scaled() {
+        let mut w = noise(64 * 96, 15);
+        assert!(column_scales(&w, 96).is_none());
+        // One row that is much larger than the others says nothing of the columns.
+        w[..96].iter_mut().for_each(|w| *w *= 1000.0);
+        assert!(column_scales(&w, 96).is_none());
+        assert!(column_scales(&[0.0; 64], 8).is_none());
     }
 }

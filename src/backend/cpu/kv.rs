@@ -15,6 +15,7 @@ pub(super) struct Head {
 /// The rows of one sequence in every layer; grows as needed.
 pub(super) struct Kv {
     head_dim: usize,
+    /// Rows that every layer holds.
     n_rows: usize,
     /// `[layer][key-value head]`
     layers: Vec<Vec<Head>>,
@@ -31,9 +32,10 @@ impl Kv {
         }
     }
 
-    /// Rows that every layer holds.
-    pub(super) fn n_rows(&self) -> usize {
-        self.n_rows
+    /// An empty sequence of the same model.
+    pub(super) fn like(&self) -> Self {
+        let n_heads = self.layers.first().map_or(0, Vec::len);
+        Self::new(self.layers.len(), n_heads, self.head_dim)
     }
 
     /// The heads of a layer, with room for `n_new` more rows in each.
@@ -79,7 +81,7 @@ mod tests {
         kv.commit(3);
         kv.layer_mut(0, 1)[0].k.extend([2.0; 4]);
         kv.truncate(usize::MAX);
-        assert_eq!(kv.n_rows(), 3);
+        assert_eq!(kv.n_rows, 3);
         assert_eq!(kv.layer_mut(0, 1)[0].k, [1.0; 12]);
     }
 

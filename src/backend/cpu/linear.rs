@@ -12,6 +12,7 @@ use super::avx512::{Avx512, Avx512Bf16};
 use super::blocked::Kernels;
 use super::gemv;
 use super::int8::Int8Matrix;
+use super::ledger::Compared;
 use super::tiled::{Bf16Tiles, F32Tiles};
 
 /// The blocked products, with kernels chosen for this processor: our own where it has AVX-512, those
@@ -159,6 +160,8 @@ pub(super) enum Matrix {
     Bf16(Vec<bf16>),
     /// Large models.
     Int8(Int8Matrix),
+    /// f32, with a look at what rounding would do.
+    Compared(Compared),
 }
 
 /// `torch.nn.Linear`, or several with the same input in one matrix.
@@ -189,6 +192,7 @@ impl Linear {
         match &self.matrix {
             Matrix::F32(matrix) => matrix.len() / self.in_features,
             Matrix::Bf16(matrix) => matrix.len() / self.in_features,
+            Matrix::Compared(both) => both.exact.len() / self.in_features,
             Matrix::Int8(matrix) => matrix.out_features(),
         }
     }
@@ -198,6 +202,7 @@ impl Linear {
         let matrix = match &self.matrix {
             Matrix::F32(matrix) => 4 * matrix.len(),
             Matrix::Bf16(matrix) => 2 * matrix.len(),
+            Matrix::Compared(both) => 4 * both.exact.len() + both.rounded.size_bytes(),
             Matrix::Int8(matrix) => matrix.size_bytes(),
         };
         matrix + 4 * self.bias.as_ref().map_or(0, Vec::len)
@@ -222,6 +227,10 @@ impl Linear {
                 gemv::bf16_rows(gemm.isa, x, &matrix[first * k..][..n * k], k, y);
             }),
             Matrix::Int8(matrix) => matrix.forward(gemm, x, y),
+            Matrix::Compared(both) => {
+                gemm.times_transposed(x, &both.exact, k, None, y);
+                both.note(gemm, x.len() / k, x, y);
+            }
         }
         if let Some(bias) = &self.bias {
             y.par_chunks_exact_mut(n).for_each(|y| add_assign(y, bias));

@@ -2,10 +2,15 @@
 
 //! Tensors of a checkpoint to layers of the engine.
 
-use half::bf16;
+use std::path::Path;
 
+use half::bf16;
+use rayon::ThreadPool;
+
+use super::cache::{Cache, Cached, Damaged};
 use super::int8::Int8Builder;
 use super::layout::Layout;
+use super::ledger::{Compared, Ledger};
 use super::linear::{Linear, Matrix, Table, TableRows};
 use super::norm::{LayerNorm, RmsNorm};
 use super::spec::{Awq, Spec};
@@ -26,10 +31,25 @@ enum Stored {
 /// Builds layers from named tensors, each read once and kept in one form only.
 pub(super) struct Loader<'a> {
     reader: Reader<'a>,
+    pool: &'a ThreadPool,
     stored: Stored,
     layout: Layout,
     /// How matrices are packed that have no `weight`.
     awq: Option<Awq>,
+    /// Where quantised matrices are kept for the next start, and why they cannot be.
+    cache: Option<Cache>,
+    not_cached: Option<String>,
+    /// Where rounding errors are noted, for a model that is loaded to be compared.
+    ledger: Option<Ledger>,
+}
+
+/// Whether matrices that an earlier start kept are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reuse {
+    /// If they are of these weights.
+    IfGood,
+    /// They turned out to be damaged.
+    Never,
 }
 
 /// What a table is for.
@@ -50,7 +70,12 @@ pub(super) enum Bias {
 
 impl<'a> Loader<'a> {
     /// Readies a reader's tensors for `precision`; `spec` says how they may be called and packed.
-    pub(super) fn new(reader: Reader<'a>, spec: &Spec, precision: Precision) -> Self {
+    pub(super) fn new(
+        reader: Reader<'a>,
+        pool: &'a ThreadPool,
+        spec: &Spec,
+        precision: Precision,
+    ) -> Self {
         let layout = Layout::find(&spec.vision.tower, |name| reader.has(name));
         let stored = match precision {
             Precision::Auto if reader.n_parameters() >= INT8_FROM => Stored::Int8,
@@ -61,14 +86,48 @@ impl<'a> Loader<'a> {
         Self {
             stored,
             reader,
+            pool,
             layout,
             awq: spec.text.awq,
+            cache: None,
+            not_cached: None,
+            ledger: None,
+        }
+    }
+
+    /// Keeps the large matrices in f32 and beside them in int8, whose errors are noted.
+    pub(super) fn compare(&mut self, ledger: Ledger) {
+        self.stored = Stored::Int8;
+        self.ledger = Some(ledger);
+    }
+
+    /// Takes the quantised matrices of the checkpoint in `place` from a file in this folder, or keeps
+    /// them there; with
+    /// [`Reuse::Never`] whatever is there is made anew.
+    pub(super) fn use_cache(&mut self, folder: &Path, place: &Path, reuse: Reuse) {
+        if self.stored != Stored::Int8 || self.ledger.is_some() {
+            return;
+        }
+        let mut cache = Cache::new(folder, place, self.reader.identity());
+        let begun = match reuse {
+            Reuse::IfGood => cache.open(),
+            Reuse::Never => cache.write(),
+        };
+        self.not_cached = begun.err();
+        self.cache = Some(cache);
+    }
+
+    /// All has been read: what became of the cache.
+    pub(super) fn finish(self) -> Cached {
+        match self.cache {
+            Some(cache) => cache.finish(self.not_cached),
+            None => Cached::Unused,
         }
     }
 
     /// Whether nothing may be rounded: the reference.
     pub(super) fn is_exact(&self) -> bool {
-        self.stored == Stored::F32
+        self.stored == Stored::F32 || self.ledger.is_some()
     }
 
     /// Full name of a tensor of the vision tower.
@@ -223,6 +282,19 @@ impl<'a> Loader<'a> {
         scale: Option<&[f32]>,
     ) -> Result<Matrix, Error> {
         let out_features = parts.iter().map(|(_, shape)| shape[0]).sum();
+        let whole = (parts[0].0.as_str(), [out_features, in_features]);
+        if let Some(cache) = &mut self.cache {
+            match cache.take(whole.0, whole.1) {
+                Ok(None) => {}
+                Ok(Some(matrix)) => {
+                    for (name, _) in parts {
+                        self.reader.skip(name)?;
+                    }
+                    return Ok(Matrix::Int8(matrix));
+                }
+                Err(Damaged) => return Err(Error::Cache),
+            }
+        }
         let mut matrix = match self.stored {
             Stored::F32 => Growing::F32(Vec::with_capacity(out_features * in_features)),
             Stored::Bf16 => Growing::Bf16(Vec::with_capacity(out_features * in_features)),
@@ -246,7 +318,23 @@ impl<'a> Loader<'a> {
         Ok(match matrix {
             Growing::F32(matrix) => Matrix::F32(matrix),
             Growing::Bf16(matrix) => Matrix::Bf16(matrix),
-            Growing::Int8(builder) => Matrix::Int8(builder.finish()),
+            Growing::Int8(builder) => {
+                if let Some(ledger) = &self.ledger {
+                    let exact = builder.rows().to_vec();
+                    return Ok(Matrix::Compared(Compared {
+                        exact,
+                        rounded: self.pool.install(|| builder.finish()),
+                        line: ledger.line(whole.0.trim_end_matches(".weight")),
+                    }));
+                }
+                let matrix = self.pool.install(|| builder.finish());
+                if let Some(cache) = &mut self.cache
+                    && let Err(reason) = cache.put(whole.0, whole.1, &matrix)
+                {
+                    self.not_cached = Some(reason);
+                }
+                Matrix::Int8(matrix)
+            }
         })
     }
 

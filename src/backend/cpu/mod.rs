@@ -8,40 +8,45 @@
 
 mod activation;
 mod attention;
-mod awq;
 #[cfg_attr(not(target_arch = "x86_64"), path = "avx512_absent.rs")]
 mod avx512;
+mod awq;
 mod blocked;
+mod cache;
 mod gemv;
 mod int8;
 mod kv;
 mod lanes;
 mod layout;
+mod ledger;
 mod linear;
 mod loader;
 mod norm;
 mod product;
 mod quantize;
 mod rope;
+mod sequences;
 mod spec;
 mod text;
 mod tiled;
 mod vision;
 mod weights;
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use rayon::ThreadPool;
 
-use kv::Kv;
+use cache::Cached;
+pub use ledger::{LayerError, Ledger};
 use linear::{Gemm, Isa};
-use loader::Loader;
+use loader::{Loader, Reuse};
+use sequences::Sequences;
 pub use spec::{Awq, Head, Rope, Spec, TextSpec, Tower, VisionSpec};
 use text::Text;
 use vision::Vision;
 use weights::Reader;
 
+use super::rows::host_rows;
 use super::{
     Cancel, Error, Limits, Next, Patches, Position, Program, Segment, SequenceId, Step,
     VisualTokens,
@@ -87,6 +92,9 @@ pub struct Options {
     pub precision: Precision,
     /// Threads of the engine; `None` takes all cores but one.
     pub threads: Option<usize>,
+    /// Folder in which int8 matrices are kept for the next start; `None` keeps none. What cannot be
+    /// kept is no error.
+    pub cache: Option<PathBuf>,
 }
 
 /// Reads the weights and readies the engine.
@@ -106,34 +114,121 @@ pub fn load(
     cancel: &Cancel,
 ) -> Result<Box<dyn Program>, Error> {
     let pool = thread_pool(options.threads)?;
-    let reader = Reader::open(weights, progress, cancel)?;
-    let mut loader = Loader::new(reader, spec, options.precision);
-    let vision = Vision::load(&spec.vision, &mut loader)?;
-    let text = Text::load(&spec.text, &mut loader)?;
-    let context = spec.text.max_position_embeddings.min(MAX_CONTEXT);
-    let limits = Limits {
-        context,
-        prompt: context,
-        vocab_size: spec.text.vocab_size,
-        weight_bytes: (vision.size_bytes() + text.size_bytes()) as u64,
+    let mut reuse = Reuse::IfGood;
+    let parts = loop {
+        match assemble(&pool, spec, weights, options, reuse, progress, cancel) {
+            Err(Error::Cache) if reuse == Reuse::IfGood => reuse = Reuse::Never,
+            assembled => break assembled?,
+        }
     };
-    let isa = if loader.is_exact() {
-        Isa::exact()
-    } else {
-        Isa::detect()
-    };
-    drop(loader);
     progress(1.0);
-    Ok(Box::new(Engine {
-        pool,
-        isa,
-        logits: vec![0.0; limits.vocab_size],
-        limits,
-        vision,
-        text,
-        sequences: HashMap::new(),
-        next_id: 0,
-    }))
+    Ok(Box::new(Engine::new(pool, spec, parts)))
+}
+
+/// Reads the weights in f32 and, beside them, in int8: answers are those of f32, and what int8 would
+/// have done to each layer's results is in the ledger.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_compared(
+    spec: &Spec,
+    weights: &Weights,
+    threads: Option<usize>,
+    progress: &mut dyn FnMut(f32),
+    cancel: &Cancel,
+) -> Result<(Box<dyn Program>, Ledger), Error> {
+    let pool = thread_pool(threads)?;
+    let reader = Reader::open(weights, progress, cancel)?;
+    let mut loader = Loader::new(reader, &pool, spec, Precision::F32);
+    let ledger = Ledger::default();
+    loader.compare(ledger.clone());
+    let parts = Parts::read(spec, loader)?;
+    Ok((Box::new(Engine::new(pool, spec, parts)), ledger))
+}
+
+impl Engine {
+    fn new(pool: ThreadPool, spec: &Spec, parts: Parts) -> Self {
+        let Parts {
+            vision,
+            text,
+            cached,
+            isa,
+        } = parts;
+        let context = spec.text.max_position_embeddings.min(MAX_CONTEXT);
+        let limits = Limits {
+            context,
+            prompt: context,
+            vocab_size: spec.text.vocab_size,
+            weight_bytes: (vision.size_bytes() + text.size_bytes()) as u64,
+        };
+        Self {
+            pool,
+            isa,
+            logits: vec![0.0; limits.vocab_size],
+            limits,
+            vision,
+            text,
+            sequences: Sequences::default(),
+            cached,
+        }
+    }
+}
+
+/// What was loaded.
+struct Parts {
+    vision: Vision,
+    text: Text,
+    /// What became of the cache.
+    cached: Cached,
+    /// The kernels that may be used.
+    isa: Isa,
+}
+
+impl Parts {
+    fn read(spec: &Spec, mut loader: Loader<'_>) -> Result<Self, Error> {
+        let isa = match loader.is_exact() {
+            true => Isa::exact(),
+            false => Isa::detect(),
+        };
+        Ok(Self {
+            vision: Vision::load(&spec.vision, &mut loader)?,
+            text: Text::load(&spec.text, &mut loader)?,
+            cached: loader.finish(),
+            isa,
+        })
+    }
+}
+
+/// Reads tower and decoder.
+fn assemble(
+    pool: &ThreadPool,
+    spec: &Spec,
+    weights: &Weights,
+    options: &Options,
+    reuse: Reuse,
+    progress: &mut dyn FnMut(f32),
+    cancel: &Cancel,
+) -> Result<Parts, Error> {
+    let reader = Reader::open(weights, progress, cancel)?;
+    let mut loader = Loader::new(reader, pool, spec, options.precision);
+    if let (Some(folder), Weights::Files(files)) = (&options.cache, weights)
+        && let Some(place) = files.first().and_then(|file| file.parent())
+    {
+        let place = place.canonicalize().unwrap_or_else(|_| place.to_owned());
+        loader.use_cache(folder, &place, reuse);
+    }
+    Parts::read(spec, loader)
+}
+
+/// Where the system wants what is kept between starts and may be thrown away: `XDG_CACHE_HOME`, or
+/// the folder that stands for it, with a folder of ours in it. `None` for a user without a home.
+pub fn cache_folder() -> Option<PathBuf> {
+    let absolute = |name: &str| {
+        let path = std::env::var_os(name).map(PathBuf::from);
+        path.filter(|path| path.is_absolute())
+    };
+    let place = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    place.map(|place| place.join("vlmcaption"))
 }
 
 /// The engine's threads; all work happens in them.
@@ -159,9 +254,9 @@ struct Engine {
     vision: Vision,
     text: Text,
     limits: Limits,
-    sequences: HashMap<SequenceId, Kv>,
-    next_id: u32,
+    sequences: Sequences,
     logits: Vec<f32>,
+    cached: Cached,
 }
 
 impl Program for Engine {
@@ -175,11 +270,23 @@ impl Program for Engine {
             .install(|| vision.encode(&Gemm::new(isa), patches, cancel))
     }
 
+    fn remark(&self) -> Option<String> {
+        match &self.cached {
+            Cached::Unused => None,
+            Cached::Read(path) => Some(format!("int8 weights read from {}", path.display())),
+            Cached::Written(path) => {
+                let path = path.display();
+                Some(format!("int8 weights kept in {path} for the next start"))
+            }
+            Cached::NotWritten { path, reason } => {
+                let path = path.display();
+                Some(format!("int8 weights not kept in {path}: {reason}"))
+            }
+        }
+    }
+
     fn open(&mut self) -> Result<SequenceId, Error> {
-        let id = SequenceId(self.next_id);
-        self.next_id = self.next_id.wrapping_add(1);
-        self.sequences.insert(id, self.text.open());
-        Ok(id)
+        Ok(self.sequences.open(self.text.open()))
     }
 
     fn extend(
@@ -189,31 +296,47 @@ impl Program for Engine {
         positions: &[Position],
         cancel: &Cancel,
     ) -> Result<Next<'_>, Error> {
-        let Some(kv) = self.sequences.get_mut(&sequence) else {
-            return Err(Error::Shape {
-                what: "sequence",
-                want: "one that is open".to_owned(),
-                got: format!("{}", sequence.0),
-            });
-        };
-        let needed = kv.n_rows() + positions.len();
-        if needed > self.limits.context {
-            return Err(Error::Context {
-                needed,
-                context: self.limits.context,
-            });
-        }
+        let rows = host_rows(segments, positions)?;
+        let context = self.limits.context;
+        let batch = self.sequences.begin(sequence, rows, context)?;
         let (text, logits, isa) = (&self.text, &mut self.logits, self.isa);
-        let n_rows = kv.n_rows();
-        let result = self.pool.install(|| {
-            let kv = &mut *kv;
-            text.extend(&Gemm::new(isa), kv, segments, positions, logits, cancel)
+        let computed = self.pool.install(|| {
+            let (kv, skip) = (&mut *batch.kv, batch.n_shared);
+            let gemm = Gemm::new(isa);
+            text.extend(&gemm, kv, segments, positions, skip, Some(logits), cancel)
         });
-        if let Err(error) = result {
-            kv.truncate(n_rows);
-            return Err(error);
+        self.sequences.end(sequence, computed.is_ok());
+        computed.map(|()| Next::Logits(&self.logits))
+    }
+
+    fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {
+        host_rows(segments, positions).map_or(0, |rows| self.sequences.shared(&rows))
+    }
+
+    fn prepare(
+        &mut self,
+        segments: &[Segment<'_>],
+        positions: &[Position],
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        let rows = host_rows(segments, positions)?;
+        if self.sequences.shared(&rows) + 1 >= rows.len() {
+            return Ok(());
         }
-        Ok(Next::Logits(&self.logits))
+        let id = self.open()?;
+        let batch = self.sequences.begin(id, rows, self.limits.context);
+        let isa = self.isa;
+        let computed = batch.and_then(|batch| {
+            self.pool.install(|| {
+                let (kv, skip) = (&mut *batch.kv, batch.n_shared);
+                let gemm = Gemm::new(isa);
+                self.text
+                    .extend(&gemm, kv, segments, positions, skip, None, cancel)
+            })
+        });
+        self.sequences.end(id, computed.is_ok());
+        self.close(id);
+        computed
     }
 
     fn batch(&self) -> usize {
@@ -231,59 +354,38 @@ impl Program for Engine {
         cancel: &Cancel,
         take: &mut dyn FnMut(usize, Next<'_>),
     ) -> Result<(), Error> {
-        let wrong = |got| Error::Shape {
-            what: "sequence",
-            want: "one that is open, and each once".to_owned(),
-            got: format!("{got}"),
-        };
-        let mut kvs: Vec<(SequenceId, Kv)> = Vec::with_capacity(steps.len());
-        let mut result = Ok(());
-        for step in steps {
-            match self.sequences.remove(&step.sequence) {
-                Some(kv) => kvs.push((step.sequence, kv)),
-                None => result = Err(wrong(step.sequence.0)),
-            }
+        if steps.is_empty() {
+            return Ok(());
         }
-        let rows = kvs.iter().map(|(_, kv)| kv.n_rows() + 1).max();
-        if let Some(needed) = rows.filter(|&rows| rows > self.limits.context) {
-            let context = self.limits.context;
-            result = result.and(Err(Error::Context { needed, context }));
+        let ids: Vec<SequenceId> = steps.iter().map(|step| step.sequence).collect();
+        let tokens: Vec<u32> = steps.iter().map(|step| step.token).collect();
+        let positions: Vec<Position> = steps.iter().map(|step| step.position).collect();
+        let rows = host_rows(&[Segment::Tokens(&tokens)], &positions)?;
+        let mut kvs = self
+            .sequences
+            .begin_each(&ids, &rows, self.limits.context)?;
+        let mut logits = vec![0.0; steps.len() * self.limits.vocab_size];
+        let (text, isa) = (&self.text, self.isa);
+        let computed = self.pool.install(|| {
+            let gemm = Gemm::new(isa);
+            text.step(&gemm, &mut kvs, &tokens, &positions, &mut logits, cancel)
+        });
+        for id in ids {
+            self.sequences.end(id, computed.is_ok());
         }
-        if result.is_ok() && !steps.is_empty() {
-            let tokens: Vec<u32> = steps.iter().map(|step| step.token).collect();
-            let positions: Vec<Position> = steps.iter().map(|step| step.position).collect();
-            let mut logits = vec![0.0; steps.len() * self.limits.vocab_size];
-            let (text, isa) = (&self.text, self.isa);
-            result = self.pool.install(|| {
-                let before: Vec<usize> = kvs.iter().map(|(_, kv)| kv.n_rows()).collect();
-                let mut rows: Vec<&mut Kv> = kvs.iter_mut().map(|(_, kv)| kv).collect();
-                let gemm = Gemm::new(isa);
-                let result = text.step(&gemm, &mut rows, &tokens, &positions, &mut logits, cancel);
-                if result.is_err() {
-                    for (kv, before) in rows.into_iter().zip(before) {
-                        kv.truncate(before);
-                    }
-                }
-                result
-            });
-            if result.is_ok() {
-                let each = logits.chunks_exact(self.limits.vocab_size);
-                for (i, logits) in each.enumerate() {
-                    take(i, Next::Logits(logits));
-                }
-            }
+        computed?;
+        let each = logits.chunks_exact(self.limits.vocab_size);
+        for (i, logits) in each.enumerate() {
+            take(i, Next::Logits(logits));
         }
-        self.sequences.extend(kvs);
-        result
+        Ok(())
     }
 
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
-        if let Some(kv) = self.sequences.get_mut(&sequence) {
-            kv.truncate(n_rows);
-        }
+        self.sequences.truncate(sequence, n_rows);
     }
 
     fn close(&mut self, sequence: SequenceId) {
-        self.sequences.remove(&sequence);
+        self.sequences.close(sequence);
     }
 }

@@ -131,22 +131,28 @@ impl Text {
         )
     }
 
-    /// Appends rows to `kv` and writes what follows the last one to `logits` `[vocab_size]`.
+    /// Appends rows to `kv`, all but the first `skip`, which it holds already, and writes what
+    /// follows the last one to `logits` `[vocab_size]`.
     ///
     /// After an error `kv` holds some of the new rows; the caller forgets them.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "two callers, each of another owner"
+    )]
     pub(super) fn extend(
         &self,
         gemm: &Gemm,
         kv: &mut Kv,
         segments: &[Segment<'_>],
         positions: &[Position],
-        logits: &mut [f32],
+        skip: usize,
+        logits: Option<&mut [f32]>,
         cancel: &Cancel,
     ) -> Result<(), Error> {
         let runs = self.runs(segments, positions)?;
         let hidden = self.spec.hidden_size;
         let mut last = vec![0.0; hidden];
-        for first in (0..positions.len()).step_by(PASS_ROWS) {
+        for first in (skip..positions.len()).step_by(PASS_ROWS) {
             let pass = first..(first + PASS_ROWS).min(positions.len());
             let mut x = vec![0.0; pass.len() * hidden];
             self.embed(&runs, pass.start, &mut x);
@@ -169,6 +175,9 @@ impl Text {
             kv.commit(pass.len());
             last.copy_from_slice(&x[x.len() - hidden..]);
         }
+        let Some(logits) = logits else {
+            return Ok(());
+        };
         cancel.check()?;
         self.norm.row(&mut last);
         self.head

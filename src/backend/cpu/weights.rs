@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use half::{bf16, f16};
 use safetensors::Dtype;
@@ -46,6 +47,8 @@ pub(super) struct Reader<'a> {
     sources: Vec<Source>,
     entries: HashMap<String, Entry>,
     n_parameters: u64,
+    /// A line for each file: name, length, time of change, checksum of the header.
+    identity: String,
     read_bytes: u64,
     total_bytes: u64,
     progress: &'a mut dyn FnMut(f32),
@@ -63,6 +66,7 @@ impl<'a> Reader<'a> {
             sources: Vec::new(),
             entries: HashMap::new(),
             n_parameters: 0,
+            identity: String::new(),
             read_bytes: 0,
             total_bytes: 0,
             progress,
@@ -82,6 +86,22 @@ impl<'a> Reader<'a> {
     /// Numbers in all tensors together.
     pub(super) fn n_parameters(&self) -> u64 {
         self.n_parameters
+    }
+
+    /// What tells these files from others, and from what they are after a change.
+    pub(super) fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Counts a tensor as read that is not needed.
+    pub(super) fn skip(&mut self, name: &str) -> Result<(), Error> {
+        self.cancel.check()?;
+        if let Some(entry) = self.entries.get(name) {
+            let n = entry.shape.iter().product::<usize>() * entry.dtype.bitsize() / 8;
+            self.read_bytes += n as u64;
+            (self.progress)(self.read_bytes as f32 / self.total_bytes as f32);
+        }
+        Ok(())
     }
 
     /// Whether there is such a tensor.
@@ -190,7 +210,10 @@ impl<'a> Reader<'a> {
         if want != len {
             return Err(source.damaged(format!("its header speaks of {want} bytes, it has {len}")));
         }
+        let (changed, sum) = (source.changed(), crc32fast::hash(&header));
         drop(header);
+        self.identity
+            .push_str(&format!("{} {len} {changed} {sum:08x}\n", source.name()));
         let index = self.sources.len();
         for (name, info) in metadata.tensors() {
             // The 32-bit integers in a checkpoint are those of AWQ: eight numbers in each.
@@ -228,6 +251,20 @@ impl Source {
         Error::Damaged {
             file: self.name().to_owned(),
             reason,
+        }
+    }
+
+    /// When it was changed last: ns since the Unix epoch, where the system can tell.
+    fn changed(&self) -> u128 {
+        match self {
+            Source::File { file, .. } => {
+                let changed = file.metadata().and_then(|metadata| metadata.modified());
+                let since = changed
+                    .ok()
+                    .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+                since.unwrap_or_default().as_nanos()
+            }
+            Source::Bytes(_) => 0,
         }
     }
 

@@ -6,7 +6,7 @@ use super::board::Board;
 use super::layout::{Embedding, Head, History, Layout};
 use super::prefill::{DecodeMasks, Scratch};
 use super::tensor::{LoadedNet, Mem};
-use super::vision::VisionNet;
+use super::vision::{Slot, VisionNet};
 use super::{Described, Error, Options};
 use crate::backend::embedding::Table;
 use crate::backend::kept::Kept;
@@ -279,6 +279,12 @@ impl Program for Sophgo {
         let hidden = self.run(&batch, done, rows, cancel)?;
         self.kept.append(&batch.rows[done..]);
         self.head(hidden)
+    }
+
+    fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {
+        let (context, vocab_size) = (self.layout.context, self.limits.vocab_size);
+        Batch::<Slot>::read(segments, positions, context, vocab_size)
+            .map_or(0, |batch| self.common(&batch.rows))
     }
 
     fn continues(&self, n_kept: usize, n_more: usize) -> bool {

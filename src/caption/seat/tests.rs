@@ -41,6 +41,7 @@ impl Program for Scripted {
             grid: patches.grid,
             n_tokens: 0,
             features: crate::backend::Features::Host {
+                launch: 0,
                 embeds: Vec::new(),
                 deepstack: Vec::new(),
             },

@@ -14,7 +14,7 @@ use super::loader::{Bias, Loader};
 use super::spec::{Tower, VisionSpec};
 use super::{Cancel, Error};
 use crate::backend::vit::levels;
-use crate::backend::{Features, GridThw, Patches, VisualTokens};
+use crate::backend::{Features, GridThw, Patches, VisualTokens, next_launch};
 
 use block::{Block, Merger};
 use internvl::InternVl;
@@ -115,7 +115,11 @@ impl Vision {
         Ok(VisualTokens {
             grid,
             n_tokens: grid.n_tokens(self.stem.spec.spatial_merge_size),
-            features: Features::Host { embeds, deepstack },
+            features: Features::Host {
+                launch: next_launch(),
+                embeds,
+                deepstack,
+            },
         })
     }
 }
