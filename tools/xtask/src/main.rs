@@ -13,6 +13,7 @@ mod docs;
 mod fuzz;
 mod layers;
 mod python;
+mod quant;
 mod setup;
 mod shell;
 mod steps;
@@ -37,6 +38,7 @@ Parts of `test`:
   docs         write docs/properties.md from the element (--check: fail if it is stale)
 
 To look for trouble:
+  quant-check  how far a checkpoint's answers in int8 are from those in f32
   fuzz         damaged files against the readers, with libFuzzer
 
 To publish:
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         "release" => tpu::release(args),
         "check" => check::command(args),
         "docs" => docs::command(args),
+        "quant-check" => quant::command(args),
         "fuzz" => fuzz::command(args),
         "demo-model" => python::demo_model(args),
         "golden" => python::golden(args),
