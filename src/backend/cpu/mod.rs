@@ -22,6 +22,7 @@ mod ledger;
 mod linear;
 mod loader;
 mod norm;
+mod outliers;
 mod product;
 mod quantize;
 mod rope;
