@@ -40,6 +40,13 @@ pub(super) struct Int8Builder {
     rows: Vec<f32>,
 }
 
+/// Rounds rows as they come: for a table of a whole vocabulary, which is too large to be held in f32
+/// until its columns are known.
+pub(super) struct Int8Rows {
+    matrix: Int8Matrix,
+    filled: usize,
+}
+
 /// `[out_features, in_features]` in 8 bits.
 pub(super) struct Int8Matrix {
     slices: Slices,
@@ -115,6 +122,47 @@ impl Int8Builder {
             sums,
             columns,
         }
+    }
+}
+
+impl Int8Rows {
+    /// Makes room for the whole matrix.
+    pub(super) fn new(out_features: usize, in_features: usize) -> Self {
+        let slices = Slices::new(in_features);
+        let per_slice = slices.count() * out_features;
+        Self {
+            matrix: Int8Matrix {
+                slices,
+                out_features,
+                q: vec![0; out_features * in_features],
+                scales: vec![0.0; per_slice],
+                sums: vec![0; per_slice],
+                columns: None,
+            },
+            filled: 0,
+        }
+    }
+
+    /// Rounds and appends some rows.
+    pub(super) fn push(&mut self, rows: &[f32]) {
+        let matrix = &mut self.matrix;
+        let k = matrix.slices.in_features();
+        for row in rows.chunks_exact(k) {
+            let q = &mut matrix.q[self.filled * k..][..k];
+            for i in 0..matrix.slices.count() {
+                let range = matrix.slices.range(i);
+                let (scale, sum) = weights_to_i8(&row[range.clone()], &mut q[range]);
+                matrix.scales[i * matrix.out_features + self.filled] = scale;
+                matrix.sums[i * matrix.out_features + self.filled] = sum;
+            }
+            self.filled += 1;
+        }
+    }
+
+    /// The matrix, once all rows are there.
+    pub(super) fn finish(self) -> Int8Matrix {
+        debug_assert_eq!(self.filled, self.matrix.out_features);
+        self.matrix
     }
 }
 
@@ -201,6 +249,9 @@ impl Int8Matrix {
             for (x, &q) in row[range.clone()].iter_mut().zip(&q[range]) {
                 *x = f32::from(q) * scale;
             }
+        }
+        if let Some(columns) = &self.columns {
+            times(row, columns);
         }
     }
 

@@ -8,7 +8,7 @@ use half::bf16;
 use rayon::ThreadPool;
 
 use super::cache::{Cache, Cached, Damaged};
-use super::int8::Int8Builder;
+use super::int8::{Int8Builder, Int8Rows};
 use super::layout::Layout;
 use super::ledger::{Compared, Ledger};
 use super::linear::{Linear, Matrix, Table, TableRows};
@@ -230,7 +230,7 @@ impl<'a> Loader<'a> {
         let rows = match (self.stored, purpose) {
             (Stored::F32, _) => TableRows::F32(self.floats(&[(name.to_owned(), shape.to_vec())])?),
             (Stored::Int8, Purpose::Head) => {
-                let mut builder = Int8Builder::new(shape[0], shape[1]);
+                let mut builder = Int8Rows::new(shape[0], shape[1]);
                 self.reader
                     .rows(name, &shape, &mut |piece| builder.push(piece))?;
                 TableRows::Int8(builder.finish())

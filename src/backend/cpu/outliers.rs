@@ -16,9 +16,16 @@ const MAX_OUTLIERS: usize = 16;
 /// scaled.
 const SCALED_FROM: f32 = 4.0;
 
+/// Matrices of fewer rows are not looked at.
+const FEWEST_ROWS: usize = 32;
+
 /// By how much activations are to be multiplied so that no column of `rows` `[rows, k]` is far from
 /// the median; `None` if none is.
 pub(super) fn column_scales(rows: &[f32], k: usize) -> Option<Vec<f32>> {
+    // The sizes of columns of a few numbers differ by chance.
+    if rows.len() < FEWEST_ROWS * k {
+        return None;
+    }
     let sizes = column_sizes(rows, k);
     let mut sorted: Vec<f32> = sizes.iter().copied().filter(|&size| size > 0.0).collect();
     if sorted.is_empty() {
