@@ -45,10 +45,14 @@ fn text(caption: &gst::Structure) -> String {
     caption.get("text").unwrap()
 }
 
-/// Twelve seconds of a street.
+/// Twelve seconds of a circle on its way, without a cut.
 fn pictures() -> Vec<world::Canvas> {
-    let street = world::Street::new(5, 16);
-    let second = |second| street.draw(f64::from(second), 320, 192);
+    let second = |second: u8| {
+        let mut canvas = world::Canvas::filled(320, 192, [20, 20, 20]);
+        let centre = [30.0 + 22.0 * f32::from(second), 96.0];
+        canvas.paint(world::Shape::Circle, centre, [24.0, 24.0], [220, 30, 30]);
+        canvas
+    };
     (0..12).map(second).collect()
 }
 
