@@ -59,6 +59,14 @@ pub(super) struct ByteMatrix<'a> {
     pub(super) slices: Slices,
 }
 
+pub(super) struct FewWords<'a>(std::marker::PhantomData<&'a f32>);
+
+impl<'a> FewWords<'a> {
+    pub(super) fn new(_: &[i16], _: usize, _: &'a [f32]) -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
 impl Avx512 {
     pub(super) fn detect() -> Option<Self> {
         None
@@ -103,7 +111,7 @@ impl Avx512 {
         match self {}
     }
 
-    pub(super) fn few_words(self, _: &[i16], _: &[f32], _: ByteMatrix<'_>, _: &mut [f32]) {
+    pub(super) fn few_words(self, _: &FewWords<'_>, _: ByteMatrix<'_>, _: &mut [f32]) {
         match self {}
     }
 

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedAMatrix};
 use rten_tensor::NdTensorView;
 
-use super::avx512::{Avx512, ByteMatrix};
+use super::avx512::{Avx512, ByteMatrix, FewWords};
 use super::cache::Checked;
 use super::gemv;
 use super::linear::Gemm;
@@ -320,6 +320,7 @@ impl Int8Matrix {
         let k = self.slices.in_features();
         let words = to_words(x, self.slices);
         if let Some(isa) = isa {
+            let few = FewWords::new(&words.q, k, &words.scales);
             gemv::share(x.len() / k, self.out_features, k, y, |first, y| {
                 let n = y.len() / (x.len() / k);
                 let matrix = ByteMatrix {
@@ -329,7 +330,7 @@ impl Int8Matrix {
                     out_features: self.out_features,
                     slices: self.slices,
                 };
-                isa.few_words(&words.q, &words.scales, matrix, y);
+                isa.few_words(&few, matrix, y);
             });
             return;
         }

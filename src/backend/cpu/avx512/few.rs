@@ -79,6 +79,8 @@ fn words_block<const R: usize, const W: usize>(
     let k = matrix.slices.in_features();
     let n_slices = matrix.slices.count();
     let n_lines = k.div_ceil(STEP);
+    // Of several long rows the next ones are asked for, else the bytes that follow.
+    let ahead = if W > 1 && k > 2 * AHEAD { W * k } else { AHEAD };
     let mut totals = [[_mm512_setzero_ps(); R]; W];
     let mut rests = [[0.0f32; R]; W];
     for s in 0..n_slices {
@@ -107,7 +109,7 @@ fn words_block<const R: usize, const W: usize>(
             let mut words = [_mm512_setzero_si512(); W];
             for j in 0..W {
                 words[j] = load_bytes(&w[j][at].map(i8::cast_unsigned));
-                prefetch(&w[j][at], AHEAD);
+                prefetch(&w[j][at], ahead);
             }
             for r in 0..R {
                 let (high, low) = (load_bytes(&high[r][at].0), load_bytes(&low[r][at].0));

@@ -187,28 +187,17 @@ impl Avx512 {
         }
     }
 
-    /// `y[i, r] = w[i] . x[r]` for 16-bit activations `x` `[rows, in_features]` with `scales`
-    /// `[rows, slices]`; `y` is `[matrix rows, rows]`. What a row comes to does not depend on the others.
-    pub(super) fn few_words(self, x: &[i16], scales: &[f32], w: ByteMatrix<'_>, y: &mut [f32]) {
-        let k = w.slices.in_features();
-        let (rows, n_slices) = (x.len() / k, w.slices.count());
-        let n_lines = k.div_ceil(STEP);
-        let mut high = vec![Bytes([0; STEP]); rows * n_lines];
-        let mut low = high.clone();
-        let lines = x.chunks_exact(k).flat_map(|row| row.chunks(STEP));
-        for ((high, low), x) in high.iter_mut().zip(&mut low).zip(lines) {
-            for ((high, low), x) in high.0.iter_mut().zip(&mut low.0).zip(x) {
-                let x = x.cast_unsigned() ^ 0x8000;
-                *high = (x >> 8) as u8;
-                *low = x as u8;
-            }
-        }
+    /// `y[i, r] = w[i] . x[r]`; `y` is `[matrix rows, rows]`. What a row comes to does not depend on the
+    /// others.
+    pub(super) fn few_words(self, x: &FewWords<'_>, w: ByteMatrix<'_>, y: &mut [f32]) {
+        let (n_slices, n_lines) = (w.slices.count(), w.slices.in_features().div_ceil(STEP));
+        let rows = x.high.len() / n_lines;
         for first in (0..rows).step_by(4) {
             let n = (rows - first).min(4);
             let x = Halves {
-                high: &high[first * n_lines..][..n * n_lines],
-                low: &low[first * n_lines..][..n * n_lines],
-                scales: &scales[first * n_slices..][..n * n_slices],
+                high: &x.high[first * n_lines..][..n * n_lines],
+                low: &x.low[first * n_lines..][..n * n_lines],
+                scales: &x.scales[first * n_slices..][..n * n_slices],
             };
             // SAFETY: `self` is the proof of the features.
             unsafe {
@@ -239,6 +228,32 @@ impl Avx512 {
                 }
             }
         }
+    }
+}
+
+/// Some rows of 16-bit activations, as [`Avx512::few_words`] reads them.
+pub(super) struct FewWords<'a> {
+    /// See [`Halves`].
+    high: Vec<Bytes>,
+    low: Vec<Bytes>,
+    scales: &'a [f32],
+}
+
+impl<'a> FewWords<'a> {
+    /// Takes activations `[rows, in_features]` and their scales `[rows, slices]`.
+    pub(super) fn new(x: &[i16], in_features: usize, scales: &'a [f32]) -> Self {
+        let n_lines = x.len() / in_features * in_features.div_ceil(STEP);
+        let mut high = vec![Bytes([0; STEP]); n_lines];
+        let mut low = high.clone();
+        let lines = x.chunks_exact(in_features).flat_map(|row| row.chunks(STEP));
+        for ((high, low), x) in high.iter_mut().zip(&mut low).zip(lines) {
+            for ((high, low), x) in high.0.iter_mut().zip(&mut low.0).zip(x) {
+                let x = x.cast_unsigned() ^ 0x8000;
+                *high = (x >> 8) as u8;
+                *low = x as u8;
+            }
+        }
+        Self { high, low, scales }
     }
 }
 

@@ -72,12 +72,13 @@ fn what_a_row_comes_to_does_not_depend_on_the_others() {
         let words: Vec<i16> = x.iter().map(|x| (x * 32767.0) as i16).collect();
         let x_scales = wave(7 * slices.count(), 0.5);
         let (mut all, mut narrow) = (vec![0.0; 7 * n], vec![0.0; 7 * n]);
-        isa.few_words(&words, &x_scales, matrix, &mut all);
+        isa.few_words(&FewWords::new(&words, k, &x_scales), matrix, &mut all);
         isa.few_bf16(&x, &w, k, &mut narrow);
         for r in 0..7 {
             let (mut one, mut one_narrow) = (vec![0.0; n], vec![0.0; n]);
             let x_scales = &x_scales[r * slices.count()..][..slices.count()];
-            isa.few_words(&words[r * k..][..k], x_scales, matrix, &mut one);
+            let row = FewWords::new(&words[r * k..][..k], k, x_scales);
+            isa.few_words(&row, matrix, &mut one);
             isa.few_bf16(&x[r * k..][..k], &w, k, &mut one_narrow);
             for i in 0..n {
                 assert_eq!(all[i * 7 + r], one[i]);
