@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use crate::vlm::PixelBudget;
+
 /// Late captions after which a rung is not enough.
 const LATE: u32 = 2;
 /// Part of the budget below which a caption is early enough to try for more.
@@ -86,6 +88,42 @@ impl Rung {
     /// Whether the window with this number is shown.
     pub fn shows(&self, sequence: u64) -> bool {
         sequence.is_multiple_of(self.windows)
+    }
+
+    /// The budget that gives a frame no more than this rung's part of its pixels, as far as the
+    /// family can show less: `area` is how many it gives a frame of `native` pixels within a budget.
+    ///
+    /// # Errors
+    /// Those of `area`.
+    pub(super) fn lowered<E>(
+        &self,
+        budget: PixelBudget,
+        native: usize,
+        area: impl Fn(PixelBudget) -> Result<usize, E>,
+    ) -> Result<PixelBudget, E> {
+        if self.pixels <= 1 {
+            return Ok(budget);
+        }
+        let whole = area(budget)?;
+        let (mut least, mut lowered) = (whole, budget);
+        let mut most = budget.max_pixels.unwrap_or(native);
+        // What a budget comes to is the family's business (ratios, sides that are multiples), so
+        // it is tried: 48 times 7/8 is less than a five-hundredth.
+        for _ in 0..48 {
+            if least <= whole / self.pixels {
+                break;
+            }
+            most = most / 8 * 7;
+            let budget = PixelBudget {
+                max_pixels: Some(most),
+                ..budget
+            };
+            let area = area(budget)?;
+            if area < least {
+                (least, lowered) = (area, budget);
+            }
+        }
+        Ok(lowered)
     }
 }
 

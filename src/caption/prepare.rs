@@ -216,43 +216,16 @@ impl<'a> Preparer<'a> {
         for mask in &masks {
             mask.paint(&mut image);
         }
-        let budget = self.lowered(&image);
-        let fitted = budget.and_then(|budget| self.vlm.fit(&image, self.kind, budget));
-        fitted.map_err(|error| error.to_string())
-    }
-
-    /// The budget that gives a frame no more than the rung's part of its pixels, as far as the
-    /// family can show less.
-    fn lowered(&self, image: &RgbImage) -> Result<PixelBudget, vlm::Error> {
-        let area = |budget: PixelBudget| {
+        let area = |budget| {
             let size = self
                 .vlm
                 .target_size(image.width, image.height, self.kind, budget);
             size.map(|(width, height)| width * height)
         };
-        if self.rung.pixels <= 1 {
-            return Ok(self.budget);
-        }
-        let whole = area(self.budget)?;
-        let (mut least, mut lowered) = (whole, self.budget);
-        let mut most = self.budget.max_pixels.unwrap_or(image.width * image.height);
-        // What a budget comes to is the family's business (ratios, sides that are multiples), so
-        // it is tried: 48 times 7/8 is less than a five-hundredth.
-        for _ in 0..48 {
-            if least <= whole / self.rung.pixels {
-                break;
-            }
-            most = most / 8 * 7;
-            let budget = PixelBudget {
-                max_pixels: Some(most),
-                ..self.budget
-            };
-            let area = area(budget)?;
-            if area < least {
-                (least, lowered) = (area, budget);
-            }
-        }
-        Ok(lowered)
+        let native = image.width * image.height;
+        let budget = self.rung.lowered(self.budget, native, area);
+        let fitted = budget.and_then(|budget| self.vlm.fit(&image, self.kind, budget));
+        fitted.map_err(|error| error.to_string())
     }
 
     fn progress(&mut self, epoch: u64, progress: Progress) {
