@@ -2,7 +2,7 @@
 
 //! What a device's only cache holds, and which sequence it is.
 
-use super::rows::Row;
+use super::rows::{Row, n_shared, not_open};
 use super::{Error, SequenceId};
 
 /// Rows of the cache: those of the open sequence, and behind them those of an earlier one that are
@@ -41,19 +41,13 @@ impl Kept {
     pub(super) fn n_rows(&self, sequence: SequenceId) -> Result<usize, Error> {
         match self.open {
             Some((id, rows)) if id == sequence => Ok(rows),
-            _ => Err(Error::Shape {
-                what: "sequence",
-                want: "one that is open".to_owned(),
-                got: sequence.0.to_string(),
-            }),
+            _ => Err(not_open(sequence)),
         }
     }
 
-    /// Of the rows that a new sequence begins with, how many are here. The last of them is not
-    /// counted: it must run, since its logits are asked for.
+    /// Of the rows that a new sequence begins with, how many are here ([`n_shared`]).
     pub(super) fn shared(&self, rows: &[Row]) -> usize {
-        let same = self.rows.iter().zip(rows).take_while(|(a, b)| a == b);
-        same.count().min(rows.len() - 1)
+        n_shared(&self.rows, rows)
     }
 
     /// Rows from `n_rows` on are about to be overwritten.

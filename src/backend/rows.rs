@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use super::{Error, Features, Position, Segment};
+use super::{Error, Features, Position, Segment, SequenceId, VisualTokens};
 
 /// What a vision net made, where its program keeps it.
 pub(super) trait Seen: Any + Send + Sync {
@@ -27,6 +27,43 @@ pub(super) enum Source {
     Visual(u64, usize),
 }
 
+/// The rows of segments. `launch` is told the first row of visual tokens and says which launch made
+/// them.
+///
+/// # Errors
+/// [`Error::Shape`] for no rows and for positions that are not one a row, and those of `launch`.
+fn join(
+    segments: &[Segment<'_>],
+    positions: &[Position],
+    mut launch: impl FnMut(usize, &VisualTokens) -> Result<u64, Error>,
+) -> Result<Vec<Row>, Error> {
+    let n: usize = segments.iter().map(Segment::n_rows).sum();
+    if n == 0 || n != positions.len() {
+        return Err(Error::Shape {
+            what: "positions",
+            want: format!("one for each of {n} rows, and at least one"),
+            got: positions.len().to_string(),
+        });
+    }
+    let mut rows = Vec::with_capacity(n);
+    for segment in segments {
+        let at = positions[rows.len()..].iter().copied();
+        let row = |(source, position)| Row { source, position };
+        match segment {
+            Segment::Tokens(ids) => {
+                let sources = ids.iter().map(|&id| Source::Token(id));
+                rows.extend(sources.zip(at).map(row));
+            }
+            Segment::Visual(tokens) => {
+                let launch = launch(rows.len(), tokens)?;
+                let sources = (0..tokens.n_tokens).map(|row| Source::Visual(launch, row));
+                rows.extend(sources.zip(at).map(row));
+            }
+        }
+    }
+    Ok(rows)
+}
+
 /// What the rows of segments are computed from, where features lie in the host's memory.
 ///
 /// # Errors
@@ -35,34 +72,30 @@ pub(super) fn host_rows(
     segments: &[Segment<'_>],
     positions: &[Position],
 ) -> Result<Vec<Row>, Error> {
-    let mut sources = Vec::with_capacity(positions.len());
-    for segment in segments {
-        match segment {
-            Segment::Tokens(ids) => sources.extend(ids.iter().map(|&id| Source::Token(id))),
-            Segment::Visual(tokens) => {
-                let Features::Host { launch, .. } = &tokens.features else {
-                    return Err(Error::Shape {
-                        what: "visual tokens",
-                        want: "in host memory".to_owned(),
-                        got: "another device's".to_owned(),
-                    });
-                };
-                let rows = 0..tokens.n_tokens;
-                sources.extend(rows.map(|row| Source::Visual(*launch, row)));
-            }
-        }
+    join(segments, positions, |_, tokens| match &tokens.features {
+        Features::Host { launch, .. } => Ok(*launch),
+        Features::Device(_) => Err(Error::Shape {
+            what: "visual tokens",
+            want: "in host memory".to_owned(),
+            got: "another device's".to_owned(),
+        }),
+    })
+}
+
+/// Of the rows that a new sequence begins with, how many are `held` from an earlier one. The last
+/// of them is not counted: it must run, since what follows it is asked for.
+pub(super) fn n_shared(held: &[Row], rows: &[Row]) -> usize {
+    let same = held.iter().zip(rows).take_while(|(a, b)| a == b).count();
+    same.min(rows.len().saturating_sub(1))
+}
+
+/// What is said of a sequence that has ended or never was.
+pub(super) fn not_open(sequence: SequenceId) -> Error {
+    Error::Shape {
+        what: "sequence",
+        want: "one that is open".to_owned(),
+        got: sequence.0.to_string(),
     }
-    if sources.is_empty() || sources.len() != positions.len() {
-        return Err(Error::Shape {
-            what: "positions",
-            want: format!("one for each of {} rows, and at least one", sources.len()),
-            got: positions.len().to_string(),
-        });
-    }
-    let rows = sources.into_iter().zip(positions);
-    Ok(rows
-        .map(|(source, &position)| Row { source, position })
-        .collect())
 }
 
 /// Rows to compute, and the features they need.
@@ -85,55 +118,33 @@ impl<S: Seen> Batch<S> {
         vocab_size: usize,
     ) -> Result<Self, Error> {
         let shape = |what, want: String, got: String| Error::Shape { what, want, got };
-        let n: usize = segments.iter().map(Segment::n_rows).sum();
-        if n == 0 || n != positions.len() {
-            let want = format!("one for each of {n} rows, and at least one");
-            return Err(shape("positions", want, positions.len().to_string()));
-        }
+        let mut visuals = Vec::new();
+        let rows = join(segments, positions, |from, tokens| {
+            let slot: Option<Arc<S>> = match &tokens.features {
+                Features::Device(any) => any.clone().downcast().ok(),
+                Features::Host { .. } => None,
+            };
+            let Some(slot) = slot else {
+                let want = "made by this device".to_owned();
+                return Err(shape("visual tokens", want, "others".to_owned()));
+            };
+            let launch = slot.id();
+            visuals.push((from, tokens.n_tokens, slot));
+            Ok(launch)
+        })?;
         if let Some(p) = positions.iter().flatten().find(|&&p| p as usize >= context) {
             let needed = *p as usize + 1;
             return Err(Error::Context { needed, context });
         }
-        let mut batch = Self {
-            rows: Vec::with_capacity(n),
-            visuals: Vec::new(),
-        };
-        for segment in segments {
-            let from = batch.rows.len();
-            let at = positions[from..].iter().copied();
-            match segment {
-                Segment::Tokens(ids) => {
-                    if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
-                        let want = format!("below {vocab_size}");
-                        return Err(shape("token id", want, id.to_string()));
-                    }
-                    batch
-                        .rows
-                        .extend(ids.iter().zip(at).map(|(&id, position)| Row {
-                            source: Source::Token(id),
-                            position,
-                        }));
-                }
-                Segment::Visual(tokens) => {
-                    let slot = match &tokens.features {
-                        Features::Device(any) => any.clone().downcast::<S>().ok(),
-                        Features::Host { .. } => None,
-                    };
-                    let Some(slot) = slot else {
-                        let want = "made by this device".to_owned();
-                        return Err(shape("visual tokens", want, "others".to_owned()));
-                    };
-                    batch
-                        .rows
-                        .extend((0..tokens.n_tokens).zip(at).map(|(row, position)| Row {
-                            source: Source::Visual(slot.id(), row),
-                            position,
-                        }));
-                    batch.visuals.push((from, tokens.n_tokens, slot));
-                }
-            }
+        let unknown = rows.iter().find_map(|row| match row.source {
+            Source::Token(id) if id as usize >= vocab_size => Some(id),
+            _ => None,
+        });
+        if let Some(id) = unknown {
+            let want = format!("below {vocab_size}");
+            return Err(shape("token id", want, id.to_string()));
         }
-        Ok(batch)
+        Ok(Self { rows, visuals })
     }
 
     /// The visual rows among `from .. from + m` of a batch.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use super::kv::Kv;
 use super::{Error, SequenceId};
-use crate::backend::rows::Row;
+use crate::backend::rows::{Row, n_shared, not_open};
 
 /// What the rows of a sequence are, and their keys and values.
 struct Sequence {
@@ -51,12 +51,10 @@ impl Sequences {
         id
     }
 
-    /// Of the rows with which a new sequence would begin, how many are here. The last of them is
-    /// not counted: it must run, since what follows it is asked for.
+    /// Of the rows with which a new sequence would begin, how many are here ([`n_shared`]).
     pub(super) fn shared(&self, rows: &[Row]) -> usize {
-        let ended = self.ended.iter().flat_map(|(rows, _)| rows);
-        let same = ended.zip(rows).take_while(|(a, b)| a == b).count();
-        same.min(rows.len().saturating_sub(1))
+        let ended = self.ended.as_ref();
+        ended.map_or(0, |(held, _)| n_shared(held, rows))
     }
 
     /// Readies a sequence for more rows; [`end`](Self::end) must follow. An empty one takes the
@@ -73,11 +71,7 @@ impl Sequences {
     ) -> Result<Batch<'_>, Error> {
         let n_shared = self.shared(&rows);
         let Some(sequence) = self.open.get_mut(&id) else {
-            return Err(Error::Shape {
-                what: "sequence",
-                want: "one that is open".to_owned(),
-                got: id.0.to_string(),
-            });
+            return Err(not_open(id));
         };
         let needed = sequence.rows.len() + rows.len();
         if needed > context {
