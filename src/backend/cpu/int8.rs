@@ -12,12 +12,14 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedAMatrix};
 use rten_tensor::NdTensorView;
+use zerocopy::IntoBytes;
 
 use super::avx512::{Avx512, ByteMatrix, FewWords};
 use super::cache::Checked;
 use super::gemv;
 use super::linear::Gemm;
 use super::outliers::{column_scales, outlier_columns, without};
+use super::pages::Pages;
 use super::product::Columns;
 use super::quantize::{ByteRows, Slices, to_bytes, to_words, weights_to_i8};
 use super::tiled::{ByteTiles, byte_panel};
@@ -52,7 +54,7 @@ pub(super) struct Int8Matrix {
     slices: Slices,
     out_features: usize,
     /// `[out_features, in_features]`
-    q: Vec<i8>,
+    q: Pages<i8>,
     /// `[slices, out_features]`
     scales: Vec<f32>,
     /// Sums of the weights of a slice, `[slices, out_features]`.
@@ -101,7 +103,7 @@ impl Int8Builder {
         }
         let slices = Slices::new(k);
         let n = slices.count();
-        let mut q = vec![0; rows.len()];
+        let mut q = Pages::zeros(rows.len());
         let mut by_row = vec![(0.0, 0); out_features * n];
         q.par_chunks_mut(k)
             .zip(rows.par_chunks(k))
@@ -134,7 +136,7 @@ impl Int8Rows {
             matrix: Int8Matrix {
                 slices,
                 out_features,
-                q: vec![0; out_features * in_features],
+                q: Pages::zeros(out_features * in_features),
                 scales: vec![0.0; per_slice],
                 sums: vec![0; per_slice],
                 columns: None,
@@ -177,12 +179,8 @@ impl Int8Matrix {
     /// Writes numbers, scales and sums.
     pub(super) fn write(&self, file: &mut Checked<impl Write>) -> io::Result<()> {
         const PIECE: usize = 1 << 16;
+        file.write_all(self.q.as_bytes())?;
         let mut bytes = Vec::with_capacity(4 * PIECE);
-        for q in self.q.chunks(4 * PIECE) {
-            bytes.clear();
-            bytes.extend(q.iter().map(|&q| q as u8));
-            file.write_all(&bytes)?;
-        }
         for scales in self.scales.chunks(PIECE) {
             bytes.clear();
             bytes.extend(scales.iter().flat_map(|scale| scale.to_le_bytes()));
@@ -207,8 +205,8 @@ impl Int8Matrix {
     ) -> io::Result<Self> {
         let slices = Slices::new(in_features);
         let per_slice = slices.count() * out_features;
-        let mut q = vec![0; out_features * in_features];
-        file.read_exact(&mut q)?;
+        let mut q = Pages::zeros(out_features * in_features);
+        file.read_exact(q.as_mut_bytes())?;
         let mut words = vec![0; 4 * per_slice];
         file.read_exact(&mut words)?;
         let scales = floats(&words);
@@ -228,7 +226,7 @@ impl Int8Matrix {
         Ok(Self {
             slices,
             out_features,
-            q: q.into_iter().map(|q| q as i8).collect(),
+            q,
             scales,
             sums,
             columns,

@@ -23,6 +23,7 @@ mod linear;
 mod loader;
 mod norm;
 mod outliers;
+mod pages;
 mod product;
 mod quantize;
 mod rope;
