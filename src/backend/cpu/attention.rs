@@ -5,12 +5,14 @@
 //! Scores are held for a block of queries at a time, so memory grows with the number of keys and
 //! not with its square.
 
+use half::bf16;
 use rayon::prelude::*;
 
 use super::activation::softmax_unscaled;
+use super::avx512::Avx512Bf16;
 use super::blocked::Keys;
 use super::gemv;
-use super::kv::Head;
+use super::kv::{Head, Rows};
 use super::linear::Gemm;
 use super::rope::Rotation;
 use super::{Cancel, Error};
@@ -117,11 +119,25 @@ pub(super) fn causal(
         .zip(q.par_chunks(per_head))
         .zip(heads)
         .try_for_each(|((out, q), head)| {
-            let past = head.k.len() / head_dim - rows;
-            if rows * group > gemv::MAX_ROWS
-                && let Some(kernels) = gemm.blocked()
-            {
-                let keys = Keys::new(kernels, &head.k, &head.v, head_dim);
+            let few = rows * group <= gemv::MAX_ROWS;
+            let Rows { k, v } = match head {
+                Head::F32(rows) => rows,
+                Head::Bf16(isa, Rows { k, v }) => {
+                    cancel.check()?;
+                    let past = k.len() / head_dim - rows;
+                    let seen = |i| past + i / group + 1;
+                    match gemm.blocked().filter(|_| !few) {
+                        Some(kernels) => {
+                            Keys::new(kernels, k, v, head_dim).attend(q, seen, cancel, out)?;
+                        }
+                        None => attend_few(*isa, q, k, v, head_dim, seen, out),
+                    }
+                    return Ok(());
+                }
+            };
+            let past = k.len() / head_dim - rows;
+            if !few && let Some(kernels) = gemm.blocked() {
+                let keys = Keys::new(kernels, k, v, head_dim);
                 return keys.attend(q, |i| past + i / group + 1, cancel, out);
             }
             let block_rows = (BLOCK / group).max(1);
@@ -133,8 +149,7 @@ pub(super) fn causal(
                 let first = past + block * block_rows;
                 // The last query of the block sees itself and all before.
                 let n_keys = first + n_queries / group;
-                let k = &head.k[..n_keys * head_dim];
-                let v = &head.v[..n_keys * head_dim];
+                let (k, v) = (&k[..n_keys * head_dim], &v[..n_keys * head_dim]);
                 let scores = &mut scores[..n_queries * n_keys];
                 let few = n_queries <= gemv::MAX_ROWS;
                 if few {
@@ -164,6 +179,30 @@ pub(super) fn causal(
         })
 }
 
+/// Attention of a few queries to keys and values in bf16 `[keys, head_dim]`, query `i` to the first
+/// `seen(i)`. Scores, weights and sums are f32.
+fn attend_few(
+    isa: Avx512Bf16,
+    q: &[f32],
+    k: &[bf16],
+    v: &[bf16],
+    head_dim: usize,
+    seen: impl Fn(usize) -> usize,
+    out: &mut [f32],
+) {
+    let (n_queries, n_keys) = (q.len() / head_dim, k.len() / head_dim);
+    let mut weights = vec![0.0; n_keys * n_queries];
+    isa.scores(q, k, head_dim, &mut weights);
+    let mut scales = Vec::with_capacity(n_queries);
+    for (i, weights) in weights.chunks_exact_mut(n_keys).enumerate() {
+        let (seen, hidden) = weights.split_at_mut(seen(i));
+        scales.push(softmax_unscaled(seen));
+        hidden.fill(0.0);
+    }
+    isa.weighted(&weights, v, head_dim, out);
+    scale_rows(out, &scales);
+}
+
 /// Multiplies each row of `x` by its scale.
 fn scale_rows(x: &mut [f32], scales: &[f32]) {
     let width = x.len() / scales.len();
@@ -175,6 +214,7 @@ fn scale_rows(x: &mut [f32], scales: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::kv::Kv;
     use crate::backend::cpu::linear::Isa;
 
     fn wave(n: usize, step: f32) -> Vec<f32> {
@@ -212,6 +252,15 @@ mod tests {
         all
     }
 
+    /// Keys and values `[rows, dim]` as these kernels keep them.
+    fn head(gemm: &Gemm, k: &[f32], v: &[f32], dim: usize) -> Head {
+        let mut kv = Kv::new(gemm.isa.kv_type(), 1, 1, dim);
+        for (k, v) in k.chunks(dim).zip(v.chunks(dim)) {
+            kv.layer_mut(0, 1)[0].push(k, v);
+        }
+        kv.into_heads().remove(0)
+    }
+
     #[test]
     fn causal_rows_see_themselves_and_all_before() {
         for (gemm, bound) in all_kernels() {
@@ -222,20 +271,19 @@ mod tests {
     }
 
     fn causal_agrees(gemm: &Gemm, bound: f64, (rows, past, group): (usize, usize, usize)) {
-        for dim in [8, 20] {
+        for dim in [8, 20, 64, 84, 96, 128] {
             let total = past + rows;
-            let heads: Vec<Head> = (0..2)
-                .map(|h| Head {
-                    k: wave(total * dim, 0.31 + h as f32),
-                    v: wave(total * dim, 0.77 + h as f32),
-                })
+            let kept: Vec<[Vec<f32>; 2]> = (0..2)
+                .map(|h| [0.31, 0.77].map(|step| wave(total * dim, step + h as f32)))
                 .collect();
+            let heads: Vec<Head> = kept.iter().map(|[k, v]| head(gemm, k, v, dim)).collect();
             let q = wave(2 * rows * group * dim, 0.53);
             let mut out = vec![f32::NAN; q.len()];
             causal(gemm, &q, rows, &heads, dim, &Cancel::default(), &mut out).expect("no cancel");
             for (i, (q, out)) in q.chunks(dim).zip(out.chunks(dim)).enumerate() {
                 let (head, row) = (i / (rows * group), i % (rows * group) / group);
-                let want = plain(q, &heads[head].k, &heads[head].v, past + row + 1);
+                let [k, v] = &kept[head];
+                let want = plain(q, k, v, past + row + 1);
                 for (got, want) in out.iter().zip(want) {
                     assert!(
                         (f64::from(*got) - want).abs() < bound,
@@ -304,12 +352,11 @@ mod tests {
     fn a_cancelled_attention_stops() {
         let cancel = Cancel::default();
         cancel.cancel();
-        let heads = [Head {
-            k: vec![0.0; 8],
-            v: vec![0.0; 8],
-        }];
-        let mut out = [0.0; 8];
-        let result = causal(&Gemm::default(), &[0.0; 8], 1, &heads, 8, &cancel, &mut out);
-        assert!(matches!(result, Err(Error::Cancelled)));
+        for (gemm, _) in all_kernels() {
+            let heads = [head(&gemm, &[0.0; 8], &[0.0; 8], 8)];
+            let mut out = [0.0; 8];
+            let result = causal(&gemm, &[0.0; 8], 1, &heads, 8, &cancel, &mut out);
+            assert!(matches!(result, Err(Error::Cancelled)));
+        }
     }
 }

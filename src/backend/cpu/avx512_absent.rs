@@ -125,6 +125,14 @@ impl Avx512Bf16 {
         None
     }
 
+    pub(super) fn scores(self, _: &[f32], _: &[bf16], _: usize, _: &mut [f32]) {
+        match self {}
+    }
+
+    pub(super) fn weighted(self, _: &[f32], _: &[bf16], _: usize, _: &mut [f32]) {
+        match self {}
+    }
+
     pub(super) fn pairs(self, _: &[Words], _: &[Line<u32>], _: Out<'_>) {
         match self {}
     }

@@ -4,10 +4,12 @@
 //! the tile products of [`avx512`](super::avx512): the lanes are queries, so a query's largest score
 //! and its sum are numbers in a lane, and no row of scores is ever whole.
 
+use half::bf16;
+
 use super::avx512::{Avx512, Avx512Bf16, Out, Running, TILE_ROWS, Weights, Words};
 use super::lanes::{LANES, Line, TILE_LINES};
 use super::product::scatter;
-use super::tiled::{self, pack_pairs, panel};
+use super::tiled::{self, panel};
 use super::{Cancel, Error};
 
 /// Keys whose scores are held at a time.
@@ -37,14 +39,55 @@ impl Kernels {
     }
 
     /// Numbers as words.
-    fn encode(self, x: &[f32], words: &mut [u32]) {
+    fn encode<T: Number>(self, x: &[T], words: &mut [u32]) {
         if self.bf16.is_some() {
-            pack_pairs(x, words);
+            T::pack_pairs(x, words);
         } else {
             for (word, x) in words.iter_mut().zip(x) {
-                *word = x.to_bits();
+                *word = x.wide().to_bits();
             }
         }
+    }
+}
+
+/// What keys and values are kept in.
+pub(super) trait Number: Copy {
+    /// As f32.
+    fn wide(self) -> f32;
+
+    /// As bits of bf16.
+    fn narrow(self) -> u16;
+
+    /// Two numbers to a word, in bf16, the first in the low half.
+    fn pack_pairs(x: &[Self], words: &mut [u32]) {
+        for (word, pair) in words.iter_mut().zip(x.chunks(2)) {
+            let second = pair.get(1).map_or(0, |x| x.narrow());
+            *word = u32::from(pair[0].narrow()) | u32::from(second) << 16;
+        }
+    }
+}
+
+impl Number for f32 {
+    fn wide(self) -> f32 {
+        self
+    }
+
+    fn narrow(self) -> u16 {
+        tiled::round(self)
+    }
+
+    fn pack_pairs(x: &[Self], words: &mut [u32]) {
+        tiled::pack_pairs(x, words);
+    }
+}
+
+impl Number for bf16 {
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+
+    fn narrow(self) -> u16 {
+        self.to_bits()
     }
 }
 
@@ -61,7 +104,7 @@ pub(super) struct Keys {
 
 impl Keys {
     /// Takes keys and values `[keys, head_dim]`.
-    pub(super) fn new(kernels: Kernels, k: &[f32], v: &[f32], head_dim: usize) -> Self {
+    pub(super) fn new<T: Number>(kernels: Kernels, k: &[T], v: &[T], head_dim: usize) -> Self {
         let n_keys = k.len() / head_dim;
         let per_word = kernels.per_word();
         let words = head_dim.div_ceil(per_word);
@@ -88,13 +131,14 @@ impl Keys {
                 match kernels.bf16 {
                     None => {
                         for (to, x) in to.iter_mut().zip(first) {
-                            *to = x.to_bits();
+                            *to = x.wide().to_bits();
                         }
                     }
                     Some(_) => {
-                        let second = second.iter().skip(j * TILE_ROWS).chain([0.0; 8].iter());
-                        for ((to, &a), &b) in to.iter_mut().zip(first).zip(second) {
-                            *to = u32::from(tiled::round(a)) | u32::from(tiled::round(b)) << 16;
+                        let second = second.get(j * TILE_ROWS..).unwrap_or_default();
+                        for (i, (to, a)) in to.iter_mut().zip(first).enumerate() {
+                            let second = second.get(i).map_or(0, |b| b.narrow());
+                            *to = u32::from(a.narrow()) | u32::from(second) << 16;
                         }
                     }
                 }

@@ -2,18 +2,40 @@
 
 //! Kept keys and values of one sequence.
 
+use half::bf16;
+
+use super::avx512::Avx512Bf16;
+use super::tiled;
+
 /// Rows by which the buffers grow: a doubling would hold up to twice the memory.
 const GROWTH_ROWS: usize = 256;
 
+/// The number type of kept keys and values.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum KvType {
+    /// As they were computed.
+    F32,
+    /// Rounded, where the attention of prompts rounds them anyway: half the bytes to keep, and to read
+    /// for each token.
+    Bf16(Avx512Bf16),
+}
+
 /// Keys and values of one key-value head of one layer, each `[rows, head_dim]`.
 #[derive(Default)]
-pub(super) struct Head {
-    pub(super) k: Vec<f32>,
-    pub(super) v: Vec<f32>,
+pub(super) struct Rows<T> {
+    pub(super) k: Vec<T>,
+    pub(super) v: Vec<T>,
+}
+
+/// [`Rows`] in their number type.
+pub(super) enum Head {
+    F32(Rows<f32>),
+    Bf16(Avx512Bf16, Rows<bf16>),
 }
 
 /// The rows of one sequence in every layer; grows as needed.
 pub(super) struct Kv {
+    kv_type: KvType,
     head_dim: usize,
     /// Rows that every layer holds.
     n_rows: usize,
@@ -21,11 +43,52 @@ pub(super) struct Kv {
     layers: Vec<Vec<Head>>,
 }
 
+impl<T> Rows<T> {
+    /// Makes room for `n_new` more numbers each, or at once for `n` in all.
+    fn reserve(&mut self, n_new: usize, n: usize) {
+        for buffer in [&mut self.k, &mut self.v] {
+            if buffer.capacity() < buffer.len() + n_new {
+                buffer.reserve_exact(n.saturating_sub(buffer.len()));
+            }
+        }
+    }
+
+    fn truncate(&mut self, n: usize) {
+        self.k.truncate(n);
+        self.v.truncate(n);
+    }
+}
+
+impl Head {
+    fn new(kv_type: KvType) -> Self {
+        match kv_type {
+            KvType::F32 => Self::F32(Rows::default()),
+            KvType::Bf16(isa) => Self::Bf16(isa, Rows::default()),
+        }
+    }
+
+    /// Appends the key and the value `[head_dim]` of a row.
+    pub(super) fn push(&mut self, k: &[f32], v: &[f32]) {
+        match self {
+            Self::F32(rows) => {
+                rows.k.extend_from_slice(k);
+                rows.v.extend_from_slice(v);
+            }
+            Self::Bf16(_, rows) => {
+                let round = |&x| bf16::from_bits(tiled::round(x));
+                rows.k.extend(k.iter().map(round));
+                rows.v.extend(v.iter().map(round));
+            }
+        }
+    }
+}
+
 impl Kv {
     /// An empty sequence.
-    pub(super) fn new(n_layers: usize, n_heads: usize, head_dim: usize) -> Self {
-        let heads = || (0..n_heads).map(|_| Head::default()).collect();
+    pub(super) fn new(kv_type: KvType, n_layers: usize, n_heads: usize, head_dim: usize) -> Self {
+        let heads = || (0..n_heads).map(|_| Head::new(kv_type)).collect();
         Self {
+            kv_type,
             head_dim,
             n_rows: 0,
             layers: (0..n_layers).map(|_| heads()).collect(),
@@ -35,18 +98,18 @@ impl Kv {
     /// An empty sequence of the same model.
     pub(super) fn like(&self) -> Self {
         let n_heads = self.layers.first().map_or(0, Vec::len);
-        Self::new(self.layers.len(), n_heads, self.head_dim)
+        Self::new(self.kv_type, self.layers.len(), n_heads, self.head_dim)
     }
 
     /// The heads of a layer, with room for `n_new` more rows in each.
     pub(super) fn layer_mut(&mut self, layer: usize, n_new: usize) -> &mut [Head] {
-        let head_dim = self.head_dim;
-        let n_rows = (self.n_rows + n_new).next_multiple_of(GROWTH_ROWS);
+        let n = (self.n_rows + n_new).next_multiple_of(GROWTH_ROWS) * self.head_dim;
+        let n_new = n_new * self.head_dim;
         let heads = &mut self.layers[layer];
-        for buffer in heads.iter_mut().flat_map(|head| [&mut head.k, &mut head.v]) {
-            let missing = (n_rows * head_dim).saturating_sub(buffer.len());
-            if buffer.capacity() < buffer.len() + n_new * head_dim {
-                buffer.reserve_exact(missing);
+        for head in heads.iter_mut() {
+            match head {
+                Head::F32(rows) => rows.reserve(n_new, n),
+                Head::Bf16(_, rows) => rows.reserve(n_new, n),
             }
         }
         heads
@@ -62,9 +125,19 @@ impl Kv {
         self.n_rows = self.n_rows.min(n_rows);
         let len = self.n_rows * self.head_dim;
         for head in self.layers.iter_mut().flatten() {
-            head.k.truncate(len);
-            head.v.truncate(len);
+            match head {
+                Head::F32(rows) => rows.truncate(len),
+                Head::Bf16(_, rows) => rows.truncate(len),
+            }
         }
+    }
+}
+
+#[cfg(test)]
+impl Kv {
+    /// The heads of all layers.
+    pub(super) fn into_heads(self) -> Vec<Head> {
+        self.layers.into_iter().flatten().collect()
     }
 }
 
@@ -72,26 +145,51 @@ impl Kv {
 mod tests {
     use super::*;
 
+    /// An empty sequence in each number type that this processor keeps.
+    fn each(n_layers: usize, head_dim: usize) -> Vec<Kv> {
+        let mut types = vec![KvType::F32];
+        types.extend(Avx512Bf16::detect().map(KvType::Bf16));
+        let kv = |kv_type| Kv::new(kv_type, n_layers, 1, head_dim);
+        types.into_iter().map(kv).collect()
+    }
+
     #[test]
     fn rows_that_were_not_committed_are_forgotten() {
-        let mut kv = Kv::new(2, 1, 4);
-        for layer in 0..2 {
-            kv.layer_mut(layer, 3)[0].k.extend([1.0; 12]);
+        for mut kv in each(2, 4) {
+            for layer in 0..2 {
+                for _ in 0..3 {
+                    kv.layer_mut(layer, 3)[0].push(&[1.0; 4], &[1.5; 4]);
+                }
+            }
+            kv.commit(3);
+            kv.layer_mut(0, 1)[0].push(&[2.0; 4], &[2.5; 4]);
+            kv.truncate(usize::MAX);
+            assert_eq!(kv.n_rows, 3);
+            match &kv.layer_mut(0, 1)[0] {
+                Head::F32(rows) => {
+                    assert_eq!(rows.k, [1.0; 12]);
+                    assert_eq!(rows.v, [1.5; 12]);
+                }
+                Head::Bf16(_, rows) => {
+                    assert_eq!(rows.k, [bf16::ONE; 12]);
+                    assert_eq!(rows.v, [bf16::from_f32(1.5); 12]);
+                }
+            }
         }
-        kv.commit(3);
-        kv.layer_mut(0, 1)[0].k.extend([2.0; 4]);
-        kv.truncate(usize::MAX);
-        assert_eq!(kv.n_rows, 3);
-        assert_eq!(kv.layer_mut(0, 1)[0].k, [1.0; 12]);
     }
 
     #[test]
     fn buffers_do_not_double() {
-        let mut kv = Kv::new(1, 1, 2);
-        for _ in 0..1000 {
-            kv.layer_mut(0, 1)[0].k.extend([0.0; 2]);
-            kv.commit(1);
+        for mut kv in each(1, 2) {
+            for _ in 0..1000 {
+                kv.layer_mut(0, 1)[0].push(&[0.0; 2], &[0.0; 2]);
+                kv.commit(1);
+            }
+            let capacity = match &kv.layer_mut(0, 0)[0] {
+                Head::F32(rows) => rows.k.capacity(),
+                Head::Bf16(_, rows) => rows.v.capacity(),
+            };
+            assert!(capacity <= 2 * 1024);
         }
-        assert!(kv.layer_mut(0, 0)[0].k.capacity() <= 2 * 1024);
     }
 }

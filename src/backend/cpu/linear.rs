@@ -12,6 +12,7 @@ use super::avx512::{Avx512, Avx512Bf16};
 use super::blocked::Kernels;
 use super::gemv;
 use super::int8::Int8Matrix;
+use super::kv::KvType;
 use super::ledger::Compared;
 use super::tiled::{Bf16Tiles, F32Tiles};
 
@@ -49,6 +50,11 @@ impl Isa {
             bf16: None,
             ..Self::detect()
         }
+    }
+
+    /// How keys and values are kept: as the attention of prompts takes them.
+    pub(super) fn kv_type(self) -> KvType {
+        self.bf16.map_or(KvType::F32, KvType::Bf16)
     }
 }
 

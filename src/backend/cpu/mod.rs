@@ -288,7 +288,8 @@ impl Program for Engine {
     }
 
     fn open(&mut self) -> Result<SequenceId, Error> {
-        Ok(self.sequences.open(self.text.open()))
+        let kv = self.text.open(self.isa.kv_type());
+        Ok(self.sequences.open(kv))
     }
 
     fn extend(

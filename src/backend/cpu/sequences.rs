@@ -168,6 +168,7 @@ impl Sequences {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::cpu::kv::{Head, KvType};
     use crate::backend::rows::Source;
 
     const CONTEXT: usize = 100;
@@ -185,8 +186,7 @@ mod tests {
         let batch = sequences.begin(id, rows(tokens), CONTEXT).expect("room");
         let n_shared = batch.n_shared;
         for &token in &tokens[n_shared..] {
-            batch.kv.layer_mut(0, 1)[0].k.push(token as f32);
-            batch.kv.layer_mut(0, 1)[0].v.push(token as f32);
+            batch.kv.layer_mut(0, 1)[0].push(&[token as f32], &[token as f32]);
             batch.kv.commit(1);
         }
         sequences.end(id, true);
@@ -195,11 +195,14 @@ mod tests {
 
     fn keys(sequences: &mut Sequences, id: SequenceId) -> Vec<f32> {
         let sequence = sequences.open.get_mut(&id).expect("an open sequence");
-        sequence.kv.layer_mut(0, 0)[0].k.clone()
+        match &sequence.kv.layer_mut(0, 0)[0] {
+            Head::F32(rows) => rows.k.clone(),
+            Head::Bf16(..) => unreachable!("opened for f32"),
+        }
     }
 
     fn open(sequences: &mut Sequences) -> SequenceId {
-        sequences.open(Kv::new(1, 1, 1))
+        sequences.open(Kv::new(KvType::F32, 1, 1, 1))
     }
 
     #[test]
@@ -240,7 +243,7 @@ mod tests {
         let second = open(&mut sequences);
         let coming = rows(&[1, 2, 9, 9]);
         let batch = sequences.begin(second, coming, CONTEXT).expect("room");
-        batch.kv.layer_mut(0, 1)[0].k.push(9.0);
+        batch.kv.layer_mut(0, 1)[0].push(&[9.0], &[9.0]);
         sequences.end(second, false);
         assert_eq!(keys(&mut sequences, second), [0.0; 0]);
         assert_eq!(sequences.shared(&rows(&[1, 2, 3])), 2);
@@ -248,7 +251,7 @@ mod tests {
         assert_eq!(keys(&mut sequences, second), [1.0, 2.0, 3.0]);
         // The same for rows that were to follow others.
         let batch = sequences.begin(second, rows(&[4]), CONTEXT).expect("room");
-        batch.kv.layer_mut(0, 1)[0].k.push(4.0);
+        batch.kv.layer_mut(0, 1)[0].push(&[4.0], &[4.0]);
         sequences.end(second, false);
         assert_eq!(keys(&mut sequences, second), [1.0, 2.0, 3.0]);
         let full = sequences.begin(second, rows(&[0; 98]), CONTEXT);

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::activation::{add_assign, swiglu};
-use super::kv::{self, Kv};
+use super::kv::{self, Kv, KvType};
 use super::linear::{Gemm, Linear, Table};
 use super::loader::{Bias, Loader, Purpose};
 use super::norm::RmsNorm;
@@ -122,9 +122,10 @@ impl Text {
     }
 
     /// An empty sequence.
-    pub(super) fn open(&self) -> Kv {
+    pub(super) fn open(&self, kv_type: KvType) -> Kv {
         let spec = &self.spec;
         Kv::new(
+            kv_type,
             spec.num_hidden_layers,
             spec.num_key_value_heads,
             spec.head_dim,
@@ -470,17 +471,15 @@ impl Layer {
             .zip(heads)
             .enumerate()
             .for_each(|(i, (q, head))| {
-                let old = head.k.len();
-                head.k.resize(old + rows * dim, 0.0);
+                let mut key = vec![0.0; dim];
                 for (row, line) in qkv.chunks_exact(width).enumerate() {
                     let part = |head: usize| &line[head * dim..][..dim];
                     for g in 0..group {
                         let to = &mut q[(row * group + g) * dim..][..dim];
                         rotation.apply(first + row, part(i * group + g), scale, to);
                     }
-                    let to = &mut head.k[old + row * dim..][..dim];
-                    rotation.apply(first + row, part(n_heads * group + i), 1.0, to);
-                    head.v.extend_from_slice(part(n_heads * (group + 1) + i));
+                    rotation.apply(first + row, part(n_heads * group + i), 1.0, &mut key);
+                    head.push(&key, part(n_heads * (group + 1) + i));
                 }
             });
     }

@@ -3,8 +3,8 @@
 //! Loads, stores, and lines turned into columns.
 
 use std::arch::x86_64::{
-    __m512, __m512i, _MM_HINT_T0, _mm_prefetch, _mm256_loadu_si256, _mm512_castpd_ps,
-    _mm512_castps_pd, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_load_ps,
+    __m512, __m512bh, __m512i, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_loadu_si256,
+    _mm512_castpd_ps, _mm512_castps_pd, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_load_ps,
     _mm512_load_si512, _mm512_loadu_ps, _mm512_loadu_si512, _mm512_setzero_ps,
     _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_store_ps, _mm512_storeu_ps, _mm512_unpackhi_pd,
     _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
@@ -74,6 +74,22 @@ pub(super) fn prefetch<T>(at: &T, bytes: usize) {
     }
 }
 
+/// Asks for the cache line `bytes` bytes after `at`, into the second cache only: the first takes
+/// too few requests at a time for what comes from memory.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn prefetch_far<T>(at: &T, bytes: usize) {
+    let ahead = std::ptr::from_ref(at).cast::<i8>().wrapping_add(bytes);
+    #[allow(
+        unused_unsafe,
+        reason = "safe since a later Rust than the oldest that builds this"
+    )]
+    // SAFETY: asking for memory reads none, wherever it points.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T1>(ahead)
+    }
+}
+
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn load(line: &Line<u32>) -> __m512i {
@@ -133,4 +149,12 @@ pub(super) fn widen_bf16(w: &[bf16]) -> __m512 {
     // SAFETY: 32 bytes are there, and a bf16 is 16 bits.
     let bits = unsafe { _mm256_loadu_si256(w.as_ptr().cast()) };
     _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn load_pairs(x: &[bf16; 32]) -> __m512bh {
+    // SAFETY: 64 bytes are there, a bf16 is 16 bits, and both vectors are 512 bits without meaning of
+    // their own.
+    unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_loadu_si512(x.as_ptr().cast())) }
 }

@@ -17,6 +17,7 @@
     reason = "registers are numbered: one index names those of several tables"
 )]
 
+mod attend;
 mod few;
 mod memory;
 mod tiles;
@@ -26,13 +27,16 @@ use half::bf16;
 
 use super::lanes::{LANES, Line, TILE_LINES};
 use super::quantize::Slices;
-use few::{Bytes, Halves, STEP, bf16_rows, words_rows};
+use few::{Bytes, Group, Halves, STEP, bf16_rows, words_rows};
 use memory::{prefetch, transpose};
 use tiles::{bytes_tile, floats_tile, pairs_tile};
 use weights::{gelu_tanh, hide, swiglu, weigh};
 
 /// Rows of a matrix in a tile product.
 pub(super) const TILE_ROWS: usize = 8;
+
+/// Rows of activations that are multiplied with a matrix at a time, if there are few.
+const GROUP_ROWS: usize = 4;
 
 /// A word of each of [`TILE_ROWS`] rows of a matrix.
 pub(super) type Words = [u32; TILE_ROWS];
@@ -191,12 +195,11 @@ impl Avx512 {
     /// others.
     pub(super) fn few_words(self, x: &FewWords<'_>, w: ByteMatrix<'_>, y: &mut [f32]) {
         let (n_slices, n_lines) = (w.slices.count(), w.slices.in_features().div_ceil(STEP));
-        let rows = x.high.len() / n_lines;
-        for first in (0..rows).step_by(4) {
-            let n = (rows - first).min(4);
-            let x = Halves {
-                high: &x.high[first * n_lines..][..n * n_lines],
-                low: &x.low[first * n_lines..][..n * n_lines],
+        let rows = x.lines.len() / n_lines;
+        for first in (0..rows).step_by(GROUP_ROWS) {
+            let n = (rows - first).min(GROUP_ROWS);
+            let x = Group {
+                lines: &x.lines[first * n_lines..][..n * n_lines],
                 scales: &x.scales[first * n_slices..][..n * n_slices],
             };
             // SAFETY: `self` is the proof of the features.
@@ -233,27 +236,36 @@ impl Avx512 {
 
 /// Some rows of 16-bit activations, as [`Avx512::few_words`] reads them.
 pub(super) struct FewWords<'a> {
-    /// See [`Halves`].
-    high: Vec<Bytes>,
-    low: Vec<Bytes>,
+    /// Groups of [`GROUP_ROWS`] rows, the last of fewer, each `[lines][rows]`.
+    lines: Vec<Halves>,
     scales: &'a [f32],
 }
 
 impl<'a> FewWords<'a> {
     /// Takes activations `[rows, in_features]` and their scales `[rows, slices]`.
     pub(super) fn new(x: &[i16], in_features: usize, scales: &'a [f32]) -> Self {
-        let n_lines = x.len() / in_features * in_features.div_ceil(STEP);
-        let mut high = vec![Bytes([0; STEP]); n_lines];
-        let mut low = high.clone();
-        let lines = x.chunks_exact(in_features).flat_map(|row| row.chunks(STEP));
-        for ((high, low), x) in high.iter_mut().zip(&mut low).zip(lines) {
-            for ((high, low), x) in high.0.iter_mut().zip(&mut low.0).zip(x) {
-                let x = x.cast_unsigned() ^ 0x8000;
-                *high = (x >> 8) as u8;
-                *low = x as u8;
+        let n_lines = in_features.div_ceil(STEP);
+        let zeros = Halves {
+            high: Bytes([0; STEP]),
+            low: Bytes([0; STEP]),
+        };
+        let mut lines = vec![zeros; x.len() / in_features * n_lines];
+        let groups = lines.chunks_mut(GROUP_ROWS * n_lines);
+        for (x, group) in x.chunks(GROUP_ROWS * in_features).zip(groups) {
+            let rows = x.len() / in_features;
+            for (r, x) in x.chunks_exact(in_features).enumerate() {
+                let lines = group[r..].iter_mut().step_by(rows);
+                for (line, x) in lines.zip(x.chunks(STEP)) {
+                    let halves = line.high.0.iter_mut().zip(&mut line.low.0);
+                    for ((high, low), x) in halves.zip(x) {
+                        let x = x.cast_unsigned() ^ 0x8000;
+                        *high = (x >> 8) as u8;
+                        *low = x as u8;
+                    }
+                }
             }
         }
-        Self { high, low, scales }
+        Self { lines, scales }
     }
 }
 
@@ -273,6 +285,30 @@ impl Avx512Bf16 {
                 3 => pairs_tile::<3>(a, b, out),
                 2 => pairs_tile::<2>(a, b, out),
                 _ => pairs_tile::<1>(a, b, out),
+            }
+        }
+    }
+
+    /// `scores[r, i] = q[r] . k[i]`: queries `q` `[few, dim]`, keys `k` `[keys, dim]`.
+    pub(super) fn scores(self, q: &[f32], k: &[bf16], dim: usize, scores: &mut [f32]) {
+        // SAFETY: `self` is the proof of the features.
+        unsafe { attend::scores(q, k, dim, scores) }
+    }
+
+    /// `y[r] = sum_i p[r, i] * v[i]`: weights `p` `[few, keys]`, values `v` `[keys, width]`, `y` `[few,
+    /// width]`.
+    pub(super) fn weighted(self, p: &[f32], v: &[bf16], width: usize, y: &mut [f32]) {
+        let n = v.len() / width;
+        let p = p.chunks(GROUP_ROWS * n);
+        for (p, y) in p.zip(y.chunks_mut(GROUP_ROWS * width)) {
+            // SAFETY: `self` is the proof of the features.
+            unsafe {
+                match y.len() / width {
+                    4 => attend::weighted::<4>(p, v, width, y),
+                    3 => attend::weighted::<3>(p, v, width, y),
+                    2 => attend::weighted::<2>(p, v, width, y),
+                    _ => attend::weighted::<1>(p, v, width, y),
+                }
             }
         }
     }
