@@ -9,7 +9,9 @@ machine disturbs less than wall time. OUT gets the checkpoint, what the peers ne
 (`results.json`). A peer that cannot be installed or run is said and left out.
 
 Peers: ours (int8), ours-bf16, transformers (torch, bf16), llamacpp (Q8_0, the vision net in bf16, two
-frames a patch), llamacpp-images (each frame alone), openvino (int8, composed of its parts).
+frames a patch), llamacpp-images (each frame alone), llamacpp-q4_k (Q4_K), openvino-genai (int8),
+openvino (int8, composed of its parts). *-tower: the vision tower of Qwen3-VL-4B below four layers of
+its decoder, of which the vision figure counts. element: the plugin's element, at last (element.py).
 `cargo xtask bench` starts this with an interpreter that has torch and transformers.
 """
 
@@ -19,6 +21,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import site
 import statistics
 import subprocess
 import sys
@@ -27,10 +30,19 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PAIRS, WIDTH, HEIGHT, PATCH = 5, 512, 288, 16
 ROWS = PAIRS * 149 + 5
-NAMES = "ours", "ours-bf16", "transformers", "llamacpp", "llamacpp-images", "openvino"
+NAMES = ("ours", "transformers", "llamacpp", "llamacpp-images", "openvino-genai", "ours-bf16",
+         "llamacpp-q4_k", "openvino", "ours-tower", "llamacpp-tower", "transformers-tower", "element")
+
+# Measured in the first round alone, unless peers are named.
+ONCE = set(NAMES[5:])
+LIMIT_S = 900
+
+# The one that has GStreamer's bindings.
+SYSTEM_PYTHON = "/usr/bin/python3"
 
 # What is aimed at: our figure as a part of the peer's.
-TARGETS = {"transformers": 0.6, "llamacpp": 0.5, "llamacpp-images": 0.3, "openvino": 0.9}
+TARGETS = {"transformers": 0.6, "llamacpp": 0.5, "llamacpp-images": 0.3, "openvino-genai": 0.9,
+           "openvino": 0.9}
 STAGES = "vision", "prefill", "decode"
 
 
@@ -62,24 +74,34 @@ class Bench:
             run([sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet",
                  "--target", self.site, *missing])
 
-    def make_checkpoint(self):
-        if not (self.checkpoint / "model.safetensors.index.json").exists():
-            run([sys.executable, ROOT / "tools/golden/big_shapes.py", self.checkpoint,
-                 "--model", "2b"])
+    def make_checkpoint(self, folder, *options):
+        if not (folder / "model.safetensors.index.json").exists():
+            run([sys.executable, ROOT / "tools/golden/big_shapes.py", folder, *options])
+        return folder
+
+    def tower(self):
+        """A checkpoint of the 4B's vision tower, with a layer more than it has deepstack levels:
+        llama.cpp takes no level in its last."""
+        return self.make_checkpoint(self.out / "checkpoint-4b-tower", "--model", "4b",
+                                    "--layers", 4)
 
     def grid(self):
         return [HEIGHT // PATCH, WIDTH // PATCH]
 
-    def prepare_ours(self, precision):
-        cargo = os.environ.get("CARGO", "cargo")
-        run([cargo, "build", "--release", "--locked", "--example", "engine_report"], cwd=ROOT)
-        target = os.environ.get("CARGO_TARGET_DIR", ROOT / "target")
-        program = pathlib.Path(target) / "release/examples/engine_report"
-        return [program, self.checkpoint, precision, 1, PAIRS, self.tokens]
+    def target(self):
+        return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
-    def prepare_transformers(self):
+    def cargo(self, *words):
+        run([os.environ.get("CARGO", "cargo"), "build", "--release", "--locked", *words], cwd=ROOT)
+
+    def prepare_ours(self, precision, checkpoint, tokens):
+        self.cargo("--example", "engine_report")
+        program = self.target() / "release/examples/engine_report"
+        return [program, checkpoint, precision, 1, PAIRS, tokens]
+
+    def prepare_transformers(self, checkpoint, tokens):
         self.need(("torch", "torch"), ("transformers", "transformers"))
-        return [sys.executable, HERE / "peer_transformers.py", self.checkpoint, PAIRS, self.tokens,
+        return [sys.executable, HERE / "peer_transformers.py", checkpoint, PAIRS, tokens,
                 *self.grid()]
 
     def prepare_openvino(self):
@@ -87,7 +109,36 @@ class Bench:
         return [sys.executable, HERE / "peer_openvino.py", self.checkpoint, PAIRS, self.tokens,
                 *self.grid(), ROWS]
 
-    def prepare_llamacpp(self, how):
+    def prepare_openvino_genai(self):
+        """GenAI and its exporter, which takes no transformers after 5.0, in an environment of their
+        own above this interpreter's packages."""
+        python, model = self.out / "genai/bin/python", self.out / "openvino-2b"
+        env = {key: value for key, value in self.env.items() if key != "PYTHONPATH"}
+        if not python.exists():
+            run([sys.executable, "-m", "venv", self.out / "genai"])
+            where = subprocess.run([python, "-c", "import site; print(site.getsitepackages()[0])"],
+                                   check=True, text=True, capture_output=True).stdout.strip()
+            above = "\n".join(site.getsitepackages())
+            (pathlib.Path(where) / "above.pth").write_text(above + "\n")
+        if subprocess.run([python, "-c", "import openvino_genai, optimum.intel"], env=env,
+                          capture_output=True, check=False).returncode:
+            run([python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet",
+                 "openvino-genai", "optimum-intel", "nncf", "transformers==5.0.0"], env=env)
+        if not model.exists():
+            part = model.with_suffix(".part")
+            run([self.out / "genai/bin/optimum-cli", "export", "openvino", "--model",
+                 self.checkpoint, "--task", "image-text-to-text", "--weight-format", "int8",
+                 "--sym", part], env=env)
+            part.rename(model)
+        return [python, HERE / "peer_openvino_genai.py", model, PAIRS, self.tokens, WIDTH, HEIGHT]
+
+    def prepare_element(self):
+        self.cargo("--lib")
+        run([SYSTEM_PYTHON, "-c", "import gi"])
+        return [SYSTEM_PYTHON, HERE / "element.py", self.checkpoint, "--json",
+                self.out / "element.json"]
+
+    def prepare_llamacpp(self, how, checkpoint, out, tokens, kind="q8_0"):
         """Builds llama.cpp for this very machine: its fastest."""
         program = self.out / "llamacpp/release/bench-llamacpp"
         sources = HERE / "llamacpp/src/main.rs", HERE / "llamacpp/Cargo.lock"
@@ -95,9 +146,10 @@ class Bench:
                                        for source in sources):
             self.build_llamacpp()
         self.need(("gguf", "gguf"))
-        run([sys.executable, HERE / "gguf_weights.py", self.checkpoint, self.out], env=self.env)
-        return [program, self.out / "llm-q8_0.gguf", self.out / "mmproj-bf16.gguf", how,
-                2 * PAIRS, self.tokens, WIDTH, HEIGHT]
+        run([sys.executable, HERE / "gguf_weights.py", checkpoint, out, "--llm", kind],
+            env=self.env)
+        return [program, out / f"llm-{kind}.gguf", out / "mmproj-bf16.gguf", how, 2 * PAIRS, tokens,
+                WIDTH, HEIGHT]
 
     def build_llamacpp(self):
         """A long build (8 minutes of processor time); cmake, ninja and libclang come from pip."""
@@ -116,24 +168,51 @@ class Bench:
         run([cargo, "build", "--release", "--locked"], cwd=HERE / "llamacpp", env=env)
 
     def prepare(self, peer):
+        ours = self.checkpoint, self.out, self.tokens
         match peer:
             case "ours":
-                return self.prepare_ours("int8")
+                return self.prepare_ours("int8", self.checkpoint, self.tokens)
             case "ours-bf16":
-                return self.prepare_ours("bf16")
+                return self.prepare_ours("bf16", self.checkpoint, self.tokens)
+            case "ours-tower":
+                return self.prepare_ours("int8", self.tower(), 1)
             case "transformers":
-                return self.prepare_transformers()
+                return self.prepare_transformers(self.checkpoint, self.tokens)
+            case "transformers-tower":
+                return self.prepare_transformers(self.tower(), 1)
             case "llamacpp":
-                return self.prepare_llamacpp("pairs")
+                return self.prepare_llamacpp("pairs", *ours)
             case "llamacpp-images":
-                return self.prepare_llamacpp("images")
+                return self.prepare_llamacpp("images", *ours)
+            case "llamacpp-q4_k":
+                return self.prepare_llamacpp("pairs", *ours, "q4_k")
+            case "llamacpp-tower":
+                return self.prepare_llamacpp("pairs", self.tower(), self.out / "tower", 1)
+            case "openvino-genai":
+                return self.prepare_openvino_genai()
             case "openvino":
                 return self.prepare_openvino()
+            case "element":
+                return self.prepare_element()
         raise ValueError(f"there is no peer {peer}; there are {', '.join(NAMES)}")
+
+    def through_element(self):
+        """The element's own figures, printed as they come."""
+        plugins = os.environ.get("GST_PLUGIN_PATH", self.target() / "release")
+        env = os.environ | {"GST_PLUGIN_PATH": str(plugins),
+                            "XDG_CACHE_HOME": str(self.out / "cache")}
+        try:
+            run(self.commands["element"], env=env)
+        except subprocess.CalledProcessError as error:
+            say(f"element is left out: {error}")
 
     def measure(self, peer):
         command = [str(word) for word in self.commands[peer]]
-        result = subprocess.run(command, env=self.env, text=True, capture_output=True, check=False)
+        try:
+            result = subprocess.run(command, env=self.env, text=True, capture_output=True,
+                                    check=False, timeout=LIMIT_S)
+        except (subprocess.TimeoutExpired, OSError) as error:
+            raise RuntimeError(str(error)) from error
         lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
         if result.returncode or not lines:
             raise RuntimeError(f"`{' '.join(command)}` ended with {result.returncode}: "
@@ -160,7 +239,7 @@ def table(results):
              "ours / this |", "|---|---|---|---|---|---|---|---|---|"]
     ours = median(results["ours"], "caption") if results.get("ours") else None
     for peer, runs in results.items():
-        if not runs:
+        if not runs or peer.endswith("-tower"):
             continue
         vision, prefill, decode, caption = (median(runs, key) for key in (*STAGES, "caption"))
         rows, tokens = runs[0]["rows"], runs[0]["tokens"]
@@ -172,31 +251,36 @@ def table(results):
         lines.append("| " + " | ".join((
             name, f"{vision:.2f}", f"{prefill:.2f} ({rows / prefill:.0f})",
             f"{decode:.2f} ({tokens / decode:.1f})",
-            f"{caption:.2f} ({100 * spread(runs, 'caption'):.0f} %)",
+            f"{caption:.2f}" + (f" ({100 * spread(runs, 'caption'):.0f} %)" if runs[1:] else ""),
             f"{last:.2f}" if last else "", f"{streams:.2f}" if streams else "",
             f"{peak / 1e9:.2f}" if peak else "", ratio)) + " |")
     return "\n".join(lines)
 
 
 def verdicts(results):
-    """The targets that are not of the caption."""
+    """The targets that are not of the caption, and the larger model's vision tower."""
     ours = results.get("ours")
-    if not ours:
-        return
-    whole = median(ours, "vision") + median(ours, "prefill")
-    yield f"last frame to first token, of the whole clip: {median(ours, 'last') / whole:.2f}" \
-          " (target 0.33)"
-    yield f"four streams in a batch, of one: {median(ours, 'streams'):.2f} (target 3)"
-    if results.get("llamacpp"):
-        theirs = median(results["llamacpp"], "decode")
-        yield f"decode, tokens/s of llama.cpp's at 8 bits: {theirs / median(ours, 'decode'):.2f}" \
-              " (target 0.95)"
+    if ours:
+        whole = median(ours, "vision") + median(ours, "prefill")
+        yield f"last frame to first token, of the whole clip: {median(ours, 'last') / whole:.2f}" \
+              " (target 0.33)"
+        yield f"four streams in a batch, of one: {median(ours, 'streams'):.2f} (target 3)"
+    for peer, bits, target in (("llamacpp", "8", " (target 0.95)"), ("llamacpp-q4_k", "4.5", "")):
+        if ours and results.get(peer):
+            part = median(results[peer], "decode") / median(ours, "decode")
+            yield f"decode, tokens/s of llama.cpp's at {bits} bits: {part:.2f}{target}"
+    towers = {peer: median(runs, "vision") for peer, runs in results.items()
+              if peer.endswith("-tower") and runs}
+    for peer, vision in towers.items():
+        part = f": ours / this {towers['ours-tower'] / vision:.2f}" if "ours-tower" in towers else ""
+        yield f"vision tower of the 4B, five pairs, {peer}: {vision:.2f} s{part}"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--peers", default=",".join(NAMES))
+    everything = ",".join(NAMES)
+    parser.add_argument("--peers", default=everything)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--checkpoint", type=pathlib.Path)
@@ -204,17 +288,17 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(args)
     bench.need(("torch", "torch"), ("safetensors", "safetensors"))
-    bench.make_checkpoint()
+    bench.make_checkpoint(bench.checkpoint, "--model", "2b")
     for peer in args.peers.split(","):
         try:
             bench.commands[peer] = bench.prepare(peer)
         except (subprocess.CalledProcessError, OSError) as error:
             say(f"{peer} is left out: {error}")
-    results = {peer: [] for peer in bench.commands}
+    results = {peer: [] for peer in bench.commands if peer != "element"}
     failed = set()
     for number in range(args.rounds):
-        for peer in bench.commands:
-            if peer in failed:
+        for peer in results:
+            if peer in failed or number and peer in ONCE and args.peers == everything:
                 continue
             try:
                 figures = bench.measure(peer)
@@ -225,9 +309,12 @@ def main():
             results[peer].append(figures)
             say(f"round {number + 1} {peer}: {json.dumps(figures)}")
             (bench.out / "results.json").write_text(json.dumps(results, indent=1))
-    say("\n" + table(results) + "\n")
+    if any(runs and not peer.endswith("-tower") for peer, runs in results.items()):
+        say("\n" + table(results) + "\n")
     for line in verdicts(results):
         say(line)
+    if "element" in bench.commands:
+        bench.through_element()
 
 
 if __name__ == "__main__":

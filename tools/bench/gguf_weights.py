@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MPL-2.0
 """Writes a Qwen3-VL checkpoint as llama.cpp reads it: the same weights, decoder and vision net apart.
 
-    gguf_weights.py CHECKPOINT OUT [--llm q8_0|bf16]
+    gguf_weights.py CHECKPOINT OUT [--llm q8_0|q4_k|bf16]
 
 Makes `OUT/llm-<type>.gguf` and `OUT/mmproj-bf16.gguf`, unless they are there. Names and keys are
 those of llama.cpp's own converter (`convert_hf_to_gguf.py`, Qwen3VLTextModel, Qwen3VLVisionModel);
-the tokenizer is made up, for the checkpoints here are noise.
+the tokenizer is made up, for the checkpoints here are noise. So are the blocks of `q4_k`, which its
+library does not round to: the embedding in Q6_K and the rest in Q4_K, as in llama.cpp's Q4_K_S.
 
 Needs: gguf, numpy, safetensors, torch.
 """
@@ -39,10 +40,33 @@ class Checkpoint:
         return self.files[name].get_tensor(name).to(torch.float32).numpy()
 
 
+# Blocks of 256 values, as in ggml-common.h, and by how much their scales make numbers of bytes larger.
+BLOCKS = {
+    Type.Q4_K: ([("d", "<f2"), ("dmin", "<f2"), ("scales", "u1", 12), ("qs", "u1", 128)], 256),
+    Type.Q6_K: ([("ql", "u1", 128), ("qh", "u1", 64), ("scales", "i1", 16), ("d", "<f2")], 1370),
+}
+
+
+def noise(shape, kind):
+    """A matrix of blocks of noise, about as large as the checkpoint's."""
+    dtype, spread = BLOCKS[kind]
+    rows, columns = shape
+    blocks = numpy.frombuffer(numpy.random.default_rng(rows).bytes(
+        rows * columns // 256 * numpy.dtype(dtype).itemsize), dtype=dtype).copy()
+    blocks["d"] = columns**-0.5 / spread
+    if "dmin" in blocks.dtype.names:
+        # In the middle between 0 and 15.
+        blocks["dmin"] = 7.5 * blocks["d"]
+    return blocks.view(numpy.uint8).reshape(rows, -1)
+
+
 def add(writer, name, values, kind):
     """One tensor in the type `kind`."""
     if kind == Type.F32:
         writer.add_tensor(name, numpy.ascontiguousarray(values, dtype=numpy.float32))
+    elif kind in BLOCKS:
+        kind = Type.Q6_K if name == "token_embd.weight" else kind
+        writer.add_tensor(name, noise(values.shape, kind), raw_dtype=kind)
     else:
         writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
@@ -163,11 +187,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--llm", choices=("q8_0", "bf16"), default="q8_0")
+    parser.add_argument("--llm", choices=("q8_0", "q4_k", "bf16"), default="q8_0")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(args.checkpoint)
-    kind = {"q8_0": Type.Q8_0, "bf16": Type.BF16}[args.llm]
+    kind = {"q8_0": Type.Q8_0, "q4_k": Type.Q4_K, "bf16": Type.BF16}[args.llm]
     llm, mmproj = args.out / f"llm-{args.llm}.gguf", args.out / "mmproj-bf16.gguf"
     for path, write in ((llm, lambda p: write_llm(checkpoint, p, kind)),
                         (mmproj, lambda p: write_mmproj(checkpoint, p))):

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MPL-2.0
 """Writes a checkpoint with the shapes of a published Qwen3-VL and random bf16 weights.
 
-    big_shapes.py OUT [--model 2b|4b|8b] [--shard-gb 2]
+    big_shapes.py OUT [--model 2b|4b|8b] [--layers N] [--shard-gb 2]
 
 For measuring time and memory where no published weights are at hand: what it says is noise. The
 element loads it as it loads a published one: template and byte-level vocabulary are the demo
-model's, filled up with made-up words to the published number of ids.
+model's, filled up with made-up words to the published number of ids. `--layers` cuts the decoder
+short, where the vision tower alone is measured; one more than there are deepstack levels.
 
 Needs: torch, safetensors.
 """
@@ -135,11 +136,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--model", choices=MODELS, default="2b")
+    parser.add_argument("--layers", type=int)
     parser.add_argument("--shard-gb", type=float, default=2)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     text, vision = (common | own for common, own in zip((TEXT, VISION), MODELS[args.model]))
     vision["out_hidden_size"] = text["hidden_size"]
+    text["num_hidden_layers"] = args.layers or text["num_hidden_layers"]
     config = dict(architectures=["Qwen3VLForConditionalGeneration"], model_type="qwen3_vl",
                   text_config=text, vision_config=vision, image_token_id=151655,
                   video_token_id=151656, vision_start_token_id=151652, vision_end_token_id=151653,

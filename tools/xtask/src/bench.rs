@@ -11,13 +11,15 @@ const HELP: &str = "\
 cargo xtask bench [--python PROGRAM] [options of tools/bench/bench.py]
 
 Measures, in turns and as ratios, a caption of the same 10-frame clip by this engine, by transformers
-on torch, by llama.cpp and by OpenVINO: processor time by stage, tokens a second, memory. Installs
-the peers below cargo's output folder (some GB to download, a build of llama.cpp, 7 GB of weights of
-noise); one that cannot be installed is said and left out.
+on torch, by llama.cpp and by OpenVINO: processor time by stage, tokens a second, memory; then
+captions through the element. Installs the peers below cargo's output folder (some GB to download, a
+build of llama.cpp, 15 GB of weights of noise); one that cannot be installed is said and left out.
 
   --python PROGRAM   an interpreter that has torch and transformers already
-  --peers NAME,...   only these: ours, ours-bf16, transformers, llamacpp, llamacpp-images, openvino
-  --rounds N         rounds of all peers; the medians count (3)
+  --peers NAME,...   only these: ours, ours-bf16, transformers, llamacpp, llamacpp-images,
+                     llamacpp-q4_k, openvino-genai, openvino, ours-tower, llamacpp-tower,
+                     transformers-tower, element
+  --rounds N         rounds of ours and those with a target (3); the medians count
   --tokens N         tokens of the caption (48)
   --checkpoint DIR   another Qwen3-VL checkpoint than the one of noise";
 
