@@ -14,6 +14,7 @@ use super::gemv;
 use super::int8::Int8Matrix;
 use super::kv::KvType;
 use super::ledger::Compared;
+use super::pages::Pages;
 use super::tiled::{Bf16Tiles, F32Tiles};
 
 /// The blocked products, with kernels chosen for this processor: our own where it has AVX-512, those
@@ -163,7 +164,7 @@ pub(super) enum Matrix {
     /// The reference.
     F32(Vec<f32>),
     /// As most checkpoints are published: half the memory of f32.
-    Bf16(Vec<bf16>),
+    Bf16(Pages<bf16>),
     /// Large models.
     Int8(Int8Matrix),
     /// f32, with a look at what rounding would do.
@@ -255,7 +256,7 @@ pub(super) enum TableRows {
     /// As the reference.
     F32(Vec<f32>),
     /// As published: half the memory.
-    Bf16(Vec<bf16>),
+    Bf16(Pages<bf16>),
     /// A quarter: a head reads all of it for every token.
     Int8(Int8Matrix),
 }

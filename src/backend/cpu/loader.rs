@@ -13,6 +13,7 @@ use super::layout::Layout;
 use super::ledger::{Compared, Ledger};
 use super::linear::{Linear, Matrix, Table, TableRows};
 use super::norm::{LayerNorm, RmsNorm};
+use super::pages::Filling;
 use super::spec::{Awq, Spec};
 use super::weights::Reader;
 use super::{Error, Precision};
@@ -236,11 +237,11 @@ impl<'a> Loader<'a> {
                 TableRows::Int8(builder.finish())
             }
             (Stored::Bf16, _) | (Stored::Int8, Purpose::LookUp) => {
-                let mut rows = Vec::with_capacity(shape[0] * shape[1]);
+                let mut rows = Filling::new(shape[0] * shape[1]);
                 let mut take =
                     |piece: &[f32]| rows.extend(piece.iter().map(|&w| bf16::from_f32(w)));
                 self.reader.rows(name, &shape, &mut take)?;
-                TableRows::Bf16(rows)
+                TableRows::Bf16(rows.finish())
             }
         };
         Ok(Table::new(shape[1], rows))
@@ -297,7 +298,7 @@ impl<'a> Loader<'a> {
         }
         let mut matrix = match self.stored {
             Stored::F32 => Growing::F32(Vec::with_capacity(out_features * in_features)),
-            Stored::Bf16 => Growing::Bf16(Vec::with_capacity(out_features * in_features)),
+            Stored::Bf16 => Growing::Bf16(Filling::new(out_features * in_features)),
             Stored::Int8 => Growing::Int8(Int8Builder::new(out_features, in_features)),
         };
         let mut row = 0;
@@ -317,7 +318,7 @@ impl<'a> Loader<'a> {
         }
         Ok(match matrix {
             Growing::F32(matrix) => Matrix::F32(matrix),
-            Growing::Bf16(matrix) => Matrix::Bf16(matrix),
+            Growing::Bf16(matrix) => Matrix::Bf16(matrix.finish()),
             Growing::Int8(builder) => {
                 if let Some(ledger) = &self.ledger {
                     let exact = builder.rows().to_vec();
@@ -371,7 +372,7 @@ impl<'a> Loader<'a> {
 /// A matrix that is being read.
 enum Growing {
     F32(Vec<f32>),
-    Bf16(Vec<bf16>),
+    Bf16(Filling<bf16>),
     Int8(Int8Builder),
 }
 

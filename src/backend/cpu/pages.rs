@@ -64,6 +64,37 @@ impl<T: FromBytes + IntoBytes + Immutable> DerefMut for Pages<T> {
     }
 }
 
+/// [`Pages`] whose numbers come one after the other.
+pub(super) struct Filling<T> {
+    pages: Pages<T>,
+    filled: usize,
+}
+
+impl<T: FromBytes + IntoBytes + Immutable + Clone> Filling<T> {
+    /// Makes room for all `len`.
+    pub(super) fn new(len: usize) -> Self {
+        Self {
+            pages: Pages::zeros(len),
+            filled: 0,
+        }
+    }
+
+    /// Appends some; those for which there is no room are dropped.
+    pub(super) fn extend(&mut self, numbers: impl ExactSizeIterator<Item = T>) {
+        let n = numbers.len();
+        for (to, number) in self.pages[self.filled..].iter_mut().zip(numbers) {
+            *to = number;
+        }
+        self.filled = self.pages.len().min(self.filled + n);
+    }
+
+    /// The numbers, once all are there.
+    pub(super) fn finish(self) -> Pages<T> {
+        debug_assert_eq!(self.filled, self.pages.len());
+        self.pages
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +109,18 @@ mod tests {
                 *last = -7;
             }
             assert_eq!(pages.iter().filter(|&&x| x != 0).count(), len.min(1));
+        }
+    }
+
+    #[test]
+    fn numbers_come_one_after_the_other() {
+        for len in [7, LARGE_BYTES] {
+            let mut filling = Filling::<u16>::new(len);
+            filling.extend([1, 2, 3].into_iter());
+            filling.extend((0..len - 3).map(|i| i as u16));
+            let pages = filling.finish();
+            assert_eq!(pages[..5], [1, 2, 3, 0, 1]);
+            assert_eq!(pages[len - 1], (len - 4) as u16);
         }
     }
 }
