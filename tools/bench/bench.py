@@ -11,7 +11,8 @@ machine disturbs less than wall time. OUT gets the checkpoint, what the peers ne
 Peers: ours (int8), ours-bf16, transformers (torch, bf16), llamacpp (Q8_0, the vision net in bf16, two
 frames a patch), llamacpp-images (each frame alone), llamacpp-q4_k (Q4_K), openvino-genai (int8),
 openvino (int8, composed of its parts). *-tower: the vision tower of Qwen3-VL-4B below four layers of
-its decoder, of which the vision figure counts. element: the plugin's element, at last (element.py).
+its decoder, of which the vision figure counts. element: the plugin's element (element.py). Rounds of
+those with a target come first, then the element, then the others once.
 `cargo xtask bench` starts this with an interpreter that has torch and transformers.
 """
 
@@ -33,8 +34,8 @@ ROWS = PAIRS * 149 + 5
 NAMES = ("ours", "transformers", "llamacpp", "llamacpp-images", "openvino-genai", "ours-bf16",
          "llamacpp-q4_k", "openvino", "ours-tower", "llamacpp-tower", "transformers-tower", "element")
 
-# Measured in the first round alone, unless peers are named.
-ONCE = set(NAMES[5:])
+# How often these are measured at most, unless peers are named. Those once come last.
+MOST = dict.fromkeys(NAMES[5:], 1) | {"llamacpp-images": 2}
 LIMIT_S = 900
 
 # The one that has GStreamer's bindings.
@@ -61,7 +62,7 @@ class Bench:
         self.out, self.tokens = args.out.resolve(), args.tokens
         self.checkpoint = args.checkpoint or self.out / "checkpoint-2b"
         self.site = self.out / "site"
-        self.commands = {}
+        self.commands, self.failed = {}, set()
         path = os.pathsep.join(filter(None, (str(self.site), os.environ.get("PYTHONPATH"))))
         self.env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
@@ -196,6 +197,21 @@ class Bench:
                 return self.prepare_element()
         raise ValueError(f"there is no peer {peer}; there are {', '.join(NAMES)}")
 
+    def round(self, results, peers):
+        """Measures each once; one that fails is not tried again."""
+        for peer in peers:
+            if peer in self.failed:
+                continue
+            try:
+                figures = self.measure(peer)
+            except RuntimeError as error:
+                say(f"{peer} is left out: {error}")
+                self.failed.add(peer)
+                continue
+            results[peer].append(figures)
+            say(f"{peer}: {json.dumps(figures)}")
+            (self.out / "results.json").write_text(json.dumps(results, indent=1))
+
     def through_element(self):
         """The element's own figures, printed as they come."""
         plugins = os.environ.get("GST_PLUGIN_PATH", self.target() / "release")
@@ -276,6 +292,14 @@ def verdicts(results):
         yield f"vision tower of the 4B, five pairs, {peer}: {vision:.2f} s{part}"
 
 
+def report(results):
+    """The table, and what else is aimed at."""
+    if any(runs and not peer.endswith("-tower") for peer, runs in results.items()):
+        say("\n" + table(results) + "\n")
+    for line in verdicts(results):
+        say(line)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=pathlib.Path)
@@ -294,27 +318,20 @@ def main():
             bench.commands[peer] = bench.prepare(peer)
         except (subprocess.CalledProcessError, OSError) as error:
             say(f"{peer} is left out: {error}")
-    results = {peer: [] for peer in bench.commands if peer != "element"}
-    failed = set()
+    most = {peer: MOST.get(peer, args.rounds) if args.peers == everything else args.rounds
+            for peer in bench.commands}
+    element = most.pop("element", 0)
+    once = [peer for peer, rounds in most.items() if rounds == 1 < args.rounds]
+    results = {peer: [] for peer in most}
     for number in range(args.rounds):
-        for peer in results:
-            if peer in failed or number and peer in ONCE and args.peers == everything:
-                continue
-            try:
-                figures = bench.measure(peer)
-            except RuntimeError as error:
-                say(f"{peer} is left out: {error}")
-                failed.add(peer)
-                continue
-            results[peer].append(figures)
-            say(f"round {number + 1} {peer}: {json.dumps(figures)}")
-            (bench.out / "results.json").write_text(json.dumps(results, indent=1))
-    if any(runs and not peer.endswith("-tower") for peer, runs in results.items()):
-        say("\n" + table(results) + "\n")
-    for line in verdicts(results):
-        say(line)
-    if "element" in bench.commands:
+        bench.round(results, [peer for peer, rounds in most.items()
+                              if number < rounds and peer not in once])
+    report(results)
+    if element:
         bench.through_element()
+    if once:
+        bench.round(results, once)
+        report(results)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ build of llama.cpp, 15 GB of weights of noise); one that cannot be installed is 
   --peers NAME,...   only these: ours, ours-bf16, transformers, llamacpp, llamacpp-images,
                      llamacpp-q4_k, openvino-genai, openvino, ours-tower, llamacpp-tower,
                      transformers-tower, element
-  --rounds N         rounds of ours and those with a target (3); the medians count
+  --rounds N         rounds of ours and those with a target (3), of llamacpp-images at most two;
+                     the medians count, and the others are measured once
   --tokens N         tokens of the caption (48)
   --checkpoint DIR   another Qwen3-VL checkpoint than the one of noise";
 
