@@ -19,6 +19,7 @@ use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::int8::Int8Matrix;
+use super::tidy::{Bounds, tidy, use_file};
 
 /// Raised with every change of what a file holds.
 const FORMAT: u32 = 1;
@@ -47,10 +48,19 @@ enum State {
 type Input = Checked<BufReader<File>>;
 type Output = Checked<BufWriter<File>>;
 
+/// The end of a file's part in a start.
+#[derive(Debug, Default)]
+pub(super) struct Cached {
+    pub(super) outcome: Outcome,
+    /// The file: it is in use for as long as the model is there.
+    _in_use: Option<File>,
+}
+
 /// What became of the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cached {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) enum Outcome {
     /// It was not looked for.
+    #[default]
     Unused,
     /// The matrices came from it.
     Read(PathBuf),
@@ -102,8 +112,10 @@ impl Cache {
             if let Some(folder) = self.path.parent() {
                 std::fs::create_dir_all(folder)?;
             }
-            let file = BufWriter::with_capacity(1 << 20, File::create(&temporary)?);
-            let mut file = Checked::new(file);
+            let file = File::create(&temporary)?;
+            // Where there are no locks, nobody removes what has none.
+            let _ = file.try_lock();
+            let mut file = Checked::new(BufWriter::with_capacity(1 << 20, file));
             file.write_all(MAGIC)?;
             file.write_number(FORMAT)?;
             file.write_text(&self.identity)?;
@@ -129,7 +141,11 @@ impl Cache {
         let mut magic = [0; MAGIC.len()];
         file.read_exact(&mut magic).ok()?;
         let ours = magic == *MAGIC && file.read_number().ok()? == FORMAT;
-        (ours && file.read_text().ok()? == self.identity).then_some(file)
+        let is_good = ours && file.read_text().ok()? == self.identity;
+        if is_good {
+            use_file(file.inner.get_ref());
+        }
+        is_good.then_some(file)
     }
 
     /// The next matrix, if the file is being read.
@@ -185,20 +201,20 @@ impl Cache {
         })
     }
 
-    /// All matrices are there: puts what was written in its place. `failed` is why it was not.
+    /// All matrices are there: puts what was written in its place, and removes files that have not
+    /// been used for long. `failed` is why nothing was written.
     pub(super) fn finish(mut self, failed: Option<String>) -> Cached {
         let path = self.path.clone();
         let ended = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Reading(_) => return Cached::Read(path),
+            State::Reading(file) => {
+                return Cached {
+                    outcome: Outcome::Read(path),
+                    _in_use: Some(file.inner.into_inner()),
+                };
+            }
             State::Idle => Err(failed.unwrap_or_default()),
-            State::Writing {
-                mut file,
-                temporary,
-            } => {
-                let ended = file
-                    .write_number(END)
-                    .and_then(|()| file.inner.flush())
-                    .and_then(|()| std::fs::rename(&temporary, &path));
+            State::Writing { file, temporary } => {
+                let ended = self.put_in_place(file, &temporary);
                 if ended.is_err() {
                     let _ = std::fs::remove_file(&temporary);
                 }
@@ -206,9 +222,29 @@ impl Cache {
             }
         };
         match ended {
-            Ok(()) => Cached::Written(path),
-            Err(reason) => Cached::NotWritten { path, reason },
+            Ok(file) => {
+                if let Some(folder) = path.parent() {
+                    tidy(folder, MAGIC, Bounds::default());
+                }
+                Cached {
+                    outcome: Outcome::Written(path),
+                    _in_use: Some(file),
+                }
+            }
+            Err(reason) => Cached {
+                outcome: Outcome::NotWritten { path, reason },
+                _in_use: None,
+            },
         }
+    }
+
+    fn put_in_place(&self, mut file: Output, temporary: &Path) -> io::Result<File> {
+        file.write_number(END)?;
+        let file = file.inner.into_inner()?;
+        let _ = file.unlock();
+        use_file(&file);
+        std::fs::rename(temporary, &self.path)?;
+        Ok(file)
     }
 
     fn drop_temporary(&mut self) {
@@ -325,8 +361,8 @@ mod tests {
         for (name, seed) in [("a", 0.7), ("b", 0.9)] {
             cache.put(name, [2, 70], &matrix(seed)).expect("room");
         }
-        match cache.finish(None) {
-            Cached::Written(path) => path,
+        match cache.finish(None).outcome {
+            Outcome::Written(path) => path,
             other => panic!("{other:?}"),
         }
     }
@@ -347,7 +383,7 @@ mod tests {
             let got = cache.take(name, [2, 70]).expect("a whole file");
             assert_eq!(bytes(&got.expect("a matrix")), bytes(&matrix(seed)));
         }
-        assert_eq!(cache.finish(None), Cached::Read(path));
+        assert_eq!(cache.finish(None).outcome, Outcome::Read(path));
         assert_eq!(files(&folder), 1);
     }
 
@@ -398,10 +434,10 @@ mod tests {
         std::fs::write(&file, "").expect("a writable folder");
         let mut cache = Cache::new(&file, place(), IDENTITY);
         let reason = cache.open().expect_err("no folder");
-        let cached = cache.finish(Some(reason));
+        let outcome = cache.finish(Some(reason)).outcome;
         assert!(
-            matches!(&cached, Cached::NotWritten { reason, .. } if !reason.is_empty()),
-            "{cached:?}"
+            matches!(&outcome, Outcome::NotWritten { reason, .. } if !reason.is_empty()),
+            "{outcome:?}"
         );
     }
 }

@@ -122,7 +122,7 @@ impl<'a> Loader<'a> {
     pub(super) fn finish(self) -> Cached {
         match self.cache {
             Some(cache) => cache.finish(self.not_cached),
-            None => Cached::Unused,
+            None => Cached::default(),
         }
     }
 

@@ -30,6 +30,7 @@ mod rope;
 mod sequences;
 mod spec;
 mod text;
+mod tidy;
 mod tiled;
 mod vision;
 mod weights;
@@ -38,7 +39,7 @@ use std::path::PathBuf;
 
 use rayon::ThreadPool;
 
-use cache::Cached;
+use cache::{Cached, Outcome};
 pub use ledger::{LayerError, Ledger};
 use linear::{Gemm, Isa};
 use loader::{Loader, Reuse};
@@ -273,14 +274,14 @@ impl Program for Engine {
     }
 
     fn remark(&self) -> Option<String> {
-        match &self.cached {
-            Cached::Unused => None,
-            Cached::Read(path) => Some(format!("int8 weights read from {}", path.display())),
-            Cached::Written(path) => {
+        match &self.cached.outcome {
+            Outcome::Unused => None,
+            Outcome::Read(path) => Some(format!("int8 weights read from {}", path.display())),
+            Outcome::Written(path) => {
                 let path = path.display();
                 Some(format!("int8 weights kept in {path} for the next start"))
             }
-            Cached::NotWritten { path, reason } => {
+            Outcome::NotWritten { path, reason } => {
                 let path = path.display();
                 Some(format!("int8 weights not kept in {path}: {reason}"))
             }
