@@ -4,8 +4,9 @@
 //!
 //! Order and arithmetic follow the logits processors and warpers of transformers: repetition
 //! penalty (under greedy too), temperature, top-k, top-p, min-p, softmax. The random numbers are our own
-//! (ChaCha8), so one seed gives the same text here on every machine, not the text that torch's
-//! generator would give.
+//! (ChaCha8), so one seed gives the same text here on every machine and every backend that gives
+//! logits, not the text that torch's generator would give. Each token takes one of them, so that a
+//! token depends on the seed, its place in the answer and the logits alone.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -53,6 +54,7 @@ pub struct Candidate {
 }
 
 /// Chooses the tokens of one answer.
+#[derive(Clone)]
 pub struct Sampler {
     sampling: Sampling,
     /// Tokens of prompt and answer so far, for the penalty: one flag per id.
@@ -98,7 +100,10 @@ impl Sampler {
         if self.is_greedy() {
             self.first_largest(logits)
         } else {
-            let candidates = self.candidates(logits)?;
+            let mut candidates = self.candidates(logits)?;
+            // By id: another backend's logits are a little off, and where two tokens are nearly as
+            // likely as each other their order by likelihood may be another one there.
+            candidates.sort_unstable_by_key(|candidate| candidate.id);
             // 24 bits: every value is a multiple of 2^-24, exactly an f32 below 1.
             let mut left = (self.random.next_u32() >> 8) as f32 / (1u32 << 24) as f32;
             candidates
@@ -357,6 +362,57 @@ mod tests {
         for (id, want) in [(0, 0.090), (1, 0.245), (2, 0.665)] {
             assert!((share(id) - want).abs() < 0.035, "{id}: {}", share(id));
         }
+    }
+
+    #[test]
+    fn a_draw_depends_on_the_seed_its_place_and_the_logits_alone() {
+        let sampling = Sampling {
+            temperature: 1.0,
+            seed: 11,
+            ..Sampling::greedy()
+        };
+        let logits = |step: usize| (0..50).map(|i| ((i * step) as f32 * 0.7).sin()).collect();
+        let drawn = |others: usize| {
+            let mut sampler = Sampler::new(&sampling);
+            let draw = |step: usize| {
+                let step = if step.is_multiple_of(3) {
+                    step
+                } else {
+                    step + others
+                };
+                let logits: Vec<f32> = logits(step);
+                sampler.choose(&logits).unwrap()
+            };
+            (0..60).map(draw).step_by(3).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            drawn(0),
+            drawn(1000),
+            "what was drawn before does not matter"
+        );
+    }
+
+    #[test]
+    fn noise_that_changes_an_order_changes_no_draw() {
+        // A flat row: no two of its logits are far from each other.
+        let row = |noise: f32| -> Vec<f32> {
+            let wave = |i: usize| (i as f32 * 12.9898).sin();
+            (0..400)
+                .map(|i| 0.01 * wave(i) + noise * wave(7 * i + 3))
+                .collect()
+        };
+        let series = |noise| -> Vec<u32> {
+            let mut sampler = Sampler::new(&Sampling {
+                temperature: 1.0,
+                ..Sampling::greedy()
+            });
+            (0..1000)
+                .map(|_| sampler.choose(&row(noise)).unwrap())
+                .collect()
+        };
+        let pairs = series(0.0).into_iter().zip(series(1e-4));
+        let same = pairs.filter(|(a, b)| a == b).count();
+        assert!(same > 950, "{same} of 1000");
     }
 
     #[test]

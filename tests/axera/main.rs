@@ -21,6 +21,7 @@ mod make;
 mod net;
 mod refusals;
 mod run;
+mod sampled;
 
 use std::env;
 use std::ffi::{CString, c_char, c_long};

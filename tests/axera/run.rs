@@ -22,7 +22,7 @@ const NOISE: f32 = 0.08;
 /// A choice counts if its margin is so many times the noise, beside what bf16 logits cannot tell
 /// apart.
 const SURE: f32 = 6.0;
-const BF16_STEP: f32 = 1.0 / 128.0;
+pub const BF16_STEP: f32 = 1.0 / 128.0;
 
 /// Folders of axmodels of one checkpoint, one a size of images.
 pub struct Folders {
@@ -97,7 +97,7 @@ impl Folders {
     }
 
     /// The engine on the CPU: equal to transformers by `tests/golden_logits.rs`.
-    fn cpu(&self) -> Box<dyn Program> {
+    pub fn cpu(&self) -> Box<dyn Program> {
         let options = cpu::Options {
             precision: Precision::F32,
             threads: Some(2),
@@ -116,7 +116,7 @@ impl Folders {
 }
 
 /// The size of a case's images; a small one if it has none.
-fn grid_of(case: &Case, spec: &Spec) -> GridThw {
+pub fn grid_of(case: &Case, spec: &Spec) -> GridThw {
     let side = match spec.vision.tower {
         Tower::InternVl { side, .. } => side,
         _ => 4,
@@ -135,7 +135,7 @@ fn grid_of(case: &Case, spec: &Spec) -> GridThw {
     })
 }
 
-fn encode(program: &mut dyn Program, case: &Case) -> Vec<VisualTokens> {
+pub fn encode(program: &mut dyn Program, case: &Case) -> Vec<VisualTokens> {
     let patches = case.runs.iter().filter_map(|run| match run {
         Run::Tokens(_) => None,
         Run::Visual(patches) => Some(patches),
@@ -145,7 +145,7 @@ fn encode(program: &mut dyn Program, case: &Case) -> Vec<VisualTokens> {
         .collect()
 }
 
-fn feed(
+pub fn feed(
     program: &mut dyn Program,
     sequence: SequenceId,
     segments: &[Segment<'_>],
@@ -157,7 +157,7 @@ fn feed(
     }
 }
 
-fn next_position(case: &Case) -> u32 {
+pub fn next_position(case: &Case) -> u32 {
     1 + case.positions.iter().flatten().max().unwrap()
 }
 
@@ -183,7 +183,7 @@ fn answer(program: &mut dyn Program, case: &Case, step: &mut dyn FnMut(usize)) -
     all
 }
 
-fn rms(values: impl ExactSizeIterator<Item = f32>) -> f32 {
+pub fn rms(values: impl ExactSizeIterator<Item = f32>) -> f32 {
     let n = values.len() as f32;
     (values.map(|v| v * v).sum::<f32>() / n).sqrt()
 }
@@ -255,7 +255,7 @@ fn compare_checkpoint(checkpoint: &Path, cases: &[Case], build: Build) -> Tally 
     total
 }
 
-fn data() -> PathBuf {
+pub fn data() -> PathBuf {
     golden::data().join("logits")
 }
 
