@@ -24,7 +24,8 @@ cargo xtask quant-check <model> [options]
 Asks a checkpoint about texts, images and videos in f32, then in each other precision, and tells
 how far apart they are: KL divergence of the distributions of the next token (nats), how often the
 likeliest token is the same, how many tokens of the greedy answers agree, and which layers' results
-are the furthest off. Fails if the first token's divergence reaches the bound for any prompt.
+are the furthest off in int8 (the first of tower and decoder, which stay in bf16, are not listed).
+Fails if the first token's divergence reaches the bound for any prompt.
 
   <model>              folder of a checkpoint, or `demo` for the built-in one
   --precision LIST     bf16,int8

@@ -11,7 +11,9 @@ mod golden;
 
 use std::path::{Path, PathBuf};
 
-use golden::{Case, Run, argmax, cases, data, demo, golden_folders, segments, spec, weight_files};
+use golden::{
+    Case, Run, argmax, cases, data, demo, golden_folders, int8_bound, segments, spec, weight_files,
+};
 use gstvlmcaption::backend::cpu::{self, Options, Precision, Weights};
 use gstvlmcaption::backend::{
     Cancel, Error, GridThw, Next, Patches, Position, Program, Segment, SequenceId, Step,
@@ -63,7 +65,7 @@ fn demo_model_in_int8_stays_close_to_itself_in_f32() {
         &demo(),
         &cases(&data().join("logits"), &demo()),
     );
-    assert!(kl < 0.02, "mean KL divergence {kl}");
+    assert!(kl < int8_bound(), "mean KL divergence {kl}");
     assert!(
         agreement > 0.95,
         "the same first choice in {agreement} of the steps"
@@ -91,10 +93,14 @@ fn random_checkpoints_in_int8_stay_close_to_themselves_in_f32() {
     for folder in golden_folders(&data().join("logits")) {
         let cases = cases(&data().join("logits"), &folder);
         let [kl, agreement] = compare(Precision::Int8, &folder, &cases);
-        // Random weights have no margin between tokens, so this is a bound against nonsense only.
-        assert!(kl < 0.2, "{}: mean KL divergence {kl}", folder.display());
         assert!(
-            agreement > 0.7,
+            kl < int8_bound(),
+            "{}: mean KL divergence {kl}",
+            folder.display()
+        );
+        // Random weights have hardly a margin between tokens.
+        assert!(
+            agreement > 0.9,
             "{}: agreement {agreement}",
             folder.display()
         );

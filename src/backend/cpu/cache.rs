@@ -22,7 +22,7 @@ use super::int8::Int8Matrix;
 use super::tidy::{Bounds, tidy, use_file};
 
 /// Raised with every change of what a file holds.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 const MAGIC: &[u8; 16] = b"vlmcaption int8\0";
 

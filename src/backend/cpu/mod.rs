@@ -84,7 +84,8 @@ pub enum Precision {
     F32,
     /// Weights, and where the processor multiplies it the activations, in bf16.
     Bf16,
-    /// W8A8: a scale per weight column and per activation row and K-slice.
+    /// W8A8: a scale per weight column and per activation row and K-slice; the first block of the
+    /// tower and the first layer of the decoder, where errors weigh most, in bf16.
     Int8,
 }
 

@@ -79,23 +79,25 @@ impl Text {
             ];
             let gate_up = [(name("mlp.gate_proj"), inner), (name("mlp.up_proj"), inner)];
             let (o_proj, down) = (name("self_attn.o_proj"), name("mlp.down_proj"));
-            let mut qk_norm = None;
-            if spec.qk_norm {
-                let [q, k] = [name("self_attn.q_norm"), name("self_attn.k_norm")];
-                qk_norm = Some([
-                    loader.rms_norm(&q, spec.head_dim, eps)?,
-                    loader.rms_norm(&k, spec.head_dim, eps)?,
-                ]);
-            }
-            layers.push(Layer {
-                input_norm: loader.rms_norm(&name("input_layernorm"), hidden, eps)?,
-                qkv: loader.joined(&qkv, hidden, qkv_bias)?,
-                qk_norm,
-                o_proj: loader.joined(&[(o_proj, hidden)], queries, Bias::Without)?,
-                post_norm: loader.rms_norm(&name("post_attention_layernorm"), hidden, eps)?,
-                gate_up: loader.joined(&gate_up, hidden, Bias::Without)?,
-                down: loader.joined(&[(down, hidden)], inner, Bias::Without)?,
-            });
+            layers.push(loader.block(i, |loader| {
+                let mut qk_norm = None;
+                if spec.qk_norm {
+                    let [q, k] = [name("self_attn.q_norm"), name("self_attn.k_norm")];
+                    qk_norm = Some([
+                        loader.rms_norm(&q, spec.head_dim, eps)?,
+                        loader.rms_norm(&k, spec.head_dim, eps)?,
+                    ]);
+                }
+                Ok(Layer {
+                    input_norm: loader.rms_norm(&name("input_layernorm"), hidden, eps)?,
+                    qkv: loader.joined(&qkv, hidden, qkv_bias)?,
+                    qk_norm,
+                    o_proj: loader.joined(&[(o_proj, hidden)], queries, Bias::Without)?,
+                    post_norm: loader.rms_norm(&name("post_attention_layernorm"), hidden, eps)?,
+                    gate_up: loader.joined(&gate_up, hidden, Bias::Without)?,
+                    down: loader.joined(&[(down, hidden)], inner, Bias::Without)?,
+                })
+            })?);
         }
         let name = loader.text("norm");
         let norm = loader.rms_norm(&name, hidden, eps)?;

@@ -106,17 +106,19 @@ impl InternVl {
                 .map(|part| (name(part), 3 * hidden / names.qkv.len()))
                 .collect();
             let (proj, fc2) = (name(names.proj), name("mlp.fc2"));
-            blocks.push(Block {
-                norm1: Norm::Layer(loader.layer_norm(&name(names.norm1), hidden, eps)?),
-                qkv: loader.joined(&qkv, hidden, qkv_bias)?,
-                proj: loader.scaled(&proj, [hidden, hidden], &name(names.scale1))?,
-                norm2: Norm::Layer(loader.layer_norm(&name(names.norm2), hidden, eps)?),
-                mlp: Mlp::Gelu {
-                    form: Gelu::Erf,
-                    fc1: loader.linear(&name("mlp.fc1"), [inner, hidden])?,
-                    fc2: loader.scaled(&fc2, [hidden, inner], &name(names.scale2))?,
-                },
-            });
+            blocks.push(loader.block(i, |loader| {
+                Ok(Block {
+                    norm1: Norm::Layer(loader.layer_norm(&name(names.norm1), hidden, eps)?),
+                    qkv: loader.joined(&qkv, hidden, qkv_bias)?,
+                    proj: loader.scaled(&proj, [hidden, hidden], &name(names.scale1))?,
+                    norm2: Norm::Layer(loader.layer_norm(&name(names.norm2), hidden, eps)?),
+                    mlp: Mlp::Gelu {
+                        form: Gelu::Erf,
+                        fc1: loader.linear(&name("mlp.fc1"), [inner, hidden])?,
+                        fc2: loader.scaled(&fc2, [hidden, inner], &name(names.scale2))?,
+                    },
+                })
+            })?);
         }
         let joined = hidden * spec.spatial_merge_size.pow(2);
         let projector = loader.layout().projector;

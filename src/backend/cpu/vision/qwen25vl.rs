@@ -34,16 +34,18 @@ pub(super) fn load(spec: &VisionSpec, loader: &mut Loader<'_>) -> Result<Stem, E
         let block = loader.visual(&format!("blocks.{i}"));
         let name = |part: &str| format!("{block}.{part}");
         let gate_up = [(name("mlp.gate_proj"), inner), (name("mlp.up_proj"), inner)];
-        blocks.push(Block {
-            norm1: Norm::Rms(loader.rms_norm(&name("norm1"), hidden, EPS)?),
-            qkv: loader.linear(&name("attn.qkv"), [3 * hidden, hidden])?,
-            proj: loader.linear(&name("attn.proj"), [hidden, hidden])?,
-            norm2: Norm::Rms(loader.rms_norm(&name("norm2"), hidden, EPS)?),
-            mlp: Mlp::Swiglu {
-                gate_up: loader.joined(&gate_up, hidden, Bias::With)?,
-                down: loader.linear(&name("mlp.down_proj"), [hidden, inner])?,
-            },
-        });
+        blocks.push(loader.block(i, |loader| {
+            Ok(Block {
+                norm1: Norm::Rms(loader.rms_norm(&name("norm1"), hidden, EPS)?),
+                qkv: loader.linear(&name("attn.qkv"), [3 * hidden, hidden])?,
+                proj: loader.linear(&name("attn.proj"), [hidden, hidden])?,
+                norm2: Norm::Rms(loader.rms_norm(&name("norm2"), hidden, EPS)?),
+                mlp: Mlp::Swiglu {
+                    gate_up: loader.joined(&gate_up, hidden, Bias::With)?,
+                    down: loader.linear(&name("mlp.down_proj"), [hidden, inner])?,
+                },
+            })
+        })?);
     }
     let joined = hidden * spec.spatial_merge_size.pow(2);
     let merger = loader.visual("merger");

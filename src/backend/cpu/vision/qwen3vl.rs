@@ -55,17 +55,19 @@ impl Qwen3Vl {
         for i in 0..spec.depth {
             let block = loader.visual(&format!("blocks.{i}"));
             let name = |part: &str| format!("{block}.{part}");
-            blocks.push(Block {
-                norm1: Norm::Layer(loader.layer_norm(&name("norm1"), hidden, EPS)?),
-                qkv: loader.linear(&name("attn.qkv"), [3 * hidden, hidden])?,
-                proj: loader.linear(&name("attn.proj"), [hidden, hidden])?,
-                norm2: Norm::Layer(loader.layer_norm(&name("norm2"), hidden, EPS)?),
-                mlp: Mlp::Gelu {
-                    form: Gelu::Tanh,
-                    fc1: loader.linear(&name("mlp.linear_fc1"), [inner, hidden])?,
-                    fc2: loader.linear(&name("mlp.linear_fc2"), [hidden, inner])?,
-                },
-            });
+            blocks.push(loader.block(i, |loader| {
+                Ok(Block {
+                    norm1: Norm::Layer(loader.layer_norm(&name("norm1"), hidden, EPS)?),
+                    qkv: loader.linear(&name("attn.qkv"), [3 * hidden, hidden])?,
+                    proj: loader.linear(&name("attn.proj"), [hidden, hidden])?,
+                    norm2: Norm::Layer(loader.layer_norm(&name("norm2"), hidden, EPS)?),
+                    mlp: Mlp::Gelu {
+                        form: Gelu::Tanh,
+                        fc1: loader.linear(&name("mlp.linear_fc1"), [inner, hidden])?,
+                        fc2: loader.linear(&name("mlp.linear_fc2"), [hidden, inner])?,
+                    },
+                })
+            })?);
         }
         let name = loader.visual("merger");
         let merger = load_merger(spec, loader, &name, MergerNorm::Patch)?;
