@@ -27,29 +27,33 @@ from safetensors.torch import load_file, save_file
 MATRIX = re.compile(r"layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight$")
 """The end of the names of what is packed; the towers' names differ."""
 
+MATRIX_OR_HEAD = re.compile(MATRIX.pattern + r"|lm_head\.weight$")
+"""The same where the head is packed too: AutoAWQ leaves it, other writers of its format do not."""
+
 NIBBLES = [0, 2, 4, 6, 1, 3, 5, 7]
 """Which of eight neighbouring outputs each nibble of a word holds, the lowest first."""
 
 TEXT = dict(hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=2,
             num_key_value_heads=1)
 
-# name -> numbers, group size. Heads of 64; the second down projection has two groups and more.
+# name -> numbers, group size, what is packed. Heads of 64; the down projections of
+# two of them have two groups.
 SHAPES = {
     "awq-qwen25-published": (shape(
         TEXT | dict(mrope_section=[8, 12, 12]),
         dict(depth=2, hidden_size=16, intermediate_size=30, num_heads=2, patch_size=4,
              window_size=16, fullatt_block_indexes=[1]),
-        tied=True, family="qwen2_5_vl", published=qwen25_as_published), 128),
+        tied=True, family="qwen2_5_vl", published=qwen25_as_published), 128, MATRIX),
     "awq-internvl-opengvlab": (shape(
         TEXT | dict(intermediate_size=128),
         dict(num_hidden_layers=2, hidden_size=16, intermediate_size=30, num_attention_heads=2,
              patch_size=4, image_size=32, attention_bias=True),
-        tied=False, family="internvl", published=internvl_as_opengvlab), 128),
-    "awq-qwen3": (shape(
+        tied=False, family="internvl", published=internvl_as_opengvlab), 128, MATRIX),
+    "awq-qwen3-head": (shape(
         TEXT | dict(head_dim=64, intermediate_size=128, mrope_section=[12, 10, 10]),
         dict(depth=2, hidden_size=16, intermediate_size=32, num_heads=2, patch_size=4,
              num_position_embeddings=16, deepstack_visual_indexes=[0]),
-        tied=True), 64),
+        tied=False), 64, MATRIX_OR_HEAD),
 }
 
 
@@ -73,16 +77,16 @@ def packed(numbers):
 
 def name_in_both(name):
     """A matrix's name in the layout of transformers and in the vendors'."""
-    return MATRIX.search(name).group()
+    return MATRIX_OR_HEAD.search(name).group()
 
 
-def make(folder, numbers, group, generator, theirs):
+def make(folder, numbers, group, packs, generator, theirs):
     family = FAMILIES[numbers["family"]]
     model = family.model(family.config(numbers)).float()
     fill(model, generator)
     matrices = {}
     for name, weight in model.named_parameters():
-        if not MATRIX.search(name):
+        if not packs.search(name):
             # An f16 checkpoint cannot hold more.
             weight.data = weight.data.half().float()
             continue
@@ -107,7 +111,7 @@ def make(folder, numbers, group, generator, theirs):
         numbers["published"](folder)
     tensors = {}
     for name, tensor in load_file(folder / "model.safetensors").items():
-        if not MATRIX.search(name):
+        if not packs.search(name):
             tensors[name] = tensor.half()
             continue
         prefix = name_in_both(name).removesuffix("weight")
@@ -142,11 +146,11 @@ def main():
     parser.add_argument("--autoawq", type=pathlib.Path, help="checkout of casper-hansen/AutoAWQ")
     args = parser.parse_args()
     theirs = dequantize_gemm(args.autoawq) if args.autoawq else None
-    for number, (name, (numbers, group)) in enumerate(SHAPES.items()):
+    for number, (name, (numbers, group, packs)) in enumerate(SHAPES.items()):
         if args.only and name not in args.only.split(","):
             continue
         generator = torch.Generator().manual_seed(args.seed * 1000 + 500 + number)
-        make(args.out / name, numbers, group, generator, theirs)
+        make(args.out / name, numbers, group, packs, generator, theirs)
 
 
 if __name__ == "__main__":

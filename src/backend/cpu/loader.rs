@@ -147,6 +147,12 @@ impl<'a> Loader<'a> {
         self.reader.has(name)
     }
 
+    /// Whether there is a matrix `{name}.weight`, packed or not.
+    pub(super) fn has_matrix(&self, name: &str) -> bool {
+        let packed = self.awq.is_some() && self.has(&format!("{name}.qweight"));
+        packed || self.has(&format!("{name}.weight"))
+    }
+
     /// How the tensors are called.
     pub(super) fn layout(&self) -> Layout {
         self.layout
@@ -244,7 +250,7 @@ impl<'a> Loader<'a> {
         self.floats(&[(name.to_owned(), shape.to_vec())])
     }
 
-    /// `name` `[vocab_size, width]`.
+    /// `name` `[vocab_size, width]`, packed or not.
     pub(super) fn table(
         &mut self,
         name: &str,
@@ -252,18 +258,22 @@ impl<'a> Loader<'a> {
         purpose: Purpose,
     ) -> Result<Table, Error> {
         let rows = match (self.stored, purpose) {
-            (Stored::F32, _) => TableRows::F32(self.floats(&[(name.to_owned(), shape.to_vec())])?),
+            (Stored::F32, _) => {
+                let mut rows = Vec::with_capacity(shape[0] * shape[1]);
+                let mut take = |piece: &[f32]| rows.extend_from_slice(piece);
+                self.weights(name, &shape, &mut take)?;
+                TableRows::F32(rows)
+            }
             (Stored::Int8, Purpose::Head) => {
                 let mut builder = Int8Rows::new(shape[0], shape[1]);
-                self.reader
-                    .rows(name, &shape, &mut |piece| builder.push(piece))?;
+                self.weights(name, &shape, &mut |piece| builder.push(piece))?;
                 TableRows::Int8(builder.finish())
             }
             (Stored::Bf16, _) | (Stored::Int8, Purpose::LookUp) => {
                 let mut rows = Filling::new(shape[0] * shape[1]);
                 let mut take =
                     |piece: &[f32]| rows.extend(piece.iter().map(|&w| bf16::from_f32(w)));
-                self.reader.rows(name, &shape, &mut take)?;
+                self.weights(name, &shape, &mut take)?;
                 TableRows::Bf16(rows.finish())
             }
         };

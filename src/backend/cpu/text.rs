@@ -59,7 +59,7 @@ impl Text {
         let has_own = match spec.head {
             Head::Tied => false,
             Head::Own => true,
-            Head::AsFound => loader.has(&head_name),
+            Head::AsFound => loader.has_matrix(loader.layout().head),
         };
         let purpose = if has_own {
             Purpose::LookUp
