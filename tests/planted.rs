@@ -287,7 +287,7 @@ fn planted_massive_tokens_do_not_spoil_the_first_token() {
 #[test]
 fn random_weights_keep_their_first_token_planted_or_not() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for seed in 1..=3 {
+    for seed in 1..=2 {
         let mut tensors = read(&demo());
         randomize(&mut tensors, seed);
         let path = write(&tensors, folder.path());
