@@ -277,7 +277,6 @@ impl Seat<'_> {
         let mut patient = true;
         loop {
             if let Some(at) = core.done.iter().position(|(done, _)| *done == ticket) {
-                core.busy += 1;
                 return Ok(core.done.swap_remove(at).1);
             }
             let own = core.waiting.iter().position(|one| one.ticket == ticket);
@@ -293,6 +292,9 @@ impl Seat<'_> {
                     core.taken = true;
                     let n = core.waiting.len().min(table.size);
                     let batch: Vec<Waiting> = core.waiting.drain(..n).collect();
+                    // Busy from now on, not from when they find what was made: the first to come
+                    // back with another token would go on without the others.
+                    core.busy += n;
                     drop(core);
                     let made = table.make(batch);
                     core = table.core();

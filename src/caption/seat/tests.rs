@@ -19,12 +19,21 @@ enum Call {
     Close,
 }
 
+/// How a program fares with several tokens at a time.
+#[derive(Clone, Copy, PartialEq)]
+enum Together {
+    Works,
+    Fails,
+    /// Works after a word.
+    Waits,
+}
+
 /// Says the token after the one it was given; the vision net waits for a word.
 struct Scripted {
     limits: Limits,
     calls: Sender<Call>,
     go: Receiver<()>,
-    fails_together: bool,
+    together: Together,
     /// The token that fails alone.
     bad: Option<u32>,
 }
@@ -81,9 +90,13 @@ impl Program for Scripted {
         }
         tokens.sort_unstable();
         self.calls.send(Call::Each(tokens)).unwrap();
-        match self.fails_together {
-            true => Err(Error::Scripted("together".into())),
-            false => Ok(()),
+        match self.together {
+            Together::Works => Ok(()),
+            Together::Fails => Err(Error::Scripted("together".into())),
+            Together::Waits => {
+                self.go.recv().unwrap();
+                Ok(())
+            }
         }
     }
 
@@ -96,7 +109,7 @@ impl Program for Scripted {
     }
 }
 
-fn table(fails_together: bool, bad: Option<u32>) -> (Table, Receiver<Call>, Sender<()>) {
+fn table(together: Together, bad: Option<u32>) -> (Table, Receiver<Call>, Sender<()>) {
     let (calls, called) = channel();
     let (going, go) = channel();
     let program = Scripted {
@@ -108,7 +121,7 @@ fn table(fails_together: bool, bad: Option<u32>) -> (Table, Receiver<Call>, Send
         },
         calls,
         go,
-        fails_together,
+        together,
         bad,
     };
     let program = Watched::new(Box::new(program), 0);
@@ -164,7 +177,7 @@ fn two_wait(table: &Table, called: &Receiver<Call>, go: &Sender<()>) -> [Result<
 
 #[test]
 fn tokens_that_wait_are_made_together_after_the_long_call() {
-    let (table, called, go) = table(false, None);
+    let (table, called, go) = table(Together::Works, None);
     let [one, other] = two_wait(&table, &called, &go);
     assert_eq!((one.unwrap(), other.unwrap()), (4, 8));
     assert_eq!(
@@ -174,8 +187,26 @@ fn tokens_that_wait_are_made_together_after_the_long_call() {
 }
 
 #[test]
+fn turns_whose_tokens_are_being_made_are_waited_for() {
+    let (table, called, go) = table(Together::Waits, None);
+    let (table, word) = (&table, go.clone());
+    std::thread::scope(|scope| {
+        let two = scope.spawn(move || two_wait(table, &called, &go));
+        let are_being_made = |core: &Core| core.next_ticket == 2 && core.waiting.is_empty();
+        while !are_being_made(&table.core()) {
+            std::thread::yield_now();
+        }
+        let busy = table.core().busy;
+        word.send(()).unwrap();
+        assert!(two.join().unwrap().iter().all(Result::is_ok));
+        assert!(busy >= 2, "{busy}");
+    });
+    assert_eq!(table.core().busy, 0);
+}
+
+#[test]
 fn a_batch_that_fails_is_tried_one_by_one_and_each_has_its_own_error() {
-    let (table, called, go) = table(true, Some(7));
+    let (table, called, go) = table(Together::Fails, Some(7));
     let [one, other] = two_wait(&table, &called, &go);
     assert_eq!(one.unwrap(), 4);
     assert_eq!(other.unwrap_err().to_string(), "bad token");
@@ -187,7 +218,7 @@ fn a_batch_that_fails_is_tried_one_by_one_and_each_has_its_own_error() {
 
 #[test]
 fn a_fault_is_that_of_the_turn_that_had_it() {
-    let (table, _called, _go) = table(true, Some(7));
+    let (table, _called, _go) = table(Together::Fails, Some(7));
     let mut seat = table.seat();
     seat.sit();
     assert!(extend(&mut seat, 7, &Cancel::default()).is_err());
@@ -199,7 +230,7 @@ fn a_fault_is_that_of_the_turn_that_had_it() {
 
 #[test]
 fn a_cancelled_turn_waits_for_nobody_else_s_call() {
-    let (table, called, go) = table(false, None);
+    let (table, called, go) = table(Together::Works, None);
     let [mut long, mut token, mut other] = [(); 3].map(|()| table.seat());
     for seat in [&mut long, &mut token, &mut other] {
         seat.sit();
