@@ -119,27 +119,25 @@ pub(super) fn causal(
         .zip(q.par_chunks(per_head))
         .zip(heads)
         .try_for_each(|((out, q), head)| {
-            let few = rows * group <= gemv::MAX_ROWS;
+            let past = head.n_numbers() / head_dim - rows;
+            let seen = |i| past + i / group + 1;
+            if rows * group > gemv::MAX_ROWS
+                && let Some(kernels) = gemm.blocked()
+            {
+                let keys = match head {
+                    Head::F32(Rows { k, v }) => Keys::new(kernels, k, v, head_dim),
+                    Head::Bf16(_, Rows { k, v }) => Keys::new(kernels, k, v, head_dim),
+                };
+                return keys.attend(q, seen, cancel, out);
+            }
             let Rows { k, v } = match head {
                 Head::F32(rows) => rows,
                 Head::Bf16(isa, Rows { k, v }) => {
                     cancel.check()?;
-                    let past = k.len() / head_dim - rows;
-                    let seen = |i| past + i / group + 1;
-                    match gemm.blocked().filter(|_| !few) {
-                        Some(kernels) => {
-                            Keys::new(kernels, k, v, head_dim).attend(q, seen, cancel, out)?;
-                        }
-                        None => attend_few(*isa, q, k, v, head_dim, seen, out),
-                    }
+                    attend_few(*isa, q, k, v, head_dim, seen, out);
                     return Ok(());
                 }
             };
-            let past = k.len() / head_dim - rows;
-            if !few && let Some(kernels) = gemm.blocked() {
-                let keys = Keys::new(kernels, k, v, head_dim);
-                return keys.attend(q, |i| past + i / group + 1, cancel, out);
-            }
             let block_rows = (BLOCK / group).max(1);
             let step = block_rows * group * head_dim;
             let mut scores = vec![0.0; block_rows.min(rows) * group * (past + rows)];

@@ -4,12 +4,10 @@
 //! the tile products of [`avx512`](super::avx512): the lanes are queries, so a query's largest score
 //! and its sum are numbers in a lane, and no row of scores is ever whole.
 
-use half::bf16;
-
 use super::avx512::{Avx512, Avx512Bf16, Out, Running, TILE_ROWS, Weights, Words};
 use super::lanes::{LANES, Line, TILE_LINES};
 use super::product::scatter;
-use super::tiled::{self, panel};
+use super::tiled::{Number, pack_pairs, pair, panel};
 use super::{Cancel, Error};
 
 /// Keys whose scores are held at a time.
@@ -41,53 +39,12 @@ impl Kernels {
     /// Numbers as words.
     fn encode<T: Number>(self, x: &[T], words: &mut [u32]) {
         if self.bf16.is_some() {
-            T::pack_pairs(x, words);
+            pack_pairs(x, words);
         } else {
             for (word, x) in words.iter_mut().zip(x) {
                 *word = x.wide().to_bits();
             }
         }
-    }
-}
-
-/// What keys and values are kept in.
-pub(super) trait Number: Copy {
-    /// As f32.
-    fn wide(self) -> f32;
-
-    /// As bits of bf16.
-    fn narrow(self) -> u16;
-
-    /// Two numbers to a word, in bf16, the first in the low half.
-    fn pack_pairs(x: &[Self], words: &mut [u32]) {
-        for (word, pair) in words.iter_mut().zip(x.chunks(2)) {
-            let second = pair.get(1).map_or(0, |x| x.narrow());
-            *word = u32::from(pair[0].narrow()) | u32::from(second) << 16;
-        }
-    }
-}
-
-impl Number for f32 {
-    fn wide(self) -> f32 {
-        self
-    }
-
-    fn narrow(self) -> u16 {
-        tiled::round(self)
-    }
-
-    fn pack_pairs(x: &[Self], words: &mut [u32]) {
-        tiled::pack_pairs(x, words);
-    }
-}
-
-impl Number for bf16 {
-    fn wide(self) -> f32 {
-        self.to_f32()
-    }
-
-    fn narrow(self) -> u16 {
-        self.to_bits()
     }
 }
 
@@ -138,7 +95,7 @@ impl Keys {
                         let second = second.get(j * TILE_ROWS..).unwrap_or_default();
                         for (i, (to, a)) in to.iter_mut().zip(first).enumerate() {
                             let second = second.get(i).map_or(0, |b| b.narrow());
-                            *to = u32::from(a.narrow()) | u32::from(second) << 16;
+                            *to = pair(a.narrow(), second);
                         }
                     }
                 }

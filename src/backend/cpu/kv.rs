@@ -67,6 +67,14 @@ impl Head {
         }
     }
 
+    /// How many numbers the keys of all rows have, and their values.
+    pub(super) fn n_numbers(&self) -> usize {
+        match self {
+            Self::F32(rows) => rows.k.len(),
+            Self::Bf16(_, rows) => rows.k.len(),
+        }
+    }
+
     /// Appends the key and the value `[head_dim]` of a row.
     pub(super) fn push(&mut self, k: &[f32], v: &[f32]) {
         match self {

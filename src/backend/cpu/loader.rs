@@ -258,12 +258,7 @@ impl<'a> Loader<'a> {
         purpose: Purpose,
     ) -> Result<Table, Error> {
         let rows = match (self.stored, purpose) {
-            (Stored::F32, _) => {
-                let mut rows = Vec::with_capacity(shape[0] * shape[1]);
-                let mut take = |piece: &[f32]| rows.extend_from_slice(piece);
-                self.weights(name, &shape, &mut take)?;
-                TableRows::F32(rows)
-            }
+            (Stored::F32, _) => TableRows::F32(self.floats(&[(name.to_owned(), shape.to_vec())])?),
             (Stored::Int8, Purpose::Head) => {
                 let mut builder = Int8Rows::new(shape[0], shape[1]);
                 self.weights(name, &shape, &mut |piece| builder.push(piece))?;
@@ -396,7 +391,7 @@ impl<'a> Loader<'a> {
         let mut matrix = Vec::with_capacity(len.sum());
         for (name, shape) in parts {
             let mut take = |piece: &[f32]| matrix.extend_from_slice(piece);
-            self.reader.rows(name, shape, &mut take)?;
+            self.weights(name, shape, &mut take)?;
         }
         Ok(matrix)
     }

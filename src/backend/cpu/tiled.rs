@@ -129,15 +129,52 @@ impl ByteTiles<'_> {
     }
 }
 
+/// What activations, keys and values are held in.
+pub(super) trait Number: Copy {
+    /// As f32.
+    fn wide(self) -> f32;
+
+    /// As bits of bf16.
+    fn narrow(self) -> u16;
+}
+
+impl Number for f32 {
+    fn wide(self) -> f32 {
+        self
+    }
+
+    #[inline(always)]
+    fn narrow(self) -> u16 {
+        round(self)
+    }
+}
+
+impl Number for bf16 {
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+
+    #[inline(always)]
+    fn narrow(self) -> u16 {
+        self.to_bits()
+    }
+}
+
 /// Two numbers to a word, rounded to bf16, the first in the low half.
-pub(super) fn pack_pairs(x: &[f32], words: &mut [u32]) {
+pub(super) fn pack_pairs<T: Number>(x: &[T], words: &mut [u32]) {
     let (pairs, rest) = x.as_chunks::<2>();
     for (word, [a, b]) in words.iter_mut().zip(pairs) {
-        *word = u32::from(round(*a)) | u32::from(round(*b)) << 16;
+        *word = pair(a.narrow(), b.narrow());
     }
     if let [last] = rest {
-        words[pairs.len()] = u32::from(round(*last));
+        words[pairs.len()] = pair(last.narrow(), 0);
     }
+}
+
+/// A word of two bf16, the first in the low half.
+#[inline(always)]
+pub(super) fn pair(first: u16, second: u16) -> u32 {
+    u32::from(first) | u32::from(second) << 16
 }
 
 /// Bits of the nearest bf16, ties to even. A number that is not one stays none.

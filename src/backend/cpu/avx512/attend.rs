@@ -53,7 +53,8 @@ fn scores_wide<const D: usize>(q: &[f32], k: &[bf16], scores: &mut [f32]) {
     // The last keys and zeros.
     let mut filled = [[[bf16::ZERO; WIDE]; D]; LANES];
     filled[..rest.len()].copy_from_slice(rest);
-    for (i, keys) in blocks.iter().chain([&filled]).enumerate() {
+    let last = (!rest.is_empty()).then_some(&filled);
+    for (i, keys) in blocks.iter().chain(last).enumerate() {
         for line in keys.as_flattened() {
             prefetch_far(line, AHEAD * size_of_val(keys));
         }
@@ -61,15 +62,10 @@ fn scores_wide<const D: usize>(q: &[f32], k: &[bf16], scores: &mut [f32]) {
             .iter()
             .zip(scores.chunks_exact_mut(k.len() / (WIDE * D)))
         {
-            let scores = &mut scores[i * LANES..];
-            let sums = block(query, keys);
-            match scores.first_chunk_mut() {
-                Some(scores) => store_slice(sums, scores),
-                None => {
-                    let mut all = [0.0; LANES];
-                    store_slice(sums, &mut all);
-                    scores.copy_from_slice(&all[..scores.len()]);
-                }
+            let mut all = [0.0; LANES];
+            store_slice(block(query, keys), &mut all);
+            for (score, sum) in scores[i * LANES..].iter_mut().zip(all) {
+                *score = sum;
             }
         }
     }

@@ -64,10 +64,12 @@ pub(super) fn words_rows<const R: usize>(
     rows: usize,
     y: &mut [f32],
 ) {
+    for y in y.chunks_exact_mut(rows) {
+        y[first..first + R].fill(0.0);
+    }
     if R == 1 {
         // The matrix is one stream of bytes.
         for (i, y) in y.chunks_exact_mut(rows).enumerate() {
-            y[first] = 0.0;
             for piece in pieces(matrix.slices) {
                 let [[sum]] = words_block::<1, 1>(x, matrix, i, piece);
                 y[first] += sum;
@@ -79,30 +81,26 @@ pub(super) fn words_rows<const R: usize>(
         // Several matrix rows at a time: the activations are read less often, and more sums are on
         // their way.
         if R == 2 {
-            words_piece::<R, 2>(x, matrix, &piece, first, rows, y);
+            words_piece::<R, 2>(x, matrix, piece, first, rows, y);
         } else {
-            words_piece::<R, 3>(x, matrix, &piece, first, rows, y);
+            words_piece::<R, 3>(x, matrix, piece, first, rows, y);
         }
     }
 }
 
-/// What the slices `piece` add to `y[i, first..first + R]`; the first piece sets it.
+/// Adds the products of the slices `piece` to `y[i, first..first + R]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn words_piece<const R: usize, const W: usize>(
     x: &Group<'_>,
     matrix: ByteMatrix<'_>,
-    piece: &Range<usize>,
+    piece: Range<usize>,
     first: usize,
     rows: usize,
     y: &mut [f32],
 ) {
     let add = |sums: &[f32; R], y: &mut [f32]| {
-        let y = &mut y[first..first + R];
-        if piece.start == 0 {
-            y.fill(0.0);
-        }
-        for (y, sum) in y.iter_mut().zip(sums) {
+        for (y, sum) in y[first..first + R].iter_mut().zip(sums) {
             *y += sum;
         }
     };

@@ -63,22 +63,20 @@ pub(super) fn transpose(lines: &mut [Line<u32>; LANES]) {
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn prefetch<T>(at: &T, bytes: usize) {
-    let ahead = std::ptr::from_ref(at).cast::<i8>().wrapping_add(bytes);
-    #[allow(
-        unused_unsafe,
-        reason = "safe since a later Rust than the oldest that builds this"
-    )]
-    // SAFETY: asking for memory reads none, wherever it points.
-    unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(ahead)
-    }
+    ask::<_MM_HINT_T0, T>(at, bytes);
 }
 
-/// Asks for the cache line `bytes` bytes after `at`, into the second cache only: the first takes
-/// too few requests at a time for what comes from memory.
+/// Asks for it into the second cache only: the first takes too few requests at a time for what comes
+/// from memory.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn prefetch_far<T>(at: &T, bytes: usize) {
+    ask::<_MM_HINT_T1, T>(at, bytes);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn ask<const HINT: i32, T>(at: &T, bytes: usize) {
     let ahead = std::ptr::from_ref(at).cast::<i8>().wrapping_add(bytes);
     #[allow(
         unused_unsafe,
@@ -86,7 +84,7 @@ pub(super) fn prefetch_far<T>(at: &T, bytes: usize) {
     )]
     // SAFETY: asking for memory reads none, wherever it points.
     unsafe {
-        _mm_prefetch::<_MM_HINT_T1>(ahead)
+        _mm_prefetch::<HINT>(ahead)
     }
 }
 

@@ -218,8 +218,8 @@ impl Avx512 {
     /// rows, rows]`. What a row comes to does not depend on the others.
     pub(super) fn few_bf16(self, x: &[f32], w: &[bf16], k: usize, y: &mut [f32]) {
         let rows = x.len() / k;
-        for first in (0..rows).step_by(4) {
-            let n = (rows - first).min(4);
+        for first in (0..rows).step_by(GROUP_ROWS) {
+            let n = (rows - first).min(GROUP_ROWS);
             let x = &x[first * k..][..n * k];
             // SAFETY: `self` is the proof of the features.
             unsafe {
