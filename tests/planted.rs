@@ -14,9 +14,9 @@ mod golden;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use golden::{Case, Run, argmax, cases, data, demo, int8_bound, segments, spec, weight_files};
+use golden::{Case, argmax, begin, cases, data, demo, int8_bound, spec, weight_files};
 use gstvlmcaption::backend::cpu::{self, Head, Options, Precision, Weights};
-use gstvlmcaption::backend::{Cancel, Next, Program, VisualTokens};
+use gstvlmcaption::backend::{Cancel, Program};
 use half::bf16;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -220,20 +220,7 @@ fn load(path: &Path, head: Head, precision: Precision) -> Box<dyn Program> {
 
 /// Logits of the first token.
 fn first(program: &mut dyn Program, case: &Case) -> Vec<f32> {
-    let patches = case.runs.iter().filter_map(|run| match run {
-        Run::Tokens(_) => None,
-        Run::Visual(patches) => Some(patches),
-    });
-    let cancel = Cancel::default();
-    let visuals: Vec<VisualTokens> = patches
-        .map(|patches| program.encode(patches, &cancel).expect("visual tokens"))
-        .collect();
-    let sequence = program.open().expect("a sequence");
-    let segments = segments(case, &visuals);
-    let logits = match program.extend(sequence, &segments, &case.positions, &cancel) {
-        Ok(Next::Logits(logits)) => logits.to_vec(),
-        other => panic!("{other:?}"),
-    };
+    let (sequence, logits) = begin(program, case);
     program.close(sequence);
     logits
 }
@@ -245,8 +232,12 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
     logits.iter().map(|&l| f64::from(l) - shift).collect()
 }
 
+/// Of the demo model's first tokens, nats, whatever the processor: 0.0088 at most where activations
+/// have 7 bits.
+const TRAINED: f64 = 0.01;
+
 /// Holds the divergence of first tokens in int8 from those in f32 against the bound.
-fn compare(path: &Path, head: Head, check: impl Fn(&Case, &[f32])) {
+fn compare(path: &Path, head: Head, bound: f64, check: impl Fn(&Case, &[f32])) {
     let cases = cases(&data().join("logits"), &demo());
     let (mut f32, mut int8) = (
         load(path, head, Precision::F32),
@@ -258,7 +249,7 @@ fn compare(path: &Path, head: Head, check: impl Fn(&Case, &[f32])) {
         let (p, q) = (log_softmax(&want), log_softmax(&got));
         let kl: f64 = p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum();
         eprintln!("{}: KL {kl:.6}", case.name);
-        assert!(kl < int8_bound(), "{}: KL {kl}", case.name);
+        assert!(kl < bound, "{}: KL {kl}", case.name);
     }
 }
 
@@ -268,7 +259,7 @@ fn planted_channels_do_not_spoil_the_first_token() {
     let mut tensors = read(&demo());
     plant_channels(&mut tensors);
     let path = write(&tensors, folder.path());
-    compare(&path, Head::Tied, |case, logits| {
+    compare(&path, Head::Tied, TRAINED, |case, logits| {
         // The planting is right: f32 says what it said.
         assert_eq!(argmax(logits), case.greedy[0], "{}", case.name);
     });
@@ -281,7 +272,7 @@ fn planted_massive_tokens_do_not_spoil_the_first_token() {
     plant_channels(&mut tensors);
     plant_tokens(&mut tensors);
     let path = write(&tensors, folder.path());
-    compare(&path, Head::Own, |_, _| ());
+    compare(&path, Head::Own, TRAINED, |_, _| ());
 }
 
 #[test]
@@ -291,12 +282,12 @@ fn random_weights_keep_their_first_token_planted_or_not() {
         let mut tensors = read(&demo());
         randomize(&mut tensors, seed);
         let path = write(&tensors, folder.path());
-        compare(&path, Head::Tied, |_, _| ());
+        compare(&path, Head::Tied, int8_bound(), |_, _| ());
         plant_channels(&mut tensors);
         let path = write(&tensors, folder.path());
-        compare(&path, Head::Tied, |_, _| ());
+        compare(&path, Head::Tied, int8_bound(), |_, _| ());
         plant_tokens(&mut tensors);
         let path = write(&tensors, folder.path());
-        compare(&path, Head::Own, |_, _| ());
+        compare(&path, Head::Own, int8_bound(), |_, _| ());
     }
 }

@@ -6,9 +6,9 @@
 #[allow(dead_code, reason = "each test file uses its own part")]
 mod golden;
 
-use golden::{Case, Run, cases, data, demo, segments, spec, weight_files};
+use golden::{Case, begin, cases, data, demo, spec, weight_files};
 use gstvlmcaption::backend::cpu::{self, Options, Precision, Weights};
-use gstvlmcaption::backend::{Cancel, Next, Program, SequenceId, Step, VisualTokens};
+use gstvlmcaption::backend::{Cancel, Next, Program, Step};
 use gstvlmcaption::vlm::sampling::{Sampler, Sampling};
 
 const N_TOKENS: usize = 16;
@@ -42,22 +42,6 @@ fn logits(next: Next<'_>) -> Vec<f32> {
     }
 }
 
-/// The sequence of a prompt, and what follows it.
-fn begin(program: &mut dyn Program, case: &Case) -> (SequenceId, Vec<f32>) {
-    let cancel = Cancel::default();
-    let patches = case.runs.iter().filter_map(|run| match run {
-        Run::Tokens(_) => None,
-        Run::Visual(patches) => Some(patches),
-    });
-    let visuals: Vec<VisualTokens> = patches
-        .map(|patches| program.encode(patches, &cancel).expect("visual tokens"))
-        .collect();
-    let sequence = program.open().expect("a sequence");
-    let segments = segments(case, &visuals);
-    let next = program.extend(sequence, &segments, &case.positions, &cancel);
-    (sequence, logits(next.expect("logits")))
-}
-
 /// Answers to all prompts, `batch` of them made side by side; the seed is the number of the prompt.
 fn answers(program: &mut dyn Program, cases: &[Case], batch: usize) -> Vec<Vec<u32>> {
     let mut answers = Vec::new();
@@ -70,16 +54,10 @@ fn answers(program: &mut dyn Program, cases: &[Case], batch: usize) -> Vec<Vec<u
             for (i, (sequence, logits)) in begun.iter().enumerate() {
                 let token = samplers[i].choose(logits).expect("a token");
                 tokens[i].push(token);
-                let next = 1 + cases[i]
-                    .positions
-                    .iter()
-                    .flatten()
-                    .max()
-                    .expect("a position");
                 steps.push(Step {
                     sequence: *sequence,
                     token,
-                    position: [next + n as u32; 3],
+                    position: [cases[i].next_position() + n as u32; 3],
                 });
             }
             let mut take = |i: usize, next: Next<'_>| begun[i].1 = logits(next);

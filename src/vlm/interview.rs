@@ -256,13 +256,12 @@ fn tail<'a>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
 
     use super::*;
     use crate::backend::{Features, GridThw, Limits, Patches};
-    use crate::vlm::files::ModelFiles;
     use crate::vlm::generate::{Form, GenerateOptions, Generated, StopReason};
     use crate::vlm::sampling::Sampling;
+    use crate::vlm::tokenizer::demo;
 
     const EOS: u32 = 506;
     const VOCAB: usize = 512;
@@ -360,14 +359,6 @@ mod tests {
             assert!(self.is_open);
             self.is_open = false;
         }
-    }
-
-    fn demo() -> &'static Tokenizer {
-        static DEMO: LazyLock<Tokenizer> = LazyLock::new(|| {
-            let bytes = ModelFiles::demo().require("tokenizer.json").unwrap();
-            Tokenizer::from_bytes(&bytes).unwrap()
-        });
-        &DEMO
     }
 
     fn token(text: &str) -> u32 {

@@ -209,7 +209,6 @@ fn object_in(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
 
     use proptest::prelude::*;
     use rand_chacha::ChaCha8Rng;
@@ -219,10 +218,9 @@ mod tests {
     use crate::backend::{
         self, Cancel, Limits, Patches, Position, Program, Segment, SequenceId, VisualTokens,
     };
-    use crate::vlm::files::ModelFiles;
     use crate::vlm::generate::{Form, GenerateOptions};
     use crate::vlm::sampling::Sampling;
-    use crate::vlm::tokenizer::Tokenizer;
+    use crate::vlm::tokenizer::demo;
     use crate::vlm::{Prompt, PromptRun};
 
     const VOCAB: usize = 512;
@@ -267,14 +265,6 @@ mod tests {
         fn truncate(&mut self, _: SequenceId, _: usize) {}
 
         fn close(&mut self, _: SequenceId) {}
-    }
-
-    fn demo() -> &'static Tokenizer {
-        static DEMO: LazyLock<Tokenizer> = LazyLock::new(|| {
-            let bytes = ModelFiles::demo().require("tokenizer.json").unwrap();
-            Tokenizer::from_bytes(&bytes).unwrap()
-        });
-        &DEMO
     }
 
     fn said(

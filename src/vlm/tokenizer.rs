@@ -183,23 +183,21 @@ impl TextStream<'_> {
     }
 }
 
+/// The demo model's.
+#[cfg(test)]
+pub(super) fn demo() -> &'static Tokenizer {
+    static DEMO: std::sync::LazyLock<Tokenizer> = std::sync::LazyLock::new(|| {
+        let bytes = ModelFiles::demo().require("tokenizer.json").unwrap();
+        Tokenizer::from_bytes(&bytes).unwrap()
+    });
+    &DEMO
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
-
     use proptest::prelude::*;
 
     use super::*;
-    use crate::vlm::files::ModelFiles;
-
-    fn demo() -> &'static Tokenizer {
-        static DEMO: LazyLock<Tokenizer> = LazyLock::new(|| {
-            let bytes = ModelFiles::demo().require("tokenizer.json").unwrap();
-            Tokenizer::from_bytes(&bytes).unwrap()
-        });
-        &DEMO
-    }
-
     fn pieces(tokenizer: &Tokenizer, ids: &[u32]) -> Vec<String> {
         let mut stream = tokenizer.stream();
         let mut pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();

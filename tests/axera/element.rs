@@ -10,9 +10,9 @@ use gstvlmcaption::backend::GridThw;
 
 use crate::common::clips::{ask_with, clips, draw};
 use crate::common::{self, Run};
+use crate::compare::Folders;
 use crate::golden::demo;
 use crate::make::Build;
-use crate::run::Folders;
 use crate::{both, says};
 
 #[test]

@@ -14,6 +14,7 @@
 mod build;
 #[path = "../common/mod.rs"]
 mod common;
+mod compare;
 mod element;
 #[path = "../common/golden.rs"]
 mod golden;

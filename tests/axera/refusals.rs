@@ -10,9 +10,9 @@ use std::sync::LazyLock;
 use gstvlmcaption::backend::axera::{Described, Options, Pixels};
 use gstvlmcaption::backend::{Cancel, GridThw};
 
+use crate::compare::Folders;
 use crate::golden;
 use crate::make::Build;
-use crate::run::Folders;
 use crate::{KINDS, elsewhere, says};
 
 const CHECKPOINT: &str = "logits/untied-group4-levels1-head64";

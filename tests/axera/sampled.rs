@@ -6,9 +6,9 @@ use gstvlmcaption::backend::{Program, Segment, SequenceId};
 use gstvlmcaption::vlm::sampling::{Sampler, Sampling};
 
 use crate::both;
-use crate::golden::{Case, cases, demo, segments};
+use crate::compare::{BF16_STEP, Folders, data, grid_of, rms};
+use crate::golden::{Case, Run, begin, cases, demo, extend};
 use crate::make::Build;
-use crate::run::{BF16_STEP, Folders, data, encode, feed, grid_of, next_position, rms};
 
 /// Tokens of an answer.
 const N_TOKENS: usize = 12;
@@ -64,13 +64,10 @@ struct Drawn<'a> {
 
 impl<'a> Drawn<'a> {
     fn begin(program: &'a mut dyn Program, case: &Case, sampling: &Sampling) -> Self {
-        let visuals = encode(program, case);
-        let sequence = program.open().unwrap();
-        let segments = segments(case, &visuals);
-        let logits = feed(program, sequence, &segments, &case.positions);
+        let (sequence, logits) = begin(program, case);
         let mut sampler = Sampler::new(sampling);
-        for segment in &segments {
-            if let Segment::Tokens(ids) = segment {
+        for run in &case.runs {
+            if let Run::Tokens(ids) = run {
                 sampler.observe(ids);
             }
         }
@@ -84,7 +81,7 @@ impl<'a> Drawn<'a> {
 
     fn go_on(&mut self, token: u32, position: u32) {
         let segment = [Segment::Tokens(&[token])];
-        self.logits = feed(self.program, self.sequence, &segment, &[[position; 3]]);
+        self.logits = extend(self.program, self.sequence, &segment, &[[position; 3]]);
     }
 
     fn end(self) {
@@ -155,7 +152,7 @@ fn seeds() {
                 if other != token {
                     break;
                 }
-                let position = next_position(case) + same as u32;
+                let position = case.next_position() + same as u32;
                 want.go_on(token, position);
                 got.go_on(token, position);
                 said.push(token);

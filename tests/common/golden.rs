@@ -5,7 +5,9 @@
 use std::path::{Path, PathBuf};
 
 use gstvlmcaption::backend::cpu::Spec;
-use gstvlmcaption::backend::{GridThw, Patches, Position, Segment, VisualTokens};
+use gstvlmcaption::backend::{
+    Cancel, GridThw, Next, Patches, Position, Program, Segment, SequenceId, VisualTokens,
+};
 use gstvlmcaption::vlm::config;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -32,6 +34,47 @@ pub fn segments<'a>(case: &'a Case, visuals: &'a [VisualTokens]) -> Vec<Segment<
         Run::Visual(_) => Segment::Visual(visuals.next().expect("one per visual run")),
     };
     case.runs.iter().map(segment).collect()
+}
+
+impl Case {
+    /// The position of the answer's first token.
+    pub fn next_position(&self) -> u32 {
+        1 + self.positions.iter().flatten().max().expect("a position")
+    }
+}
+
+/// The visual tokens of a prompt, in its order.
+pub fn encode(program: &mut dyn Program, case: &Case) -> Vec<VisualTokens> {
+    let cancel = Cancel::default();
+    let patches = case.runs.iter().filter_map(|run| match run {
+        Run::Tokens(_) => None,
+        Run::Visual(patches) => Some(patches),
+    });
+    patches
+        .map(|patches| program.encode(patches, &cancel).expect("visual tokens"))
+        .collect()
+}
+
+/// The logits after some more rows.
+pub fn extend(
+    program: &mut dyn Program,
+    sequence: SequenceId,
+    segments: &[Segment<'_>],
+    positions: &[Position],
+) -> Vec<f32> {
+    match program.extend(sequence, segments, positions, &Cancel::default()) {
+        Ok(Next::Logits(logits)) => logits.to_vec(),
+        other => panic!("logits expected, got {other:?}"),
+    }
+}
+
+/// The sequence of a prompt, and the logits of what follows it.
+pub fn begin(program: &mut dyn Program, case: &Case) -> (SequenceId, Vec<f32>) {
+    let visuals = encode(program, case);
+    let sequence = program.open().expect("a sequence");
+    let segments = segments(case, &visuals);
+    let logits = extend(program, sequence, &segments, &case.positions);
+    (sequence, logits)
 }
 
 pub fn argmax(logits: &[f32]) -> u32 {

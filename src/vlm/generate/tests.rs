@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 
-use std::sync::LazyLock;
-
 use proptest::prelude::*;
 
 use super::*;
 use crate::backend::{GridThw, Limits, Patches, Position, Segment, SequenceId};
 use crate::vlm::PromptRun;
-use crate::vlm::files::ModelFiles;
+use crate::vlm::tokenizer::demo;
 
 const EOS: u32 = 506;
 const VOCAB: usize = 512;
@@ -93,14 +91,6 @@ impl Program for Scripted {
         assert!(self.is_open);
         self.is_open = false;
     }
-}
-
-fn demo() -> &'static Tokenizer {
-    static DEMO: LazyLock<Tokenizer> = LazyLock::new(|| {
-        let bytes = ModelFiles::demo().require("tokenizer.json").unwrap();
-        Tokenizer::from_bytes(&bytes).unwrap()
-    });
-    &DEMO
 }
 
 fn options() -> GenerateOptions {
