@@ -2,8 +2,9 @@
 
 //! Pixels to patch rows: target sizes, antialiased resize, merge-block order.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8x3;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 use super::Error;
 use super::grid::Geometry;
@@ -51,21 +52,31 @@ impl RgbImage {
         };
         let (from_width, from_height) = (side(self.width)?, side(self.height)?);
         let (to_width, to_height) = (side(width)?, side(height)?);
-        let source = ImageRef::new(from_width, from_height, &self.pixels, PixelType::U8x3)
-            .map_err(|e| refuse(&e))?;
-        let mut columns = Image::new(to_width, from_height, PixelType::U8x3);
-        let mut target = Image::new(to_width, to_height, PixelType::U8x3);
         let options =
             ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
         let mut resizer = Resizer::new();
-        resizer
-            .resize(&source, &mut columns, &options)
-            .and_then(|()| resizer.resize(&columns, &mut target, &options))
-            .map_err(|e| refuse(&e))?;
+        // By pixel type: `Resizer::resize` would compile the convolutions of all thirteen into this crate.
+        let mut pass = |from: &[u8], (from_width, from_height), (to_width, to_height)| {
+            let source = TypedImageRef::<U8x3>::from_buffer(from_width, from_height, from)
+                .map_err(|e| refuse(&e))?;
+            let mut pixels = vec![0; to_width as usize * to_height as usize * 3];
+            let mut target = TypedImage::<U8x3>::from_buffer(to_width, to_height, &mut pixels)
+                .map_err(|e| refuse(&e))?;
+            resizer
+                .resize_typed(&source, &mut target, &options)
+                .map_err(|e| refuse(&e))?;
+            Ok::<_, Error>(pixels)
+        };
+        let columns = pass(
+            &self.pixels,
+            (from_width, from_height),
+            (to_width, from_height),
+        )?;
+        let pixels = pass(&columns, (to_width, from_height), (to_width, to_height))?;
         Ok(RgbImage {
             width,
             height,
-            pixels: target.into_vec(),
+            pixels,
         })
     }
 }
