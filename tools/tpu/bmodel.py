@@ -260,13 +260,12 @@ def main():
         out = (args.out or pathlib.Path(f"{checkpoint.name}-{args.chip}")).absolute().resolve()
         work = out.with_name(out.name + ".work")
         check_places(checkpoint, out, work)
-        if not out.parent.is_dir():
-            raise Problem(f"there is no folder {out.parent} for --out")
-        check_room(out.parent, size, args.force)
+        check_room(install.existing(out.parent), size, args.force)
         if args.check:
             install.check(args.tools.absolute())
             install.python310()
             return
+        install.check_programs()
         shutil.rmtree(work, ignore_errors=True)
         say(f"Compiling {checkpoint.name} ({size / 1e9:.2f} GB): minutes for 2B weights, and more for "
             "more")

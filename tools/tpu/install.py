@@ -81,19 +81,27 @@ def python310():
 
 
 def check(folder):
-    """Says early what would fail late."""
+    """Says early what would fail late, and what no package mends."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         raise Problem("TPU-MLIR runs on Linux on x86-64 only; convert there and copy the bmodel")
-    # What `parallel` and the like come from is in tools/xtask/src/setup.rs too.
-    missing = [name for name in ("gcc", "g++", "make", "parallel", "readelf", "nm") if not shutil.which(name)]
-    if missing:
-        raise Problem(f"{', '.join(missing)} missing: the compiler starts them (Debian: apt-get "
-                      "install g++ make parallel)")
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free / 1e9
+    free = shutil.disk_usage(existing(folder)).free / 1e9
     if free < SPACE_GB:
         raise Problem(f"{folder} has {free:.1f} GB free; about {SPACE_GB} GB are needed. Free some "
                       "or choose another place (CARGO_TARGET_DIR)")
+
+
+def check_programs():
+    """What the compiler starts; tools/xtask/src/setup.rs installs the packages that hold it."""
+    names = ("gcc", "g++", "make", "parallel", "readelf", "nm")
+    missing = [name for name in names if not shutil.which(name)]
+    if missing:
+        raise Problem(f"{', '.join(missing)} missing: the compiler starts them. `cargo xtask setup "
+                      "--for tpu` installs what holds them (Debian: g++ make binutils parallel)")
+
+
+def existing(path):
+    """The path, or the nearest folder above it that is there."""
+    return next(place for place in (path, *path.parents) if place.is_dir())
 
 
 def site(environment):
@@ -216,7 +224,9 @@ def main():
     folder = args.folder.absolute()
     try:
         check(folder)
+        check_programs()
         python = python310()
+        folder.mkdir(parents=True, exist_ok=True)
         install_torch(folder, python)
         for version in args.version.split(","):
             install_compiler(folder, python, version)

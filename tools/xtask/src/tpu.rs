@@ -22,7 +22,7 @@ the vendor's compiler below cargo's output folder first (a few GB, once). Linux 
 Python 3.10; no board is needed.
 
   --chip NAME          what the bmodel is for
-  --out DIR            where to (<checkpoint>-<chip> in the current folder)
+  --out DIR            where to (<checkpoint>-<chip> in the current folder); is made with its parents
   --max-pixels W,H     the largest picture: its product counts, in multiples of 32 (Qwen3-VL: 640,384)
                        or 28 (Qwen2.5-VL: 616,392) a side. InternVL3 always takes 448,448
   --seq-length N       tokens of prompt and answer together (4096)
@@ -86,7 +86,10 @@ pub fn bmodel(mut args: Args) -> Outcome {
     // Paths are meant from where the user stands, and the scripts run there.
     let here = std::env::current_dir().map_err(|error| format!("no current folder: {error}"))?;
     let words = args.rest();
-    // Before a download of minutes: would the compiler take this?
+    if !shell::on_path("python3") {
+        setup::ensure(Level::Tpu, yes)?;
+    }
+    // Before packages are installed and a download of minutes: would the compiler take this?
     let mut check = script("bmodel.py");
     check.arg(folder()).args(&words).arg("--check");
     said_why(check.current_dir(&here))?;
@@ -282,4 +285,88 @@ fn shim() -> Result<PathBuf, String> {
     compiler.args(["-O2", "-shared", "-fPIC", "-o"]).arg(&shim);
     shell::run(compiler.arg(source).arg("-ldl"))?;
     Ok(shim)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    use super::*;
+
+    /// A folder for one test, removed with it.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// A search path with `python3` and nothing else.
+    fn only_python(folder: &Path) -> PathBuf {
+        let bin = folder.join("bin");
+        fs::create_dir_all(&bin).unwrap();
+        let python = shell::program("python3")
+            .args(["-c", "import sys; print(sys.executable)"])
+            .output()
+            .unwrap();
+        let python = String::from_utf8(python.stdout).unwrap();
+        symlink(python.trim(), bin.join("python3")).unwrap();
+        bin
+    }
+
+    /// Runs `bmodel.py` on a checkpoint without weights, for an output whose parents are not there.
+    fn bmodel(folder: &Path, options: &[&str]) -> (bool, String) {
+        let checkpoint = folder.join("checkpoint");
+        fs::create_dir_all(&checkpoint).unwrap();
+        fs::write(
+            checkpoint.join("config.json"),
+            r#"{"model_type": "qwen3_vl"}"#,
+        )
+        .unwrap();
+        fs::write(checkpoint.join("model.safetensors"), [0; 2000]).unwrap();
+        let fake_python310 = folder.join("fake-python3.10");
+        fs::write(&fake_python310, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&fake_python310, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = script("bmodel.py");
+        command
+            .arg(folder.join("tools"))
+            .arg(&checkpoint)
+            .args(["--chip", "bm1688", "--force", "--out"])
+            .arg(folder.join("not/there/yet"))
+            .args(options)
+            .env("PATH", only_python(folder))
+            .env("PYTHON310", &fake_python310);
+        let output = command.output().unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    #[test]
+    fn programs_that_can_be_installed_and_folders_that_can_be_made_are_no_reason_to_refuse() {
+        let folder = Folder::new("vlmcaption-bmodel-check");
+        let (passed, said) = bmodel(&folder.0, &["--check"]);
+        assert!(passed, "{said}");
+        assert!(!folder.0.join("not").exists(), "a check makes nothing");
+    }
+
+    #[test]
+    fn a_script_that_is_run_alone_names_what_installs_the_programs() {
+        let folder = Folder::new("vlmcaption-bmodel-alone");
+        let (passed, said) = bmodel(&folder.0, &[]);
+        assert!(!passed);
+        assert!(said.contains("cargo xtask setup --for tpu"), "{said}");
+    }
 }
