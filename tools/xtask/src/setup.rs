@@ -23,12 +23,13 @@ cargo xtask setup [--for build|demo|test|tpu] [--yes]
 
 Looks for everything the project needs besides Rust and installs what is missing with apt-get:
   build   pkg-config and the development files of GStreamer >= 1.20
-  demo    also GStreamer's tools and basic plugins
+  demo    also GStreamer's tools, basic plugins and what draws text
   test    also the plugins, RTSP server and Python bindings that pipelines/ use (default)
   tpu     what the compiler for Sophgo's TPUs starts, and nothing else
 
-It prints the apt-get line before it runs it, and asks once; with --yes or CI=true it does not ask.
-It needs root or sudo for that. Where it cannot install, it says which packages to install.";
+It prints the apt-get line before it runs it, and asks once; with --yes or CI=true, and where nobody is
+there to answer, it goes on without. It needs root or sudo for that. Where it cannot install, it says
+which packages to install.";
 
 /// How much of it a command needs; each level holds the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,7 +63,7 @@ enum Probe {
     Library(&'static str),
     /// A GStreamer element.
     Element(&'static str),
-    /// A name space of GObject introspection, and its version.
+    /// A name space of GObject introspection of version 1.0, and what has to be there of it.
     Python(&'static str, &'static str),
 }
 
@@ -108,6 +109,7 @@ const NEEDS: &[Need] = &[
         Probe::Element("autovideosink"),
         "gstreamer1.0-plugins-good",
     ),
+    need(Level::Demo, Probe::Element("textoverlay"), "gstreamer1.0-x"),
     need(
         Level::Test,
         Probe::Element("webvttenc"),
@@ -125,10 +127,15 @@ const NEEDS: &[Need] = &[
         Probe::Element("avdec_h264"),
         "gstreamer1.0-libav",
     ),
-    need(Level::Test, Probe::Python("Gst", "1.0"), "python3-gst-1.0"),
+    // Lists of structures as properties: introspection alone has the type, and cannot make one.
     need(
         Level::Test,
-        Probe::Python("GstRtspServer", "1.0"),
+        Probe::Python("Gst", "Gst.ValueArray([])"),
+        "python3-gst-1.0",
+    ),
+    need(
+        Level::Test,
+        Probe::Python("GstRtspServer", "GstRtspServer.RTSPServer"),
         "gir1.2-gst-rtsp-server-1.0",
     ),
     need(Level::Tpu, Probe::Program("python3"), "python3"),
@@ -158,9 +165,12 @@ impl Need {
             Probe::Element(name) => {
                 shell::succeeds(shell::program("gst-inspect-1.0").args(["--exists", name]))
             }
-            Probe::Python(name, version) => shell::succeeds(shell::program(PYTHON).args([
+            Probe::Python(name, expression) => shell::succeeds(shell::program(PYTHON).args([
                 "-c",
-                &format!("import gi; gi.require_version('{name}', '{version}')"),
+                &format!(
+                    "import gi; gi.require_version('{name}', '1.0')\n\
+                     from gi.repository import {name}; {expression}"
+                ),
             ])),
         }
     }
@@ -246,33 +256,17 @@ fn install(packages: &[&str], yes: bool) -> Outcome {
              again."
         ));
     }
-    let root = shell::output_of(shell::program("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
-    let terminal = std::io::stdin().is_terminal();
-    let before: &[&str] = match (root, shell::on_path("sudo"), terminal) {
-        (true, _, _) => &[],
-        (false, true, true) => &["sudo"],
-        (false, true, false) => &["sudo", "--non-interactive"],
-        (false, false, _) => {
-            return Err(format!(
-                "installing packages needs root, and there is no sudo. As root, run\n  {by_hand}\n\
-                 then run this again."
-            ));
-        }
-    };
-    let sudo = if before.is_empty() { "" } else { "sudo " };
+    let way = Way::choose(Rights::look(), std::io::stdin().is_terminal())
+        .map_err(|reason| format!("{reason} As root, run\n  {by_hand}\nthen run this again."))?;
+    let sudo = if way.prefix.is_empty() { "" } else { "sudo " };
     println!("To install them I run\n  {sudo}apt-get update\n  {sudo}{by_hand}");
-    if !yes && !shell::unattended() {
-        if !terminal {
-            return Err(
-                "nobody is there to say yes: run those two lines, or give --yes or CI=true".into(),
-            );
-        }
-        if !ask("Shall I? [Y/n] ")? {
-            return Err("then install them yourself, and run this again".into());
-        }
+    if !way.asks {
+        println!("Nobody is there to ask, so I go on.");
+    } else if !yes && !shell::unattended() && !ask("Shall I? [Y/n] ")? {
+        return Err("then install them yourself, and run this again".into());
     }
     let apt = |arguments: &[&str]| {
-        let mut words = before.to_vec();
+        let mut words = way.prefix.to_vec();
         words.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
         words.extend(["-o", "DPkg::Lock::Timeout=120"]);
         words.extend(arguments);
@@ -295,6 +289,69 @@ fn install(packages: &[&str], yes: bool) -> Outcome {
             packages.join(", ")
         )
     })
+}
+
+/// What this user may do to the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rights {
+    /// Everything.
+    Root,
+    /// Everything, with sudo and no password.
+    Sudo,
+    /// What sudo allows whoever knows the password.
+    Password,
+    /// There is no sudo.
+    None,
+}
+
+impl Rights {
+    fn look() -> Self {
+        if shell::output_of(shell::program("id").arg("-u")).is_ok_and(|id| id.trim() == "0") {
+            Self::Root
+        } else if !shell::on_path("sudo") {
+            Self::None
+        } else if shell::succeeds(shell::program("sudo").args(["--non-interactive", "true"])) {
+            Self::Sudo
+        } else {
+            Self::Password
+        }
+    }
+}
+
+/// How packages are installed.
+#[derive(Debug, PartialEq, Eq)]
+struct Way {
+    /// What stands before `apt-get`.
+    prefix: &'static [&'static str],
+    /// Whether somebody is there who can be asked.
+    asks: bool,
+}
+
+impl Way {
+    /// The way for these rights; without a terminal nobody can be asked, nor type a password.
+    ///
+    /// # Errors
+    /// A sentence that says why there is none.
+    fn choose(rights: Rights, terminal: bool) -> Result<Self, &'static str> {
+        let prefix: &[&str] = match (rights, terminal) {
+            (Rights::Root, _) => &[],
+            (Rights::Sudo, _) => &["sudo", "--non-interactive"],
+            (Rights::Password, true) => &["sudo"],
+            (Rights::Password, false) => {
+                return Err(
+                    "Installing packages needs root: sudo wants a password, and there is no \
+                            terminal to type it.",
+                );
+            }
+            (Rights::None, _) => {
+                return Err("Installing packages needs root, and there is no sudo.");
+            }
+        };
+        Ok(Self {
+            prefix,
+            asks: terminal,
+        })
+    }
 }
 
 /// Asks a yes-or-no question; an empty answer is yes.
@@ -336,6 +393,35 @@ mod tests {
     fn the_compiler_for_tpus_is_nobodys_need_but_its_own() {
         assert!(Level::Tpu.holds(Level::Tpu));
         assert!(!Level::Test.holds(Level::Tpu) && !Level::Tpu.holds(Level::Build));
+    }
+
+    #[test]
+    fn who_may_install_and_cannot_be_asked_goes_on() {
+        for rights in [Rights::Root, Rights::Sudo] {
+            let way = Way::choose(rights, false).unwrap();
+            assert!(!way.asks);
+            assert!(way.prefix.is_empty() || way.prefix.contains(&"--non-interactive"));
+        }
+    }
+
+    #[test]
+    fn it_stops_only_where_it_cannot_install() {
+        assert!(Way::choose(Rights::Password, false).is_err());
+        assert!(Way::choose(Rights::None, false).is_err());
+        assert!(Way::choose(Rights::None, true).is_err());
+        assert_eq!(
+            Way::choose(Rights::Password, true),
+            Ok(Way {
+                prefix: &["sudo"],
+                asks: true
+            })
+        );
+    }
+
+    #[test]
+    fn somebody_at_a_terminal_is_asked() {
+        assert!(Way::choose(Rights::Root, true).unwrap().asks);
+        assert!(Way::choose(Rights::Sudo, true).unwrap().asks);
     }
 
     #[test]
