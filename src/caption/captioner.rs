@@ -213,7 +213,7 @@ impl Captioner {
 
     /// Ends the windows being filled and waits, at most `timeout`, until all is captioned.
     pub fn drain(&self, timeout: Duration) -> Waited {
-        let deadline = Instant::now() + timeout;
+        let deadline = moment_after(timeout);
         self.close_window();
         match self.inner.mailbox.wait_idle(deadline) {
             Waited::Idle => self.inner.session.wait_idle(deadline),
@@ -318,6 +318,14 @@ impl Captioner {
     pub fn counters(&self) -> &Counters {
         &self.inner.counters
     }
+}
+
+/// The moment that comes after a time, however long it is.
+pub fn moment_after(timeout: Duration) -> Instant {
+    /// No stream goes on for longer.
+    const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or_else(|| now + FOR_EVER)
 }
 
 impl Drop for Captioner {

@@ -58,7 +58,7 @@ impl VlmCaption {
             let settings = self.settings.lock().unwrap();
             let ageing = Ageing {
                 stride: settings.stride_span(),
-                hold: settings.hold.into(),
+                hold: settings.hold(),
             };
             (settings.attach, ageing)
         };
@@ -126,8 +126,10 @@ impl VlmCaption {
             }
             EventView::Gap(gap) => {
                 let (begin, duration) = gap.get();
-                self.text
-                    .advance(begin, begin + duration.unwrap_or(gst::ClockTime::ZERO));
+                self.text.advance(
+                    begin,
+                    begin.saturating_add(duration.unwrap_or(gst::ClockTime::ZERO)),
+                );
             }
             EventView::FlushStart(_) => {
                 if let Some(captioner) = self.captioner() {
@@ -206,7 +208,7 @@ impl VlmCaption {
         let Some(captioner) = self.captioner() else {
             return;
         };
-        let timeout: Duration = self.settings.lock().unwrap().eos_timeout.into();
+        let timeout = self.settings.lock().unwrap().eos_timeout();
         if captioner.drain(timeout) == Waited::TimedOut {
             gst::element_imp_warning!(
                 self,

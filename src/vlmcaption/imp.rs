@@ -176,7 +176,15 @@ impl ObjectImpl for VlmCaption {
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         let mut settings = self.settings.lock().unwrap();
         let before = settings.clone();
-        settings.set(pspec.name(), value);
+        if let Err(reason) = settings.set(pspec.name(), value) {
+            drop(settings);
+            gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Settings,
+                ("{} {reason}; it stays as it was", pspec.name())
+            );
+            return;
+        }
         self.text.set_gaps(settings.text_gaps);
         let live = settings.live();
         if live.is_err() && before.live().is_ok() && self.captioner.lock().unwrap().is_some() {

@@ -15,6 +15,7 @@ use super::imp::{CAT, VlmCaption};
 use super::output::{self, Origin};
 use crate::backend::Cancel;
 use crate::caption::Caption;
+use crate::caption::captioner::moment_after;
 use crate::caption::inquiry::Inquiry;
 use crate::caption::question::Question;
 
@@ -122,9 +123,7 @@ impl VlmCaption {
         } else {
             deadline
         };
-        let now = Instant::now();
-        // Beyond the clock's end is for ever, which no question is worth.
-        let deadline = now.checked_add(patience).unwrap_or(now + PATIENCE);
+        let deadline = moment_after(patience);
         let cancel = Cancel::default();
         let id = {
             let mut inquiries = self.inquiries.lock().unwrap();

@@ -252,7 +252,11 @@ impl Entry<'_> {
         self.structure.value(field).ok().map(|value| written(value))
     }
 
+    /// Nanoseconds; `GST_CLOCK_TIME_NONE` is for ever.
     fn time(&self, field: &str) -> Result<Duration, String> {
+        if self.structure.get::<u64>(field) == Ok(u64::MAX) {
+            return Ok(Duration::MAX);
+        }
         match self.number(field)? {
             None => Ok(Duration::ZERO),
             // Below 2^63, which is 292 years.

@@ -206,8 +206,8 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .build(),
         glib::ParamSpecUInt64::builder("hold")
             .nick("Hold")
-            .blurb("How long after its last frame a caption stays on buffers, ns")
-            .default_value(d.hold.nseconds())
+            .blurb("How long after its last frame a caption stays on buffers, ns; -1 = for ever")
+            .default_value(nanos(d.hold))
             .mutable_playing()
             .build(),
         glib::ParamSpecEnum::builder_with_default("attach", d.attach)
@@ -227,8 +227,8 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .build(),
         glib::ParamSpecUInt64::builder("eos-timeout")
             .nick("EOS timeout")
-            .blurb("How long the end of the stream waits for the last captions, ns")
-            .default_value(d.eos_timeout.nseconds())
+            .blurb("How long the end of the stream waits for the last captions, ns; -1 = for ever")
+            .default_value(nanos(d.eos_timeout))
             .mutable_playing()
             .build(),
         glib::ParamSpecUInt::builder("priority")
@@ -261,17 +261,17 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .build(),
         glib::ParamSpecUInt64::builder("stats-interval")
             .nick("Statistics interval")
-            .blurb("How often a vlmcaption/stats message is posted, ns; 0 = never")
-            .default_value(d.stats_interval.nseconds())
+            .blurb("How often a vlmcaption/stats message is posted, ns; 0 or -1 = never")
+            .default_value(nanos(d.stats_interval))
             .mutable_playing()
             .build(),
         glib::ParamSpecUInt64::builder("model-timeout")
             .nick("Model timeout")
             .blurb(
                 "How long nothing may be heard of a device at work, ns; then buffers have \
-                 status=error until it is heard of again; 0 = for ever",
+                 status=error until it is heard of again; 0 or -1 = for ever",
             )
-            .default_value(d.model_timeout.nseconds())
+            .default_value(nanos(d.model_timeout))
             .mutable_playing()
             .build(),
         glib::ParamSpecDouble::builder("motion-threshold")
@@ -289,9 +289,9 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .nick("Heartbeat")
             .blurb(
                 "The longest time between two captions while motion-threshold or gate-labels keep \
-                 windows back, ns; 0 = no limit",
+                 windows back, ns; 0 or -1 = no limit",
             )
-            .default_value(d.heartbeat.nseconds())
+            .default_value(nanos(d.heartbeat))
             .mutable_playing()
             .build(),
         gst::ParamSpecArray::builder("gate-labels")
@@ -318,17 +318,17 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .build(),
         glib::ParamSpecUInt64::builder("gate-linger")
             .nick("Gate linger")
-            .blurb("How long after the last detection windows are still captioned, ns")
-            .default_value(d.gate_linger.nseconds())
+            .blurb("How long after the last detection windows are still captioned, ns; -1 = for ever")
+            .default_value(nanos(d.gate_linger))
             .mutable_playing()
             .build(),
         glib::ParamSpecUInt64::builder("latency-budget")
             .nick("Latency budget")
             .blurb(
                 "How long after its window's last frame a caption may come before less is asked \
-                 of the model (tokens, then frames, pixels, windows), ns; 0 = no limit",
+                 of the model (tokens, then frames, pixels, windows), ns; 0 or -1 = no limit",
             )
-            .default_value(d.latency_budget.nseconds())
+            .default_value(nanos(d.latency_budget))
             .mutable_playing()
             .build(),
         glib::ParamSpecString::builder("caption")
@@ -343,3 +343,8 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .build(),
     ]
 });
+
+/// A time as GObject knows it.
+fn nanos(time: Option<gst::ClockTime>) -> u64 {
+    time.map_or(u64::MAX, gst::ClockTime::nseconds)
+}

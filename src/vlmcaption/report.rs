@@ -185,7 +185,7 @@ impl VlmCaption {
 
     /// Captions come too late: the user is told what gives way, at first and at last.
     fn overloaded(&self, step: Step) {
-        let budget = self.settings.lock().unwrap().latency_budget;
+        let budget = self.settings.lock().unwrap().latency_budget();
         let gives_way = match step {
             Step::Skip => "windows are left out, too: this device is too slow for this model",
             _ => {
@@ -199,7 +199,7 @@ impl VlmCaption {
             (
                 "captions come later than latency-budget ({} ms) allows: {gives_way}; raise \
                  latency-budget, lower max-tokens, window or max-pixels, or take a smaller model",
-                budget.mseconds()
+                budget.as_millis()
             )
         );
     }

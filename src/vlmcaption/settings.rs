@@ -49,25 +49,25 @@ pub(super) struct Settings {
     pub stop: Vec<String>,
     pub drop_policy: DropPolicy,
     pub max_queued: u32,
-    pub hold: gst::ClockTime,
+    pub hold: Option<gst::ClockTime>,
     pub attach: Attach,
     pub text_timing: TextTiming,
     pub text_gaps: TextGaps,
-    pub eos_timeout: gst::ClockTime,
+    pub eos_timeout: Option<gst::ClockTime>,
     pub priority: u32,
     pub emit_partial: bool,
     pub prompts: Vec<glib::SendValue>,
     pub privacy_masks: Vec<glib::SendValue>,
     pub motion_threshold: f64,
-    pub heartbeat: gst::ClockTime,
+    pub heartbeat: Option<gst::ClockTime>,
     pub gate_labels: Vec<String>,
     pub gate_min_area: f64,
-    pub gate_linger: gst::ClockTime,
-    pub latency_budget: gst::ClockTime,
+    pub gate_linger: Option<gst::ClockTime>,
+    pub latency_budget: Option<gst::ClockTime>,
     /// Raised by every change, so that the last one wins wherever it is applied.
     pub revision: u64,
-    pub stats_interval: gst::ClockTime,
-    pub model_timeout: gst::ClockTime,
+    pub stats_interval: Option<gst::ClockTime>,
+    pub model_timeout: Option<gst::ClockTime>,
 }
 
 impl Default for Settings {
@@ -96,24 +96,24 @@ impl Default for Settings {
             stop: Vec::new(),
             drop_policy: DropPolicy::Auto,
             max_queued: 1,
-            hold: gst::ClockTime::from_seconds(30),
+            hold: Some(gst::ClockTime::from_seconds(30)),
             attach: Attach::Latest,
             text_timing: TextTiming::Auto,
             text_gaps: TextGaps::Event,
-            eos_timeout: gst::ClockTime::from_seconds(30),
+            eos_timeout: Some(gst::ClockTime::from_seconds(30)),
             priority: 100,
             emit_partial: false,
             prompts: Vec::new(),
             privacy_masks: Vec::new(),
             motion_threshold: 0.0,
-            heartbeat: gst::ClockTime::ZERO,
+            heartbeat: Some(gst::ClockTime::ZERO),
             gate_labels: Vec::new(),
             gate_min_area: 0.0,
-            gate_linger: gst::ClockTime::from_seconds(5),
-            latency_budget: gst::ClockTime::ZERO,
+            gate_linger: Some(gst::ClockTime::from_seconds(5)),
+            latency_budget: Some(gst::ClockTime::ZERO),
             revision: 0,
-            stats_interval: gst::ClockTime::ZERO,
-            model_timeout: gst::ClockTime::from_seconds(10),
+            stats_interval: Some(gst::ClockTime::ZERO),
+            model_timeout: Some(gst::ClockTime::from_seconds(10)),
         }
     }
 }
@@ -214,11 +214,11 @@ impl Settings {
             masks: masks::parse(&self.privacy_masks)?,
             gate: GateRules {
                 motion_threshold: self.motion_threshold,
-                heartbeat: self.heartbeat.into(),
+                heartbeat: or_no_limit(self.heartbeat),
                 by_detection: !self.gate_labels.is_empty(),
-                linger: self.gate_linger.into(),
+                linger: or_for_ever(self.gate_linger),
             },
-            latency_budget: self.latency_budget.into(),
+            latency_budget: self.latency_budget(),
         })
     }
 
@@ -240,6 +240,31 @@ impl Settings {
         } else {
             self.stride
         }
+    }
+
+    /// How long a caption stays on buffers.
+    pub fn hold(&self) -> Duration {
+        or_for_ever(self.hold)
+    }
+
+    /// How long the end of the stream waits.
+    pub fn eos_timeout(&self) -> Duration {
+        or_for_ever(self.eos_timeout)
+    }
+
+    /// How late a caption may be; zero is no limit.
+    pub fn latency_budget(&self) -> Duration {
+        or_no_limit(self.latency_budget)
+    }
+
+    /// Time from message to message; zero is never.
+    pub fn stats_interval(&self) -> Duration {
+        or_no_limit(self.stats_interval)
+    }
+
+    /// How long a device may be silent; zero is for ever.
+    pub fn model_timeout(&self) -> Duration {
+        or_no_limit(self.model_timeout)
     }
 
     /// Time from window to window.
@@ -274,96 +299,115 @@ impl Settings {
             "stop" => gst::Array::new(self.stop.iter()).to_value(),
             "drop-policy" => self.drop_policy.to_value(),
             "max-queued" => self.max_queued.to_value(),
-            "hold" => self.hold.nseconds().to_value(),
+            "hold" => self.hold.to_value(),
             "attach" => self.attach.to_value(),
             "text-timing" => self.text_timing.to_value(),
             "text-gaps" => self.text_gaps.to_value(),
-            "eos-timeout" => self.eos_timeout.nseconds().to_value(),
+            "eos-timeout" => self.eos_timeout.to_value(),
             "priority" => self.priority.to_value(),
             "emit-partial" => self.emit_partial.to_value(),
             "motion-threshold" => self.motion_threshold.to_value(),
-            "heartbeat" => self.heartbeat.nseconds().to_value(),
+            "heartbeat" => self.heartbeat.to_value(),
             "gate-labels" => gst::Array::new(self.gate_labels.iter()).to_value(),
             "gate-min-area" => self.gate_min_area.to_value(),
-            "gate-linger" => self.gate_linger.nseconds().to_value(),
-            "latency-budget" => self.latency_budget.nseconds().to_value(),
+            "gate-linger" => self.gate_linger.to_value(),
+            "latency-budget" => self.latency_budget.to_value(),
             "prompts" => gst::Array::from_values(self.prompts.clone()).to_value(),
             "privacy-masks" => gst::Array::from_values(self.privacy_masks.clone()).to_value(),
-            "stats-interval" => self.stats_interval.nseconds().to_value(),
-            "model-timeout" => self.model_timeout.nseconds().to_value(),
+            "stats-interval" => self.stats_interval.to_value(),
+            "model-timeout" => self.model_timeout.to_value(),
             _ => return None,
         })
     }
 
-    /// Changes a property; false if it is none of these. GObject has checked the type and range
-    /// against [`PROPERTIES`](super::properties::PROPERTIES).
-    pub fn set(&mut self, name: &str, value: &glib::Value) -> bool {
-        const CHECKED: &str = "type checked by GObject";
-        fn text(value: &glib::Value) -> String {
-            value
-                .get::<Option<String>>()
-                .expect(CHECKED)
-                .unwrap_or_default()
-        }
-        fn texts(value: &glib::Value) -> Vec<String> {
-            let texts = value.get::<gst::ArrayRef>().expect(CHECKED);
-            texts
-                .iter()
-                .filter_map(|v| v.get::<String>().ok())
-                .collect()
+    /// Changes a property. GObject has brought the value into the range of
+    /// [`PROPERTIES`](super::properties::PROPERTIES), but for what it does not look at: numbers that
+    /// are none, and what is in a list.
+    ///
+    /// # Errors
+    /// A sentence that says what was set; nothing has changed.
+    pub fn set(&mut self, name: &str, value: &glib::Value) -> Result<(), String> {
+        if is_nan(value) {
+            return Err("is no number".into());
         }
         match name {
-            "model" => self.model = value.get().expect(CHECKED),
-            "config" => self.config = value.get().expect(CHECKED),
-            "device" => self.device = value.get().expect(CHECKED),
-            "backend" => self.backend = value.get().expect(CHECKED),
-            "precision" => self.precision = value.get().expect(CHECKED),
-            "prompt" => self.prompt = text(value),
-            "system-prompt" => self.system_prompt = text(value),
-            "history" => self.history = value.get().expect(CHECKED),
-            "sample-rate" => self.sample_rate = value.get().expect(CHECKED),
-            "window" => self.window = value.get().expect(CHECKED),
-            "stride" => self.stride = value.get().expect(CHECKED),
-            "max-pixels" => self.max_pixels = value.get().expect(CHECKED),
-            "video-ratio" => self.video_ratio = value.get().expect(CHECKED),
-            "max-tokens" => self.max_tokens = value.get().expect(CHECKED),
-            "temperature" => self.temperature = value.get().expect(CHECKED),
-            "top-p" => self.top_p = value.get().expect(CHECKED),
-            "top-k" => self.top_k = value.get().expect(CHECKED),
-            "min-p" => self.min_p = value.get().expect(CHECKED),
-            "repetition-penalty" => self.repetition_penalty = value.get().expect(CHECKED),
-            "seed" => self.seed = value.get().expect(CHECKED),
-            "stop" => self.stop = texts(value),
-            "drop-policy" => self.drop_policy = value.get().expect(CHECKED),
-            "max-queued" => self.max_queued = value.get().expect(CHECKED),
-            "hold" => self.hold = value.get().expect(CHECKED),
-            "attach" => self.attach = value.get().expect(CHECKED),
-            "text-timing" => self.text_timing = value.get().expect(CHECKED),
-            "text-gaps" => self.text_gaps = value.get().expect(CHECKED),
-            "eos-timeout" => self.eos_timeout = value.get().expect(CHECKED),
-            "priority" => self.priority = value.get().expect(CHECKED),
-            "emit-partial" => self.emit_partial = value.get().expect(CHECKED),
-            "motion-threshold" => self.motion_threshold = value.get().expect(CHECKED),
-            "heartbeat" => self.heartbeat = value.get().expect(CHECKED),
-            "gate-labels" => self.gate_labels = texts(value),
-            "gate-min-area" => self.gate_min_area = value.get().expect(CHECKED),
-            "gate-linger" => self.gate_linger = value.get().expect(CHECKED),
-            "latency-budget" => self.latency_budget = value.get().expect(CHECKED),
-            "prompts" => {
-                let prompts = value.get::<gst::ArrayRef>().expect(CHECKED);
-                self.prompts = prompts.to_vec();
+            "model" => self.model = read(value)?,
+            "config" => self.config = read(value)?,
+            "device" => self.device = read(value)?,
+            "backend" => self.backend = read(value)?,
+            "precision" => self.precision = read(value)?,
+            "prompt" => self.prompt = read::<Option<String>>(value)?.unwrap_or_default(),
+            "system-prompt" => {
+                self.system_prompt = read::<Option<String>>(value)?.unwrap_or_default()
             }
-            "privacy-masks" => {
-                let masks = value.get::<gst::ArrayRef>().expect(CHECKED);
-                self.privacy_masks = masks.to_vec();
-            }
-            "stats-interval" => self.stats_interval = value.get().expect(CHECKED),
-            "model-timeout" => self.model_timeout = value.get().expect(CHECKED),
-            _ => return false,
+            "history" => self.history = read(value)?,
+            "sample-rate" => self.sample_rate = read(value)?,
+            "window" => self.window = read(value)?,
+            "stride" => self.stride = read(value)?,
+            "max-pixels" => self.max_pixels = read(value)?,
+            "video-ratio" => self.video_ratio = read(value)?,
+            "max-tokens" => self.max_tokens = read(value)?,
+            "temperature" => self.temperature = read(value)?,
+            "top-p" => self.top_p = read(value)?,
+            "top-k" => self.top_k = read(value)?,
+            "min-p" => self.min_p = read(value)?,
+            "repetition-penalty" => self.repetition_penalty = read(value)?,
+            "seed" => self.seed = read(value)?,
+            "stop" => self.stop = texts(value)?,
+            "drop-policy" => self.drop_policy = read(value)?,
+            "max-queued" => self.max_queued = read(value)?,
+            "hold" => self.hold = read(value)?,
+            "attach" => self.attach = read(value)?,
+            "text-timing" => self.text_timing = read(value)?,
+            "text-gaps" => self.text_gaps = read(value)?,
+            "eos-timeout" => self.eos_timeout = read(value)?,
+            "priority" => self.priority = read(value)?,
+            "emit-partial" => self.emit_partial = read(value)?,
+            "motion-threshold" => self.motion_threshold = read(value)?,
+            "heartbeat" => self.heartbeat = read(value)?,
+            "gate-labels" => self.gate_labels = texts(value)?,
+            "gate-min-area" => self.gate_min_area = read(value)?,
+            "gate-linger" => self.gate_linger = read(value)?,
+            "latency-budget" => self.latency_budget = read(value)?,
+            "prompts" => self.prompts = read::<gst::ArrayRef>(value)?.to_vec(),
+            "privacy-masks" => self.privacy_masks = read::<gst::ArrayRef>(value)?.to_vec(),
+            "stats-interval" => self.stats_interval = read(value)?,
+            "model-timeout" => self.model_timeout = read(value)?,
+            _ => return Err("is no property that can be set".into()),
         }
         self.revision += 1;
-        true
+        Ok(())
     }
+}
+
+fn read<'a, T: glib::value::FromValue<'a>>(value: &'a glib::Value) -> Result<T, String> {
+    value
+        .get()
+        .map_err(|_| format!("cannot be a {}", value.type_()))
+}
+
+/// Texts of a list; all of them must be.
+fn texts(value: &glib::Value) -> Result<Vec<String>, String> {
+    let texts = read::<gst::ArrayRef>(value)?;
+    let texts = texts.iter().enumerate().map(|(i, text)| {
+        let text = text.get::<String>();
+        text.map_err(|_| format!("has an entry that is no text, number {}", i + 1))
+    });
+    texts.collect()
+}
+
+fn is_nan(value: &glib::Value) -> bool {
+    value.get().is_ok_and(f32::is_nan) || value.get().is_ok_and(f64::is_nan)
+}
+
+/// A time that is waited; `GST_CLOCK_TIME_NONE` is for ever.
+fn or_for_ever(time: Option<gst::ClockTime>) -> Duration {
+    time.map_or(Duration::MAX, Duration::from)
+}
+
+/// A limit of which zero is none, and so is `GST_CLOCK_TIME_NONE`.
+fn or_no_limit(time: Option<gst::ClockTime>) -> Duration {
+    time.map_or(Duration::ZERO, Duration::from)
 }
 
 #[cfg(test)]
@@ -395,11 +439,7 @@ mod tests {
                 spec.name()
             );
             let mut copy = settings.clone();
-            assert!(
-                copy.set(spec.name(), &value),
-                "{} cannot be set",
-                spec.name()
-            );
+            copy.set(spec.name(), &value).unwrap();
         }
     }
 

@@ -242,7 +242,7 @@ impl VlmCaption {
 
     /// Posts statistics if it is time; time until the next, if they are wanted.
     pub(super) fn post_stats(&self, now: Instant) -> Option<Duration> {
-        let interval: Duration = self.settings.lock().unwrap().stats_interval.into();
+        let interval = self.settings.lock().unwrap().stats_interval();
         if interval.is_zero() {
             return None;
         }

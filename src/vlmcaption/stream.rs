@@ -103,7 +103,10 @@ impl Stream {
         };
         arrival.recovered = std::mem::take(&mut self.complained);
         let duration = buffer.duration();
-        arrival.span = Some((pts, pts + duration.unwrap_or(gst::ClockTime::ZERO)));
+        arrival.span = Some((
+            pts,
+            pts.saturating_add(duration.unwrap_or(gst::ClockTime::ZERO)),
+        ));
         let running = segment.to_running_time(pts);
         arrival.running_time = running.map(Duration::from);
         if self.detections.found(buffer) {

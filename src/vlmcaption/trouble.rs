@@ -102,7 +102,7 @@ impl VlmCaption {
 
     /// Looks whether the device has been silent for too long.
     pub(super) fn watch(&self) {
-        let timeout: Duration = self.settings.lock().unwrap().model_timeout.into();
+        let timeout = self.settings.lock().unwrap().model_timeout();
         let engine = self
             .model
             .lock()

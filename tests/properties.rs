@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Every property at both ends of its range, at values that applications really set, and at random
+//! ones: at rest and while the video plays.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Run, clock, meta, script};
+use gst::glib;
+use gst::prelude::*;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+const SMALL: &str = "video/x-raw,format=I420,width=64,height=48,framerate=30/1";
+const MOCK: (&str, &str) = ("backend", "mock");
+
+/// All that can be set, but for what every `GstObject` has.
+fn specs(element: &gst::Element) -> Vec<glib::ParamSpec> {
+    let all = element.list_properties();
+    let own = all.iter().filter(|spec| {
+        spec.owner_type() == element.type_() && spec.flags().contains(glib::ParamFlags::WRITABLE)
+    });
+    own.cloned().collect()
+}
+
+/// Sets a property as C and Python do: GObject brings the value into its range, where Rust's bindings
+/// refuse to try.
+#[expect(
+    unsafe_code,
+    reason = "the bindings have no safe way past their own checks"
+)]
+fn set(element: &gst::Element, spec: &glib::ParamSpec, value: &glib::Value) {
+    use glib::translate::ToGlibPtr;
+    let name = std::ffi::CString::new(spec.name()).unwrap();
+    // SAFETY: an object that lives, a name that ends in NUL, and an initialised value.
+    unsafe {
+        glib::gobject_ffi::g_object_set_property(
+            element.as_ptr().cast(),
+            name.as_ptr(),
+            value.to_glib_none().0,
+        );
+    }
+}
+
+/// Both ends of a property's range, what lies just within, and what is not to be found in it.
+fn ends(spec: &glib::ParamSpec) -> Vec<glib::Value> {
+    if let Some(spec) = spec.downcast_ref::<glib::ParamSpecUInt>() {
+        return [spec.minimum(), spec.maximum(), spec.default_value()]
+            .map(|n| n.to_value())
+            .into();
+    }
+    if spec.is::<glib::ParamSpecUInt64>() {
+        let none = u64::MAX;
+        return [0, 1, none - 1, none, i64::MAX as u64]
+            .map(|n| n.to_value())
+            .into();
+    }
+    if let Some(spec) = spec.downcast_ref::<glib::ParamSpecFloat>() {
+        let tiny = f32::MIN_POSITIVE;
+        return [spec.minimum(), spec.maximum(), tiny, f32::NAN]
+            .map(|n| n.to_value())
+            .into();
+    }
+    if let Some(spec) = spec.downcast_ref::<glib::ParamSpecDouble>() {
+        let tiny = f64::MIN_POSITIVE;
+        return [spec.minimum(), spec.maximum(), tiny, f64::NAN]
+            .map(|n| n.to_value())
+            .into();
+    }
+    if spec.is::<glib::ParamSpecBoolean>() {
+        return [true, false].map(|yes| yes.to_value()).into();
+    }
+    if let Some(spec) = spec.downcast_ref::<glib::ParamSpecEnum>() {
+        let class = spec.enum_class();
+        let values = class.values().iter();
+        return values.map(|value| value.to_value(&class)).collect();
+    }
+    if let Some(spec) = spec.downcast_ref::<gst::ParamSpecFraction>() {
+        return [spec.minimum(), spec.maximum(), gst::Fraction::new(29, 7)]
+            .map(|fraction| fraction.to_value())
+            .into();
+    }
+    if spec.is::<glib::ParamSpecString>() {
+        return texts();
+    }
+    if spec.is::<gst::ParamSpecArray>() {
+        return arrays();
+    }
+    panic!("{} is of a type without values here", spec.name());
+}
+
+fn texts() -> Vec<glib::Value> {
+    let long = "{last}".repeat(10_000);
+    let mut texts: Vec<glib::Value> = ["", " ", "{", "}{n}", "\u{feff}ä\u{1F4A9}\n\t", "0", &long]
+        .iter()
+        .map(|text| text.to_value())
+        .collect();
+    texts.push(None::<String>.to_value());
+    texts
+}
+
+/// Lists of what belongs there, and of all that does not.
+fn arrays() -> Vec<glib::Value> {
+    let odd = gst::Structure::builder("odd")
+        .field("text", gst::Array::new([1, 2]))
+        .field("kind", 3.5)
+        .field("x", None::<String>)
+        .field("on", u64::MAX)
+        .field("period", u64::MAX)
+        .field("options", gst::Caps::new_any())
+        .build();
+    let empty = gst::Structure::new_empty("empty");
+    let never = gst::Structure::builder("never")
+        .field("text", "Is it night?")
+        .field("kind", "yes-no")
+        .field("on", 0.5)
+        .field("period", u64::MAX)
+        .field("cool-down", u64::MAX)
+        .field("min-duration", u64::MAX)
+        .build();
+    let values: Vec<glib::SendValue> = vec![
+        "text".to_send_value(),
+        None::<String>.to_send_value(),
+        7.to_send_value(),
+        f64::NAN.to_send_value(),
+        odd.to_send_value(),
+        empty.to_send_value(),
+        never.to_send_value(),
+        None::<gst::Structure>.to_send_value(),
+        gst::Array::new([gst::Array::new([1])]).to_send_value(),
+        gst::Caps::new_empty().to_send_value(),
+    ];
+    let mut arrays: Vec<glib::Value> = values
+        .iter()
+        .map(|value| gst::Array::from_values([value.clone()]).to_value())
+        .collect();
+    arrays.push(gst::Array::from_values(vec!["a".to_send_value(); 1000]).to_value());
+    // As GObject makes it: a list that was never filled.
+    arrays.push(glib::Value::from_type(gst::Array::static_type()));
+    arrays
+}
+
+/// Any value of the property's type.
+fn random(spec: &glib::ParamSpec, runner: &mut TestRunner) -> glib::Value {
+    fn any_of<T: std::fmt::Debug>(
+        strategy: impl Strategy<Value = T>,
+        runner: &mut TestRunner,
+    ) -> T {
+        strategy.new_tree(runner).unwrap().current()
+    }
+    if spec.is::<glib::ParamSpecUInt>() {
+        return any_of(any::<u32>(), runner).to_value();
+    }
+    if spec.is::<glib::ParamSpecUInt64>() {
+        return any_of(any::<u64>(), runner).to_value();
+    }
+    if spec.is::<glib::ParamSpecFloat>() {
+        return any_of(proptest::num::f32::ANY, runner).to_value();
+    }
+    if spec.is::<glib::ParamSpecDouble>() {
+        return any_of(proptest::num::f64::ANY, runner).to_value();
+    }
+    if spec.is::<gst::ParamSpecFraction>() {
+        let parts = (-1_000_000..1_000_000i32, 1..1_000_000i32);
+        let (numer, denom) = any_of(parts, runner);
+        return gst::Fraction::new(numer, denom).to_value();
+    }
+    if spec.is::<glib::ParamSpecString>() {
+        return any_of("\\PC{0,60}", runner).to_value();
+    }
+    let all = ends(spec);
+    let index = any_of(0..all.len(), runner);
+    all[index].clone()
+}
+
+/// Plays a few frames if the element takes its properties, and ends the stream.
+fn play(run: &Run) {
+    let bus = run.pipeline.bus().unwrap();
+    if run.pipeline.set_state(gst::State::Playing).is_ok() {
+        for second in 0..2 {
+            let _ = run.push(Duration::from_secs(second), Some(Duration::from_millis(33)));
+        }
+        let _ = run.src.end_of_stream();
+        let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+        let end = bus.timed_pop_filtered(common::PATIENCE, &ends);
+        assert!(end.is_some(), "the stream does not end");
+    }
+    run.pipeline.set_state(gst::State::Null).unwrap();
+}
+
+fn is_nan(value: &glib::Value) -> bool {
+    value.get().is_ok_and(f32::is_nan) || value.get().is_ok_and(f64::is_nan)
+}
+
+/// Whether a property is what it was set to.
+fn is_set(value: &glib::Value, is: &glib::Value) -> bool {
+    if let Ok(text) = value.get::<Option<String>>() {
+        let is = is.get::<Option<String>>().unwrap();
+        return text.unwrap_or_default() == is.unwrap_or_default();
+    }
+    format!("{value:?}") == format!("{is:?}")
+}
+
+#[test]
+fn every_value_of_every_property_can_be_set_and_played_with() {
+    let run = Run::new(&[MOCK], SMALL);
+    for spec in specs(&run.element) {
+        for value in ends(&spec) {
+            let before = run.element.property_value(spec.name());
+            set(&run.element, &spec, &value);
+            let is = run.element.property_value(spec.name());
+            let refused = spec.is::<gst::ParamSpecArray>() || is_nan(&value);
+            assert!(
+                refused || is_set(&value, &is),
+                "{}: {value:?}, {is:?}",
+                spec.name()
+            );
+            // Other models than the script are other tests' business.
+            if !matches!(spec.name(), "backend" | "model") {
+                play(&run);
+            }
+            set(&run.element, &spec, &before);
+        }
+    }
+    play(&run);
+}
+
+#[test]
+fn every_value_of_every_property_can_be_set_while_the_video_plays() {
+    let run = Run::start(&[MOCK, ("attach", "latest")], SMALL);
+    let mut runner = TestRunner::deterministic();
+    let mut second = 0;
+    let mut next = || {
+        second += 1;
+        run.push(Duration::from_secs(second), None).unwrap();
+    };
+    for spec in specs(&run.element) {
+        let before = run.element.property_value(spec.name());
+        let mut values = ends(&spec);
+        values.extend((0..20).map(|_| random(&spec, &mut runner)));
+        for value in values {
+            set(&run.element, &spec, &value);
+            let _ = run.element.property_value(spec.name());
+            next();
+        }
+        set(&run.element, &spec, &before);
+    }
+    run.element.emit_by_name::<()>("caption-now", &[]);
+    while run.pipeline.bus().unwrap().pop().is_some() {}
+    for _ in 0..4 {
+        next();
+    }
+    run.next_caption();
+}
+
+#[test]
+fn for_ever_is_for_ever() {
+    let names = [
+        "eos-timeout",
+        "hold",
+        "heartbeat",
+        "gate-linger",
+        "latency-budget",
+        "stats-interval",
+        "model-timeout",
+    ];
+    let script = script(r#"[{"text": "A yard.", "prefill-ms": 300}]"#);
+    let run = Run::new(&[MOCK], SMALL);
+    run.element.set_property("model", script.path().to_str());
+    for name in names {
+        run.element.set_property(name, gst::ClockTime::NONE);
+        let is = run.element.property::<Option<gst::ClockTime>>(name);
+        assert_eq!(is, None, "{name}");
+    }
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    for second in 0..4 {
+        run.push(Duration::from_secs(second), None).unwrap();
+    }
+    run.next_caption();
+    let day = Duration::from_secs(86_400);
+    run.push(day, None).unwrap();
+    let messages = run.finish();
+    assert_eq!(common::captions(&messages).len(), 1, "the end waits");
+    let buffers = run.buffers.lock().unwrap();
+    let last = buffers.last().unwrap();
+    assert_eq!(last.pts(), Some(clock(day)));
+    let fields = meta(last).unwrap();
+    assert_eq!(fields.get::<&str>("status").unwrap(), "held");
+    assert_eq!(fields.get::<&str>("text").unwrap(), "A yard.");
+}
