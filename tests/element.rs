@@ -331,3 +331,90 @@ fn a_released_text_pad_can_be_asked_for_again() {
     element.release_request_pad(&pad);
     assert!(element.request_pad_simple("text_src").is_some());
 }
+
+/// Has upstream's latency queries fail until told otherwise.
+fn mute(run: &Run) -> gst::PadProbeId {
+    let pad = run.src.static_pad("src").unwrap();
+    let kind = gst::PadProbeType::QUERY_UPSTREAM;
+    let id = pad.add_probe(kind, |_, info| match info.query() {
+        Some(query) if query.type_() == gst::QueryType::Latency => gst::PadProbeReturn::Drop,
+        _ => gst::PadProbeReturn::Ok,
+    });
+    id.unwrap()
+}
+
+#[test]
+fn a_stream_that_does_not_say_whether_it_is_live_is_never_held_up() {
+    let script = script(r#"[{"hang": true}]"#);
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    run.element.set_property("model", script.path().to_str());
+    mute(&run);
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    for second in 0..20 {
+        run.push(Duration::from_secs(second), None).unwrap();
+    }
+    let began = Instant::now();
+    while run.buffers.lock().unwrap().len() < 20 {
+        assert!(began.elapsed() < Duration::from_secs(30), "the video waits");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn upstream_is_asked_again_whether_it_is_live_when_latency_is_set_anew() {
+    let script = script(r#"[{"text": "A yard.", "prefill-ms": 50}]"#);
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    run.element.set_property("model", script.path().to_str());
+    let muted = mute(&run);
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    run.src.static_pad("src").unwrap().remove_probe(muted);
+    let latency = gst::event::Latency::new(gst::ClockTime::ZERO);
+    let pad = run.element.static_pad("src").unwrap();
+    assert!(pad.send_event(latency));
+    for second in 1..9 {
+        run.push(Duration::from_secs(second), None).unwrap();
+    }
+    let captions = captions(&run.finish());
+    assert_eq!(captions.len(), 8, "a file is captioned whole");
+}
+
+#[test]
+fn pools_have_buffers_for_those_that_are_sampled() {
+    let run = Run::new(&[MOCK], SMALL);
+    let caps: gst::Caps = SMALL.parse().unwrap();
+    let pools = |offer: &'static [(u32, u32)]| {
+        let peer = run.element.static_pad("src").unwrap().peer().unwrap();
+        let kind = gst::PadProbeType::QUERY_DOWNSTREAM;
+        let probe = peer.add_probe(kind, move |_, info| {
+            let Some(query) = info.query_mut() else {
+                return gst::PadProbeReturn::Ok;
+            };
+            let gst::QueryViewMut::Allocation(query) = query.view_mut() else {
+                return gst::PadProbeReturn::Ok;
+            };
+            for (min, max) in offer {
+                query.add_allocation_pool(gst::BufferPool::NONE, 4608, *min, *max);
+            }
+            match offer.is_empty() {
+                true => gst::PadProbeReturn::Drop,
+                false => gst::PadProbeReturn::Handled,
+            }
+        });
+        let mut query = gst::query::Allocation::new(Some(&caps), true);
+        let answered = run.element.static_pad("sink").unwrap().query(&mut query);
+        assert!(answered);
+        peer.remove_probe(probe.unwrap());
+        let pools = query.allocation_pools();
+        pools
+            .map(|(_, size, min, max)| (size, min, max))
+            .collect::<Vec<_>>()
+    };
+    run.pipeline.set_state(gst::State::Ready).unwrap();
+    assert_eq!(
+        pools(&[(2, 0), (1, 2), (0, 9)]),
+        [(4608, 5, 0), (4608, 4, 4), (4608, 3, 9)]
+    );
+    assert_eq!(pools(&[]), [(4608, 3, 0)], "where downstream has none");
+}

@@ -25,6 +25,8 @@ use crate::vlm::image::RgbImage;
 
 /// Samples that may wait for the prepare thread; each holds a buffer of the stream's pool.
 const MAX_SAMPLES: usize = 2;
+/// Buffers that are kept for their pixels at most: those that wait, and the one being read.
+pub const MAX_KEPT: u32 = MAX_SAMPLES as u32 + 1;
 
 /// Gives the pixels of a sampled frame, at their native size; called on the prepare thread.
 pub type ReadPixels = Box<dyn FnOnce() -> Result<RgbImage, String> + Send>;

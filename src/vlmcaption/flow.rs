@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
+use super::allocation::ask_for_more;
 use super::board::Ageing;
 use super::imp::{CAT, VlmCaption};
 use super::output;
 use super::partial::Partials;
+use super::stream::Liveness;
 use super::trouble::Cause;
 use crate::caption::alarm::Ending;
 use crate::caption::captioner::Sample;
@@ -68,24 +70,31 @@ impl VlmCaption {
             .fields(running_time, attach, ageing)
     }
 
-    /// Asks upstream once whether it is live: only then may windows be dropped by default.
+    /// Asks upstream whether it is live, if it was not asked since the stream began or the pipeline
+    /// has set its latency anew. Of a live stream windows may be dropped by default, and of one
+    /// that does not say: a camera must not wait for a model.
     fn learn_liveness(&self) {
-        if self.stream.lock().unwrap().live.is_some() {
+        // Asked again if it changes while the query is on its way.
+        if std::mem::replace(&mut self.stream.lock().unwrap().liveness_asked, true) {
             return;
         }
         let mut query = gst::query::Latency::new();
-        let live = self.sinkpad.peer_query(&mut query) && query.result().0;
-        gst::debug!(
-            CAT,
-            imp = self,
-            "upstream is {}",
-            if live { "live" } else { "not live" }
-        );
-        self.stream.lock().unwrap().live = Some(live);
-        let policy = self.settings.lock().unwrap().policy(live);
+        let liveness = match self.sinkpad.peer_query(&mut query) {
+            false => Liveness::Unknown,
+            true if query.result().0 => Liveness::Live,
+            true => Liveness::NotLive,
+        };
+        gst::debug!(CAT, imp = self, "upstream is {liveness:?}");
+        self.stream.lock().unwrap().liveness = liveness;
+        let policy = self.settings.lock().unwrap().policy(liveness.may_be_live());
         if let Some(captioner) = self.captioner() {
             captioner.set_policy(policy);
         }
+    }
+
+    /// Has upstream asked again whether it is live, with the next buffer.
+    fn ask_liveness_again(&self) {
+        self.stream.lock().unwrap().liveness_asked = false;
     }
 
     /// An event that could not be passed on because the element is being stopped is no error of the
@@ -110,6 +119,7 @@ impl VlmCaption {
         match event.view() {
             EventView::StreamStart(start) => {
                 self.close_window();
+                self.ask_liveness_again();
                 self.origin.lock().unwrap().stream_id = start.stream_id().to_owned();
                 if let Some(captioner) = self.captioner() {
                     captioner.set_stream(start.stream_id());
@@ -172,6 +182,9 @@ impl VlmCaption {
     /// An event from downstream of the video, or a seek from downstream of the text. A seek of the
     /// pipeline comes from both and is done once.
     pub(super) fn src_event(&self, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::Latency {
+            self.ask_liveness_again();
+        }
         if event.type_() != gst::EventType::Seek {
             return self.sinkpad.push_event(event);
         }
@@ -189,15 +202,16 @@ impl VlmCaption {
     pub(super) fn sink_query(&self, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
         match query.type_() {
             // Video concerns the video pad alone: the default would ask the text pad too.
-            gst::QueryType::Caps
-            | gst::QueryType::AcceptCaps
-            | gst::QueryType::Allocation
-            | gst::QueryType::Drain => {
+            gst::QueryType::Allocation => {
                 let answered = self.srcpad.peer_query(query);
-                if answered || query.type_() == gst::QueryType::Allocation {
-                    return answered;
+                match query.view_mut() {
+                    gst::QueryViewMut::Allocation(query) => ask_for_more(query, answered),
+                    _ => answered,
                 }
-                gst::Pad::query_default(pad, Some(&*self.obj()), query)
+            }
+            gst::QueryType::Caps | gst::QueryType::AcceptCaps | gst::QueryType::Drain => {
+                self.srcpad.peer_query(query)
+                    || gst::Pad::query_default(pad, Some(&*self.obj()), query)
             }
             _ => gst::Pad::query_default(pad, Some(&*self.obj()), query),
         }

@@ -13,6 +13,7 @@
 //! gst-launch-1.0 -m videotestsrc is-live=true ! vlmcaption ! fakesink sync=true
 //! ```
 
+mod allocation;
 mod board;
 mod detections;
 mod events;

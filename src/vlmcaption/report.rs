@@ -137,7 +137,7 @@ impl VlmCaption {
         if self.textpad().is_none() {
             return;
         }
-        let live = self.stream.lock().unwrap().live.unwrap_or(false);
+        let live = self.stream.lock().unwrap().liveness.may_be_live();
         let (timing, stride, period) = {
             let settings = self.settings.lock().unwrap();
             let strides = settings.stride();

@@ -14,14 +14,35 @@ pub(super) struct Stream {
     sampler: Option<Sampler>,
     segment: Option<gst::FormattedSegment<gst::ClockTime>>,
     caps: Option<gst::Caps>,
-    /// Whether upstream is live, once asked.
-    pub live: Option<bool>,
+    /// Whether upstream is live, as it said when it was asked last.
+    pub liveness: Liveness,
+    /// It was asked since that may have changed.
+    pub liveness_asked: bool,
     /// Which detections upstream count.
     pub detections: Detections,
     /// Running time of the last buffer with one.
     detection: Option<Duration>,
     /// The stream cannot be sampled, and a complaint was made.
     complained: bool,
+}
+
+/// Whether upstream is live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Liveness {
+    /// It was not asked, or did not say: not everything was linked yet, say.
+    #[default]
+    Unknown,
+    /// It is.
+    Live,
+    /// It is not: a file, say.
+    NotLive,
+}
+
+impl Liveness {
+    /// A stream of which nothing is known is taken for a live one.
+    pub fn may_be_live(self) -> bool {
+        self != Liveness::NotLive
+    }
 }
 
 /// What a buffer means for captions.
