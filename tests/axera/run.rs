@@ -230,7 +230,7 @@ fn slots() {
         for case in cases(&long, &checkpoint) {
             assert!(case.greedy.len() > 40);
             let n = case.positions.len();
-            let next = next_position(&case) as usize;
+            let next = case.next_position() as usize;
             assert!(
                 next < n,
                 "{}: the position must lag behind the row",
