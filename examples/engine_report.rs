@@ -16,9 +16,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use gstvlmcaption::backend::cpu::{
-    self, Head, Options, Precision, Rope, Spec, TextSpec, Tower, VisionSpec, Weights,
-};
+use gstvlmcaption::backend::cpu::{self, Options, Precision, Weights};
+use gstvlmcaption::backend::spec::{Head, Rope, Spec, TextSpec, Tower, VisionSpec};
 use gstvlmcaption::backend::{
     Cancel, GridThw, Next, Patches, Program, Segment, Step, VisualTokens,
 };

@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use golden::{Case, argmax, begin, cases, data, demo, int8_bound, spec, weight_files};
-use gstvlmcaption::backend::cpu::{self, Head, Options, Precision, Weights};
+use gstvlmcaption::backend::cpu::{self, Options, Precision, Weights};
+use gstvlmcaption::backend::spec::Head;
 use gstvlmcaption::backend::{Cancel, Program};
 use half::bf16;
 use rand_chacha::ChaCha8Rng;

@@ -13,6 +13,7 @@ mod kept;
 pub mod mock;
 mod rows;
 pub mod sophgo;
+pub mod spec;
 mod vit;
 
 use std::any::Any;

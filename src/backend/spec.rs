@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Sizes of a model, as far as arithmetic needs them. Families fill them from their `config.json`.
-
-pub use super::awq::Awq;
+//! Sizes of a model, as far as arithmetic needs them. Families fill them from their `config.json`,
+//! whatever runs the model.
 
 /// A vision tower with its mergers: what all towers have, and which one it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -126,4 +125,12 @@ pub struct Spec {
     pub vision: VisionSpec,
     /// The decoder.
     pub text: TextSpec,
+}
+
+/// How a decoder's matrices are packed, as AutoAWQ does (`WQLinear_GEMM`): the numbers of its
+/// `quantization_config`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Awq {
+    /// Inputs that share a scale and a zero point; `None` for all of a matrix.
+    pub group_size: Option<usize>,
 }

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use super::files::ModelFiles;
 use super::{Checkpoint, Error, FrameBounds};
 use crate::backend::axera;
-use crate::backend::cpu::Tower;
 use crate::backend::sophgo::{self, Described, Embedding, Head};
+use crate::backend::spec::Tower;
 
 /// The `.bmodel` that a path names: the file itself, or the only one in a folder that holds no
 /// weights of another kind.

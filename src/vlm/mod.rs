@@ -29,6 +29,7 @@ pub mod tokenizer;
 
 use std::sync::Arc;
 
+use crate::backend::spec::Spec;
 use crate::backend::{Cancel, GridThw, Patches, Position, Program, cpu};
 use files::ModelFiles;
 use generate::GenerationDefaults;
@@ -202,7 +203,7 @@ pub struct Checkpoint {
     pub defaults: GenerationDefaults,
     /// What a compiled model takes of frames.
     pub bounds: FrameBounds,
-    pub(crate) cpu: cpu::Spec,
+    pub(crate) cpu: Spec,
     pub(crate) files: ModelFiles,
 }
 

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use gstvlmcaption::backend::axera::{Axera, Described, Options, Pixels};
-use gstvlmcaption::backend::cpu::{self, Precision, Spec, Tower};
+use gstvlmcaption::backend::cpu::{self, Precision};
+use gstvlmcaption::backend::spec::{Spec, Tower};
 use gstvlmcaption::backend::{Cancel, GridThw, Program, Segment};
 
 use crate::golden::{self, Case, Run, argmax, begin, extend, weight_files};

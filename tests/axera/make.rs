@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use gstvlmcaption::backend::cpu::{Head, Rope, TextSpec};
+use gstvlmcaption::backend::spec::{Head, Rope, TextSpec};
 use half::bf16;
 use safetensors::{Dtype, SafeTensors};
 

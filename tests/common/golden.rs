@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gstvlmcaption::backend::cpu::Spec;
+use gstvlmcaption::backend::spec::Spec;
 use gstvlmcaption::backend::{
     Cancel, GridThw, Next, Patches, Position, Program, Segment, SequenceId, VisualTokens,
 };

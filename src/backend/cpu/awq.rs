@@ -13,8 +13,9 @@
 
 use safetensors::Dtype;
 
-use super::Error;
 use super::weights::Reader;
+use crate::backend::Error;
+use crate::backend::spec::Awq;
 
 /// Outputs in a word.
 const PER_WORD: usize = 8;
@@ -28,62 +29,52 @@ const WORDS: usize = 16;
 /// Inputs that are unpacked together, so that reads and writes stay in the cache.
 const INPUTS: usize = 64;
 
-/// How a decoder's matrices are packed: the numbers of AWQ's `quantization_config`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Awq {
-    /// Inputs that share a scale and a zero point; `None` for all of a matrix.
-    pub group_size: Option<usize>,
-}
-
-impl Awq {
-    /// Reads `{prefix}qweight` with its zero points and scales and hands the matrix
-    /// `[out_features, in_features]` on in pieces of whole rows, as f32.
-    ///
-    /// # Errors
-    /// Those of [`Reader::rows`].
-    pub(super) fn rows(
-        self,
-        reader: &mut Reader<'_>,
-        prefix: &str,
-        [out_features, in_features]: [usize; 2],
-        take: &mut dyn FnMut(&[f32]),
-    ) -> Result<(), Error> {
-        let group_size = self.group_size.unwrap_or(in_features);
-        let (n_groups, n_words) = (
-            in_features.div_ceil(group_size),
-            out_features.div_ceil(PER_WORD),
-        );
-        let packed = words(reader, &format!("{prefix}qweight"), [in_features, n_words])?;
-        let zeros = words(reader, &format!("{prefix}qzeros"), [n_groups, n_words])?;
-        let mut scales = Vec::with_capacity(n_groups * out_features);
-        reader.rows(
-            &format!("{prefix}scales"),
-            &[n_groups, out_features],
-            &mut |piece| scales.extend_from_slice(piece),
-        )?;
-        let mut rows = Vec::new();
-        for first in (0..n_words).step_by(WORDS) {
-            let n = WORDS.min(n_words - first);
-            let columns = first * PER_WORD..((first + n) * PER_WORD).min(out_features);
-            rows.clear();
-            rows.resize(columns.len() * in_features, 0.0);
-            for begin in (0..in_features).step_by(INPUTS) {
-                let inputs = begin..(begin + INPUTS).min(in_features);
-                for (out, row) in columns.clone().zip(rows.chunks_exact_mut(in_features)) {
-                    let (word, shift) = (out / PER_WORD, SHIFTS[out % PER_WORD]);
-                    let nibble =
-                        |words: &[u32], row: usize| words[row * n_words + word] >> shift & 15;
-                    for (input, weight) in inputs.clone().zip(&mut row[inputs.clone()]) {
-                        let group = input / group_size;
-                        let q = nibble(&packed, input) as i32 - nibble(&zeros, group) as i32;
-                        *weight = q as f32 * scales[group * out_features + out];
-                    }
+/// Reads `{prefix}qweight` with its zero points and scales and hands the matrix
+/// `[out_features, in_features]` on in pieces of whole rows, as f32.
+///
+/// # Errors
+/// Those of [`Reader::rows`].
+pub(super) fn rows(
+    awq: Awq,
+    reader: &mut Reader<'_>,
+    prefix: &str,
+    [out_features, in_features]: [usize; 2],
+    take: &mut dyn FnMut(&[f32]),
+) -> Result<(), Error> {
+    let group_size = awq.group_size.unwrap_or(in_features);
+    let (n_groups, n_words) = (
+        in_features.div_ceil(group_size),
+        out_features.div_ceil(PER_WORD),
+    );
+    let packed = words(reader, &format!("{prefix}qweight"), [in_features, n_words])?;
+    let zeros = words(reader, &format!("{prefix}qzeros"), [n_groups, n_words])?;
+    let mut scales = Vec::with_capacity(n_groups * out_features);
+    reader.rows(
+        &format!("{prefix}scales"),
+        &[n_groups, out_features],
+        &mut |piece| scales.extend_from_slice(piece),
+    )?;
+    let mut rows = Vec::new();
+    for first in (0..n_words).step_by(WORDS) {
+        let n = WORDS.min(n_words - first);
+        let columns = first * PER_WORD..((first + n) * PER_WORD).min(out_features);
+        rows.clear();
+        rows.resize(columns.len() * in_features, 0.0);
+        for begin in (0..in_features).step_by(INPUTS) {
+            let inputs = begin..(begin + INPUTS).min(in_features);
+            for (out, row) in columns.clone().zip(rows.chunks_exact_mut(in_features)) {
+                let (word, shift) = (out / PER_WORD, SHIFTS[out % PER_WORD]);
+                let nibble = |words: &[u32], row: usize| words[row * n_words + word] >> shift & 15;
+                for (input, weight) in inputs.clone().zip(&mut row[inputs.clone()]) {
+                    let group = input / group_size;
+                    let q = nibble(&packed, input) as i32 - nibble(&zeros, group) as i32;
+                    *weight = q as f32 * scales[group * out_features + out];
                 }
             }
-            take(&rows);
         }
-        Ok(())
+        take(&rows);
     }
+    Ok(())
 }
 
 /// A packed tensor of this shape.
@@ -138,10 +129,9 @@ mod tests {
         let awq = Awq {
             group_size: Some(1),
         };
-        let mut rows = Vec::new();
-        let mut take = |piece: &[f32]| rows.extend_from_slice(piece);
-        awq.rows(&mut reader, "m.", [8, 2], &mut take)
-            .expect("a readable matrix");
+        let mut unpacked = Vec::new();
+        let mut take = |piece: &[f32]| unpacked.extend_from_slice(piece);
+        rows(awq, &mut reader, "m.", [8, 2], &mut take).expect("a readable matrix");
         // Zero point 0 of input 1 is that of nibble 4, which is output 1.
         let want = [
             [0.0, 0.0],
@@ -153,10 +143,10 @@ mod tests {
             [3.0, 0.0],
             [3.5, 0.0],
         ];
-        assert_eq!(rows, want.as_flattened());
+        assert_eq!(unpacked, want.as_flattened());
 
         let whole = Awq { group_size: None };
-        let error = whole.rows(&mut reader, "m.", [8, 2], &mut |_| ());
+        let error = rows(whole, &mut reader, "m.", [8, 2], &mut |_| ());
         assert!(matches!(
             error,
             Err(Error::WeightShape { name, .. }) if name == "m.qzeros"

@@ -2,7 +2,7 @@
 
 //! What the tensors of a checkpoint are called, by the class that saved it.
 
-use super::spec::Tower;
+use crate::backend::spec::Tower;
 
 /// What the names of the parts of a model begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

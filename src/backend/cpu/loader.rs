@@ -14,9 +14,9 @@ use super::ledger::{Compared, Ledger};
 use super::linear::{Linear, Matrix, Table, TableRows};
 use super::norm::{LayerNorm, RmsNorm};
 use super::pages::Filling;
-use super::spec::{Awq, Spec};
 use super::weights::Reader;
-use super::{Error, Precision};
+use super::{Error, Precision, awq};
+use crate::backend::spec::{Awq, Spec};
 
 /// A model with fewer numbers than this stays in f32 unless asked otherwise.
 const INT8_FROM: u64 = 100_000_000;
@@ -378,7 +378,7 @@ impl<'a> Loader<'a> {
             (self.awq, name.strip_suffix("weight"), shape)
             && self.reader.has(&format!("{prefix}qweight"))
         {
-            return awq.rows(&mut self.reader, prefix, [out, width], take);
+            return awq::rows(awq, &mut self.reader, prefix, [out, width], take);
         }
         self.reader.rows(name, shape, take)
     }

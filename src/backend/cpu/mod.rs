@@ -28,7 +28,6 @@ mod product;
 mod quantize;
 mod rope;
 mod sequences;
-mod spec;
 mod text;
 mod tidy;
 mod tiled;
@@ -44,12 +43,12 @@ pub use ledger::{LayerError, Ledger};
 use linear::{Gemm, Isa};
 use loader::{Loader, Reuse};
 use sequences::Sequences;
-pub use spec::{Awq, Head, Rope, Spec, TextSpec, Tower, VisionSpec};
 use text::Text;
 use vision::Vision;
 use weights::Reader;
 
 use super::rows::host_rows;
+use super::spec::Spec;
 use super::{
     Cancel, Error, Limits, Next, Patches, Position, Program, Segment, SequenceId, Step,
     VisualTokens,

@@ -6,7 +6,7 @@ use multiversion::multiversion;
 
 use crate::backend::Position;
 
-use super::spec::{Rope, TextSpec};
+use crate::backend::spec::{Rope, TextSpec};
 
 /// Cosines and sines of the rotation of each row, `[rows, half]`: component `j` of a head turns
 /// with component `j + half`.

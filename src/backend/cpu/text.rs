@@ -11,8 +11,8 @@ use super::linear::{Gemm, Linear, Table};
 use super::loader::{Bias, Loader, Purpose};
 use super::norm::RmsNorm;
 use super::rope::Rotation;
-use super::spec::{Head, TextSpec};
 use super::{Cancel, Error, attention};
+use crate::backend::spec::{Head, TextSpec};
 use crate::backend::{Position, Segment};
 
 /// Rows that pass the layers together; longer prompts go in several passes, so that the memory

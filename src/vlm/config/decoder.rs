@@ -4,7 +4,7 @@
 
 use super::quantization::quantization;
 use super::{Error, Section};
-use crate::backend::cpu::{Head, Rope, TextSpec};
+use crate::backend::spec::{Head, Rope, TextSpec};
 
 /// Which decoder it is, as far as its configuration does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

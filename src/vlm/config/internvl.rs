@@ -5,7 +5,7 @@
 
 use super::decoder::{Decoder, text_spec};
 use super::{Error, channels, check_heads, eos, model_type};
-use crate::backend::cpu::{Spec, TextSpec, Tower, VisionSpec};
+use crate::backend::spec::{Spec, TextSpec, Tower, VisionSpec};
 use crate::vlm::json::{Document, Section};
 use crate::vlm::tiles::Tiling;
 
@@ -258,7 +258,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::backend::cpu::{Head, Rope};
+    use crate::backend::spec::{Head, Rope};
 
     /// The 2B as OpenGVLab published it, less what nobody reads.
     fn published() -> Value {

@@ -15,7 +15,7 @@ use super::Error;
 use super::files::ModelFiles;
 use super::generate::GenerationDefaults;
 use super::json::{Document, Section};
-use crate::backend::cpu::{Spec, VisionSpec};
+use crate::backend::spec::{Spec, VisionSpec};
 
 /// `config.json` of a Qwen with eyes, checked.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,7 @@
 //! `quantization_config`: AWQ as AutoAWQ and lmdeploy write it is read, all else is refused.
 
 use super::{Error, Section};
-use crate::backend::cpu::Awq;
+use crate::backend::spec::Awq;
 
 const KEY: &str = "quantization_config";
 

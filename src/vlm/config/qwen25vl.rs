@@ -4,7 +4,7 @@
 
 use super::decoder::{Decoder, text_spec};
 use super::{Error, QwenConfig, channels, check_heads, check_out};
-use crate::backend::cpu::{Spec, TextSpec, Tower, VisionSpec};
+use crate::backend::spec::{Spec, TextSpec, Tower, VisionSpec};
 use crate::vlm::json::{Document, Section};
 
 /// `config.json`, checked.
@@ -90,7 +90,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::backend::cpu::{Head, Rope};
+    use crate::backend::spec::{Head, Rope};
 
     /// The 3B as published: the decoder's keys at the top.
     fn published() -> Value {

@@ -4,7 +4,7 @@
 
 use super::decoder::{Decoder, text_spec};
 use super::{Error, QwenConfig, channels, check_heads, check_out};
-use crate::backend::cpu::{Spec, TextSpec, Tower, VisionSpec};
+use crate::backend::spec::{Spec, TextSpec, Tower, VisionSpec};
 use crate::vlm::json::{Document, Section};
 
 /// Checks a `config.json` whose `model_type` is `qwen3_vl`.
@@ -74,7 +74,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::backend::cpu::{Head, Rope};
+    use crate::backend::spec::{Head, Rope};
     use crate::vlm::files::ModelFiles;
 
     fn demo() -> Value {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use gstvlmcaption::backend::GridThw;
-use gstvlmcaption::backend::cpu::{Spec, Tower, VisionSpec};
+use gstvlmcaption::backend::spec::{Spec, Tower, VisionSpec};
 
 use super::{Build, Weights, swiglu};
 use crate::net::{Matrix, Net, Value};

@@ -9,8 +9,8 @@ use super::super::attention;
 use super::super::linear::{Gemm, Linear};
 use super::super::norm::Norm;
 use super::super::rope::Rotation;
-use super::super::spec::VisionSpec;
 use super::super::{Cancel, Error};
+use crate::backend::spec::VisionSpec;
 
 /// Numbers that one task activates.
 const TASK: usize = 1 << 14;

@@ -9,11 +9,11 @@ use super::super::layout::Names;
 use super::super::linear::Gemm;
 use super::super::loader::{Bias, Loader};
 use super::super::norm::Norm;
-use super::super::spec::VisionSpec;
 use super::super::{Cancel, Error};
 use super::block::{Block, Gelu, Merger, Mlp, Scratch, Sight};
 use super::{Encoded, Stem};
 use crate::backend::GridThw;
+use crate::backend::spec::VisionSpec;
 use crate::backend::vit::merge_block_order;
 
 /// Epsilon of the projector's norm: the default of `torch.nn.LayerNorm`.

@@ -11,8 +11,8 @@ use rayon::prelude::*;
 
 use super::linear::{Gemm, Linear};
 use super::loader::{Bias, Loader};
-use super::spec::{Tower, VisionSpec};
 use super::{Cancel, Error};
+use crate::backend::spec::{Tower, VisionSpec};
 use crate::backend::vit::levels;
 use crate::backend::{Features, GridThw, Patches, VisualTokens, next_launch};
 

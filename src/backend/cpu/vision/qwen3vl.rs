@@ -8,11 +8,11 @@ use super::super::linear::Gemm;
 use super::super::loader::{Bias, Loader};
 use super::super::norm::Norm;
 use super::super::rope::Rotation;
-use super::super::spec::VisionSpec;
 use super::super::{Cancel, Error};
 use super::block::{Block, Gelu, Merger, Mlp, Scratch, Sight};
 use super::{Encoded, Stem};
 use crate::backend::GridThw;
+use crate::backend::spec::VisionSpec;
 use crate::backend::vit::{Interpolation, merge_block_order};
 
 /// Epsilon of every norm.
