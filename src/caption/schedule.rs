@@ -48,6 +48,7 @@ pub(super) struct SessionState {
     pub(super) pairs: VecDeque<Weak<Pair>>,
     /// The oldest window being filled, as far as it has come.
     pub(super) coming: Option<Coming>,
+    /// What was said, the newest last: as much as prompts are given, and at least the last.
     pub(super) history: VecDeque<vlm::Turn>,
     /// By question: PTS at the end of the window that it was last asked about.
     pub(super) asked: HashMap<String, Duration>,
@@ -117,6 +118,8 @@ pub(super) enum Work {
         questions: Vec<Arc<Question>>,
         stream: String,
         history: Vec<vlm::Turn>,
+        /// The caption before.
+        last: String,
     },
     Inquiry {
         inquiry: Inquiry,
@@ -124,6 +127,8 @@ pub(super) enum Work {
         job: Option<Job>,
         ask: Arc<Ask>,
         stream: String,
+        /// The last caption.
+        last: String,
     },
 }
 
@@ -133,6 +138,8 @@ pub(super) struct Begin {
     pub(super) ask: Arc<Ask>,
     pub(super) stream: String,
     pub(super) history: Vec<vlm::Turn>,
+    /// The caption before.
+    pub(super) last: String,
 }
 
 /// What a turn came to.
@@ -206,6 +213,7 @@ impl State {
                 job,
                 ask: session.ask.clone(),
                 stream: session.stream.clone(),
+                last: session.last(session.scene),
             },
         })
     }
@@ -260,11 +268,9 @@ impl State {
             return false;
         }
         session.reporting = true;
-        if let Outcome::Answered(Some(said)) = outcome
-            && session.ask.history > 0
-        {
+        if let Outcome::Answered(Some(said)) = outcome {
             session.history.push_back(said.clone());
-            while session.history.len() > session.ask.history {
+            while session.history.len() > session.ask.history.max(1) {
                 session.history.pop_front();
             }
         }
@@ -346,6 +352,7 @@ impl SessionState {
                 self.history.clear();
             }
             let history = self.context(job.note.scene);
+            let last = self.last(job.note.scene);
             let end = job.window.frames.last().map_or(Duration::ZERO, |f| f.pts);
             let questions = due(&self.ask.all(), end, |id| self.asked.get(id).copied());
             let asked = questions.iter().map(|question| (question.id.clone(), end));
@@ -356,6 +363,7 @@ impl SessionState {
                 ask: self.ask.clone(),
                 stream: self.stream.clone(),
                 history,
+                last,
             });
         }
         while let Some(pair) = self.pairs.pop_front() {
@@ -380,6 +388,12 @@ impl SessionState {
         };
         let history = self.history.iter().skip(self.history.len() - keep);
         history.cloned().collect()
+    }
+
+    /// The last caption of this scene; empty before there is one.
+    fn last(&self, scene: u64) -> String {
+        let last = self.history.back().filter(|_| scene == self.scene);
+        last.map_or_else(String::new, |turn| turn.assistant.clone())
     }
 
     /// The window that is being filled, if `pair` is its last so far, and a question will be asked
@@ -415,6 +429,7 @@ impl SessionState {
             ask: self.ask.clone(),
             stream: self.stream.clone(),
             history: self.context(scene),
+            last: self.last(scene),
         })
     }
 }

@@ -46,8 +46,19 @@ pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &Turn) -> O
             job,
             ask,
             stream,
+            last,
         } => Outcome::Inquired(match job {
-            Some(job) => inquire(shared, program, inquiry, job, ask, stream),
+            Some(job) => {
+                let scene = Scene {
+                    checkpoint: &shared.checkpoint,
+                    job,
+                    ask,
+                    stream,
+                    history: &[],
+                    last,
+                };
+                inquire(&scene, program, inquiry)
+            }
             None => Err(FLUSHED.into()),
         }),
         Work::Window {
@@ -56,6 +67,7 @@ pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &Turn) -> O
             questions,
             stream,
             history,
+            last,
         } => {
             let scene = Scene {
                 checkpoint: &shared.checkpoint,
@@ -63,6 +75,7 @@ pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &Turn) -> O
                 ask,
                 stream,
                 history,
+                last,
             };
             let mut tell = |report| {
                 // Nobody waits for what a flush has overtaken; the cancel ends the turn.
@@ -96,6 +109,7 @@ fn prepare(
         ask: &begin.ask,
         stream: &begin.stream,
         history: &begin.history,
+        last: &begin.last,
     };
     let pairs = begin.job.window.pairs.iter();
     let tokens = pairs
@@ -117,20 +131,10 @@ fn prepare(
 
 /// Answers a question of the application's.
 fn inquire(
-    shared: &Shared,
+    scene: &Scene<'_>,
     program: &mut dyn Program,
     inquiry: &Inquiry,
-    job: &Job,
-    ask: &Ask,
-    stream: &str,
 ) -> Result<Box<Caption>, String> {
-    let scene = Scene {
-        checkpoint: &shared.checkpoint,
-        job,
-        ask,
-        stream,
-        history: &[],
-    };
     let mut answered = None;
     let mut tell = |report| {
         if let Report::Caption(caption) = report {
@@ -138,13 +142,13 @@ fn inquire(
         }
     };
     let questions = [inquiry.question.clone()];
-    let result = answer(&scene, program, &questions, &inquiry.cancel, &mut tell);
+    let result = answer(scene, program, &questions, &inquiry.cancel, &mut tell);
     match (result, answered) {
         (Ok(_), Some(answer)) => Ok(answer),
         (Err(vlm::Error::Backend(backend::Error::Cancelled)), _) | (Ok(_), None) => {
             Err(FLUSHED.into())
         }
-        (Err(error), _) => Err(explain(&error, &job.window)),
+        (Err(error), _) => Err(explain(&error, &scene.job.window)),
     }
 }
 
@@ -156,6 +160,8 @@ pub(super) struct Scene<'a> {
     pub(super) ask: &'a Ask,
     pub(super) stream: &'a str,
     pub(super) history: &'a [vlm::Turn],
+    /// For `{last}`.
+    pub(super) last: &'a str,
 }
 
 /// Answers questions about a window, in their order, and tells each answer at once. The pixels go
@@ -388,7 +394,7 @@ fn rendered(
         start: first.map_or_else(Default::default, |f| f.pts),
         end: last.map_or_else(Default::default, |f| f.pts),
         wallclock: first.map_or_else(Default::default, |f| f.wallclock),
-        last: history.last().map_or("", |turn| turn.assistant.as_str()),
+        last: scene.last,
     };
     let system = render(&scene.ask.system_prompt, &variables);
     let kind = if window.frames.len() == 1 {
