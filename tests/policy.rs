@@ -355,6 +355,49 @@ fn a_window_ends_at_a_cut_and_the_next_scene_knows_nothing_of_it() {
 }
 
 #[test]
+fn without_scene_cuts_windows_have_all_their_frames_whatever_they_show() {
+    let rest = [("window", "2"), ("scene-cuts", "false")];
+    let run = Run::start(&[&[MOCK][..], &rest].concat(), SMALL);
+    for s in 0..5 {
+        push(&run, second(s), yard);
+    }
+    for s in 5..9 {
+        push(&run, second(s), street);
+    }
+    let captions = captions(&run.finish());
+    assert_eq!(starts(&captions), [0, 2, 4, 6, 8]);
+    let cut = |c: &gst::Structure| c.get::<bool>("scene-cut").unwrap();
+    assert!(!captions.iter().any(cut));
+}
+
+#[test]
+fn the_last_caption_is_in_the_prompt_whatever_the_history() {
+    let tokens = |history: &str, prompt: &str| {
+        let same = script(r#"[{"text": "A cat sits on a mat."}]"#);
+        let model = ("model", same.path().to_str().unwrap());
+        let rest = [("window", "1"), ("history", history), ("prompt", prompt)];
+        let run = Run::start(&[&[MOCK, model][..], &rest].concat(), SMALL);
+        for s in 0..3 {
+            push(&run, second(s), yard);
+        }
+        let captions = captions(&run.finish());
+        let tokens = captions.iter().map(|c| c.get::<u32>("tokens-in").unwrap());
+        tokens.collect::<Vec<_>>()
+    };
+    let plain = tokens("0", "What is new?");
+    assert_eq!(plain[1], plain[0], "no history is asked for");
+    for history in ["0", "1"] {
+        let without = tokens(history, "What is new since ?");
+        let with = tokens(history, "What is new since {last}?");
+        assert_eq!(with[0], without[0], "there was none: {with:?}");
+        assert!(with[1] > without[1], "{with:?}, {without:?}");
+        if history == "0" {
+            assert_eq!(with[2], with[1], "it is the last one alone: {with:?}");
+        }
+    }
+}
+
+#[test]
 fn a_reset_forgets_what_was_said_and_what_is_in_flight() {
     let steps = script(r#"[{"text": "A cat."}, {"text": "never", "prefill-ms": 600000}]"#);
     let model = ("model", steps.path().to_str().unwrap());

@@ -185,7 +185,7 @@ impl<'a> Preparer<'a> {
 
     /// Compares a frame with those before it; a cut ends the windows being filled.
     fn look(&mut self, epoch: u64, time: FrameTime, cells: Cells) {
-        if self.scenes.is_cut(&cells) {
+        if self.scenes.is_cut(&cells) && !self.inner.rules.lock().unwrap().spans_cuts {
             self.close(epoch);
             self.scene += 1;
         }

@@ -14,6 +14,8 @@ pub struct Rules {
     pub revision: u64,
     /// Parts of every frame that are painted over.
     pub masks: Vec<Mask>,
+    /// Windows go on over a cut between scenes.
+    pub spans_cuts: bool,
     /// When windows are kept from the model.
     pub gate: GateRules,
     /// How long after its window's last frame a caption may come before less is asked of the model;

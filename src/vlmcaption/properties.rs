@@ -52,7 +52,7 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
             .nick("Prompt")
             .blurb(
                 "What is asked about each window. {stream} {n} {start} {end} {wallclock} {last} \
-                 are replaced",
+                 (the last caption) are replaced",
             )
             .default_value(d.prompt.as_str())
             .mutable_playing()
@@ -272,6 +272,12 @@ pub(super) static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| 
                  status=error until it is heard of again; 0 or -1 = for ever",
             )
             .default_value(nanos(d.model_timeout))
+            .mutable_playing()
+            .build(),
+        glib::ParamSpecBoolean::builder("scene-cuts")
+            .nick("Scene cuts")
+            .blurb("A cut between two scenes ends a window, and what was said before it is forgotten")
+            .default_value(d.scene_cuts)
             .mutable_playing()
             .build(),
         glib::ParamSpecDouble::builder("motion-threshold")
