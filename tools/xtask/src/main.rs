@@ -12,6 +12,9 @@ mod demo;
 mod docs;
 mod fuzz;
 mod layers;
+#[cfg(test)]
+mod named;
+mod packages;
 mod python;
 mod quant;
 mod setup;

@@ -176,6 +176,13 @@ impl Need {
     }
 }
 
+/// The packages that a level installs.
+#[cfg(test)]
+pub fn packages(level: Level) -> Vec<&'static str> {
+    let needs = NEEDS.iter().filter(|need| level.holds(need.level));
+    needs.map(|need| need.package).collect()
+}
+
 /// `cargo xtask setup`.
 ///
 /// # Errors

@@ -9,12 +9,13 @@ use crate::args::Args;
 use crate::setup::{self, Level};
 use crate::steps::Steps;
 use crate::tpu::{self, Extent};
-use crate::{Outcome, check, docs, shell};
+use crate::{Outcome, check, docs, packages, shell};
 
 const HELP: &str = "\
 cargo xtask test [--quick] [--tpu | --tpu-minutes N | --tpu-long] [--yes]
 
 Installs what is missing (see `cargo xtask setup --help`), then runs
+  packages                               does each package hold what it is installed for
   fmt, layering, licences, clippy        what `cargo xtask check` does
   tests                                  every test of the workspace, documentation examples included
   docs                                   is docs/properties.md what the element says
@@ -58,6 +59,11 @@ pub fn command(mut args: Args) -> Outcome {
         setup::ensure(Level::Tpu, yes)?;
     }
     let mut steps = Steps::default();
+    steps.step(
+        "packages",
+        "does each hold what it is installed for",
+        packages::check,
+    );
     check::add(&mut steps);
     // One selection for all that follows: with another one cargo would choose other features of
     // some dependencies, and compile the plugin a second time.
