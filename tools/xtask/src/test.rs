@@ -2,6 +2,7 @@
 
 //! `cargo xtask test`: every check and every test, with a summary at the end.
 
+use std::fmt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -22,10 +23,12 @@ Installs what is missing (see `cargo xtask setup --help`), then runs
   pipelines                              every script of pipelines/, without a display
   leaks                                  play, pause, seek, flush, caps changes, end, restart, loops
                                          under GST_TRACERS=leaks and G_DEBUG=fatal-criticals
+  processes                              captions cross to another process, from GStreamer 1.24 on
   rtsp                                   a real RTSP server on loopback, killed and restarted
   demo                                   twelve seconds of `cargo xtask demo`
 
-  --quick     only the checks and the workspace's tests
+  --quick     for a change in the element alone, a few minutes where the rest is built: fmt, layering,
+              and of tests/ those that run the element. No clippy, no unit test, no reference vectors
   --tpu       then also Sophgo's TPUs on the vendor's emulator: installs the compiler (3 GB), makes a
               small bmodel of each kind, and compares what each says with transformers
   --tpu-minutes N
@@ -51,12 +54,17 @@ pub fn command(mut args: Args) -> Outcome {
         (false, false) => None,
     };
     let yes = args.flag("--yes");
+    if quick && extent.is_some() {
+        return Err("--quick runs nothing on the emulator: leave one of the two out".into());
+    }
     args.finish()?;
 
-    let level = if quick { Level::Demo } else { Level::Test };
-    setup::ensure(level, yes)?;
+    setup::ensure(Level::Test, yes)?;
     if extent.is_some() {
         setup::ensure(Level::Tpu, yes)?;
+    }
+    if quick {
+        return element();
     }
     let mut steps = Steps::default();
     steps.step(
@@ -82,9 +90,7 @@ pub fn command(mut args: Args) -> Outcome {
             |line| tally.see(line),
         )
     });
-    if !quick {
-        live(&mut steps);
-    }
+    live(&mut steps);
     if let Some(extent) = extent {
         steps.step(
             "emulator",
@@ -95,11 +101,45 @@ pub fn command(mut args: Args) -> Outcome {
             tpu::test(extent, limit, |line| tally.see(line))
         });
     }
-    println!(
-        "\n{} tests passed, {} failed, {} ignored (they need hardware or a model; each says which)",
-        tally.passed, tally.failed, tally.ignored
-    );
+    println!("\n{tally}");
     steps.finish()
+}
+
+/// What `--quick` runs.
+fn element() -> Outcome {
+    let names = element_tests()?;
+    let mut steps = Steps::default();
+    check::add_quick(&mut steps);
+    let mut tally = Tally::default();
+    steps.step("tests", "the tests that run the element", || {
+        // The selection of the whole run, for the same features of dependencies.
+        let mut test = shell::cargo();
+        test.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+        test.args(names.iter().flat_map(|name| ["--test", name]));
+        shell::run_watched(&mut test, |line| tally.see(line))
+    });
+    println!("\n{tally}");
+    steps.finish()
+}
+
+/// The files of `tests/` that use GStreamer.
+fn element_tests() -> Result<Vec<String>, String> {
+    let folder = shell::root().join("tests");
+    let say = |error| format!("{}: {error}", folder.display());
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).map_err(say)? {
+        let path = entry.map_err(say)?.path();
+        if path.extension().is_none_or(|end| end != "rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).map_err(say)?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        if text.contains("gst::") {
+            names.push(name.into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// The steps that run pipelines.
@@ -115,6 +155,15 @@ fn live(steps: &mut Steps) {
     });
     steps.step("rtsp", "a camera that goes away and comes back", || {
         shell::run(&mut with_plugin("tests/rtsp.sh"))
+    });
+    steps.step("processes", "captions in another process", || {
+        if shell::succeeds(shell::program("gst-inspect-1.0").args(["--exists", "unixfdsink"])) {
+            return shell::run(&mut with_plugin("tests/unixfd.sh"));
+        }
+        println!(
+            "NOT RUN: unixfdsink needs GStreamer 1.24, which is in Debian 13 and Ubuntu 24.04"
+        );
+        Ok(())
     });
     steps.step("network", "captions without one socket", || {
         shell::run(&mut with_plugin("tests/no_network.py"))
@@ -139,6 +188,16 @@ struct Tally {
     passed: u32,
     failed: u32,
     ignored: u32,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        write!(
+            out,
+            "{} tests passed, {} failed, {} ignored (they need hardware or a model; each says which)",
+            self.passed, self.failed, self.ignored
+        )
+    }
 }
 
 impl Tally {
@@ -166,6 +225,15 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_change_of_the_element_is_tested_by_what_runs_it() {
+        let names = element_tests().unwrap();
+        for name in ["element", "policy", "text"] {
+            assert!(names.iter().any(|n| n == name), "{name}: {names:?}");
+        }
+        assert!(!names.iter().any(|name| name.starts_with("golden")));
+    }
 
     #[test]
     fn result_lines_of_several_binaries_add_up() {
