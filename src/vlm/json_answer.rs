@@ -16,6 +16,9 @@ use crate::backend::Next;
 /// Of the likeliest tokens so many are tried before all are looked through.
 const TRIED: usize = 16;
 
+/// Tokens that are drawn in vain, for want of room for what must follow, before the text is ended.
+const DRAWN: usize = 64;
+
 /// A text while it grows.
 struct Writer<'a> {
     schema: &'a Schema,
@@ -94,7 +97,10 @@ impl Writer<'_> {
         }
         let mut allowed = self.allowed();
         // What is left when a token's turn comes that would not end in time.
-        while !allowed.is_empty() {
+        for _ in 0..DRAWN {
+            if allowed.is_empty() {
+                break;
+            }
             let Ok(id) = sampler.choose_of(logits, &allowed) else {
                 break;
             };

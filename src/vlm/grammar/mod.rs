@@ -10,6 +10,8 @@
 mod automaton;
 mod number;
 mod schema;
+#[cfg(test)]
+mod tests;
 
 pub use automaton::State;
 pub use schema::Schema;

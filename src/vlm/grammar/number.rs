@@ -45,7 +45,11 @@ impl Range {
             min.unwrap_or(-MOST).max(-MOST),
             max.unwrap_or(MOST).min(MOST),
         ];
-        // Both are below 2^53, so that the quotients are what a reader makes of the decimals.
+        if min > max {
+            return None;
+        }
+        // Both are within MOST, so their millionths are below 2^53: a step of one changes them, and
+        // the quotients are what a reader makes of the decimals.
         let (mut low, mut high) = ((min * UNIT).ceil(), (max * UNIT).floor());
         while (low - 1.0) / UNIT >= min {
             low -= 1.0;

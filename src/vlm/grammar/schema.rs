@@ -4,10 +4,19 @@
 
 use serde_json::{Map, Value};
 
-use super::number::Range;
+use super::number::{Digits, Range};
 
 /// Levels of objects and arrays within each other.
 const MAX_DEPTH: usize = 8;
+
+/// Bytes of a schema.
+const MAX_BYTES: usize = 1 << 16;
+
+/// Strings of an `enum`, and properties of an object: they are looked through for every byte.
+const MAX_CHOICES: usize = 1000;
+
+/// Bytes of the shortest answer: the way to it is gone for every token that is tried.
+const MAX_SHORTEST: usize = 4096;
 
 /// Keywords that say nothing about what is valid.
 const ANNOTATIONS: [&str; 8] = [
@@ -26,6 +35,14 @@ const ANNOTATIONS: [&str; 8] = [
 pub struct Schema {
     /// The first is the root.
     pub(super) nodes: Vec<Node>,
+}
+
+/// A part of a schema that was read.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    node: usize,
+    /// Bytes of the shortest text that it allows.
+    shortest: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -58,10 +75,14 @@ impl Schema {
     /// # Errors
     /// A sentence that names the place and the keyword, and what would be right.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_BYTES {
+            let n = text.len();
+            return Err(format!("has {n} bytes; at most {MAX_BYTES} are read"));
+        }
         let value: Value =
             serde_json::from_str(text).map_err(|error| format!("is no JSON ({error})"))?;
         let mut schema = Self { nodes: Vec::new() };
-        let root = schema.read(&value, "", 0)?;
+        let root = schema.read(&value, "", 0)?.node;
         match schema.nodes[root] {
             Node::Object(_) | Node::Array { .. } => {}
             _ => return Err("must be an object or an array at its root".to_owned()),
@@ -85,7 +106,7 @@ impl Schema {
         Ok(schema)
     }
 
-    fn read(&mut self, value: &Value, path: &str, depth: usize) -> Result<usize, String> {
+    fn read(&mut self, value: &Value, path: &str, depth: usize) -> Result<Part, String> {
         let place = if path.is_empty() { "the root" } else { path };
         let complain = |what: String| Err(format!("at {place}: {what}"));
         let Some(map) = value.as_object() else {
@@ -143,7 +164,7 @@ impl Schema {
                 .and_then(|n| usize::try_from(n).ok())
                 .ok_or_else(|| format!("at {place}: {key} is {value}; want a number from 0")),
         };
-        let node = match kind {
+        let (node, shortest) = match kind {
             "object" => self.object(map, path, depth)?,
             "array" => {
                 let Some(items) = map.get("items") else {
@@ -151,37 +172,58 @@ impl Schema {
                 };
                 let item = self.read(items, &format!("{path}[]"), depth + 1)?;
                 let (min, max) = (size("minItems", 0)?, size("maxItems", usize::MAX)?);
-                if min > max || min > 1000 {
-                    return complain(format!("minItems is {min}, more than can be"));
+                if min > max {
+                    return complain(format!("minItems is {min}, but maxItems is {max}"));
                 }
-                Node::Array { item, min, max }
+                // Brackets, and a comma between two items.
+                let items = min.saturating_mul(item.shortest.saturating_add(1));
+                let item = item.node;
+                (
+                    Node::Array { item, min, max },
+                    items.saturating_add(2 - min.min(1)),
+                )
             }
             "string" => match map.get("enum") {
-                None => Node::Text(size("maxLength", usize::MAX)?),
+                None => (Node::Text(size("maxLength", usize::MAX)?), 2),
                 Some(words) => {
                     let words = words.as_array().map(Vec::as_slice).unwrap_or_default();
                     if words.is_empty() || !words.iter().all(Value::is_string) {
                         return complain("enum must be a list of strings".to_owned());
                     }
-                    Node::Words(words.iter().map(|w| w.to_string().into_bytes()).collect())
+                    if words.len() > MAX_CHOICES {
+                        let n = words.len();
+                        return complain(format!("enum has {n} strings; at most {MAX_CHOICES}"));
+                    }
+                    words_of(words.iter().map(|w| w.to_string().into_bytes()).collect())
                 }
             },
-            "boolean" => Node::Words(vec![b"true".to_vec(), b"false".to_vec()]),
-            "null" => Node::Words(vec![b"null".to_vec()]),
+            "boolean" => words_of(vec![b"true".to_vec(), b"false".to_vec()]),
+            "null" => words_of(vec![b"null".to_vec()]),
             _ => {
                 let (min, max) = bounds()?;
                 let range = match kind {
                     "integer" => Range::whole(min, max),
                     _ => Range::decimal(min, max),
                 };
-                match range {
-                    Some(range) => Node::Number(range),
-                    None => return complain("no number lies in minimum..maximum".to_owned()),
-                }
+                let Some(range) = range else {
+                    let digits = if kind == "integer" { 15 } else { 9 };
+                    return complain(format!(
+                        "no number lies in minimum..maximum that has at most {digits} digits"
+                    ));
+                };
+                let shortest = Digits::default().rest(&range).len();
+                (Node::Number(range), shortest)
             }
         };
+        if shortest > MAX_SHORTEST {
+            return complain(format!(
+                "the shortest answer has more than {MAX_SHORTEST} bytes; lower minItems, or \
+                 require less"
+            ));
+        }
         self.nodes.push(node);
-        Ok(self.nodes.len() - 1)
+        let node = self.nodes.len() - 1;
+        Ok(Part { node, shortest })
     }
 
     fn object(
@@ -189,7 +231,7 @@ impl Schema {
         map: &Map<String, Value>,
         path: &str,
         depth: usize,
-    ) -> Result<Node, String> {
+    ) -> Result<(Node, usize), String> {
         let place = if path.is_empty() { "the root" } else { path };
         let Some(properties) = map.get("properties").and_then(Value::as_object) else {
             return Err(format!("at {place}: properties is missing"));
@@ -214,17 +256,30 @@ impl Schema {
                 "at {place}: required names {name:?}, which is no property"
             ));
         }
+        if properties.len() > MAX_CHOICES {
+            let n = properties.len();
+            return Err(format!(
+                "at {place}: has {n} properties; at most {MAX_CHOICES}"
+            ));
+        }
         let mut read = Vec::with_capacity(properties.len());
+        let mut shortest: usize = 2;
         for (name, value) in properties {
-            let node = self.read(value, &format!("{path}.{name}"), depth + 1)?;
+            let part = self.read(value, &format!("{path}.{name}"), depth + 1)?;
+            let key = Value::from(name.as_str()).to_string().into_bytes();
+            let required = required.contains(&name.as_str());
+            if required {
+                // A colon, and mostly a comma.
+                shortest = shortest.saturating_add(key.len() + 2 + part.shortest);
+            }
             read.push(Property {
-                key: Value::from(name.as_str()).to_string().into_bytes(),
+                key,
                 name: name.clone(),
-                required: required.contains(&name.as_str()),
-                node,
+                required,
+                node: part.node,
             });
         }
-        Ok(Node::Object(read))
+        Ok((Node::Object(read), shortest))
     }
 
     /// That a value follows the schema.
@@ -282,4 +337,10 @@ impl Schema {
             (_, value) => wrong(&format!("is {value}, of another type")),
         }
     }
+}
+
+/// One of some words, and the length of the shortest.
+fn words_of(words: Vec<Vec<u8>>) -> (Node, usize) {
+    let shortest = words.iter().map(Vec::len).min().unwrap_or(0);
+    (Node::Words(words), shortest)
 }
