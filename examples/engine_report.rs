@@ -350,7 +350,7 @@ fn spec(folder: &Path) -> Result<Spec, Box<dyn Error>> {
             ),
             head: match config["tie_word_embeddings"].as_bool() {
                 Some(false) => Head::Own,
-                Some(true) | None => Head::Tied,
+                Some(true) | None => Head::AsFound,
             },
             max_position_embeddings: number(text, "max_position_embeddings")?,
             awq: None,

@@ -16,10 +16,12 @@ use golden::{
     segments, spec, weight_files,
 };
 use gstvlmcaption::backend::cpu::{self, Options, Precision, Weights};
+use gstvlmcaption::backend::spec::Spec;
 use gstvlmcaption::backend::{
     Cancel, Error, GridThw, Next, Patches, Position, Program, Segment, SequenceId, Step,
     VisualTokens,
 };
+use gstvlmcaption::vlm::config;
 
 /// Largest difference of two logit rows, as a part of the reference row's root mean square.
 const TOLERANCE: f32 = 1e-4;
@@ -335,6 +337,46 @@ fn a_grid_that_cannot_be_merged_is_refused() {
 }
 
 #[test]
+fn a_head_in_the_file_is_used_whatever_the_configuration_says() {
+    let mut seen = 0;
+    for folder in golden_folders(&data().join("logits")) {
+        let text = std::fs::read_to_string(folder.join("config.json")).expect("a configuration");
+        let tied = text.replace(
+            r#""tie_word_embeddings": false"#,
+            r#""tie_word_embeddings": true"#,
+        );
+        if tied == text {
+            continue;
+        }
+        let spec = config::spec("config.json".to_owned(), tied.as_bytes()).expect("a spec");
+        let mut program = load_as(&spec, &folder, Precision::F32);
+        for case in cases(&data().join("logits"), &folder) {
+            let (_, logits) = begin(&mut *program, &case);
+            assert_close(&case, 0, &logits, &case.kept[0].1);
+        }
+        seen += 1;
+    }
+    assert!(seen >= 7, "only {seen} checkpoints with a head found");
+}
+
+#[test]
+fn a_head_that_must_be_there_and_is_not_is_missed() {
+    let folder = data().join("logits/tied-group2-levels3-head32");
+    let text = std::fs::read_to_string(folder.join("config.json")).expect("a configuration");
+    let text = text.replace(
+        r#""tie_word_embeddings": true"#,
+        r#""tie_word_embeddings": false"#,
+    );
+    let spec = config::spec("config.json".to_owned(), text.as_bytes()).expect("a spec");
+    let (options, weights) = (Options::default(), Weights::Files(weight_files(&folder)));
+    let error = cpu::load(&spec, &weights, &options, &mut |_| (), &Cancel::default()).err();
+    assert!(
+        matches!(&error, Some(Error::MissingWeight { name, .. }) if name == "lm_head.weight"),
+        "{error:?}"
+    );
+}
+
+#[test]
 fn a_missing_shard_is_named_by_its_first_tensor() {
     let folder = data().join("logits/untied-group1-levels2-head128-sharded");
     let mut files = weight_files(&folder);
@@ -448,18 +490,17 @@ fn assert_close(case: &Case, step: usize, got: &[f32], want: &[f32]) -> f32 {
 }
 
 fn load(folder: &Path, precision: Precision) -> Box<dyn Program> {
+    load_as(&spec(folder), folder, precision)
+}
+
+/// Loads weights as what `spec` says they are.
+fn load_as(spec: &Spec, folder: &Path, precision: Precision) -> Box<dyn Program> {
     let options = Options {
         precision,
         threads: Some(2),
         ..Options::default()
     };
     let weights = Weights::Files(weight_files(folder));
-    cpu::load(
-        &spec(folder),
-        &weights,
-        &options,
-        &mut |_| (),
-        &Cancel::default(),
-    )
-    .expect("a loadable checkpoint")
+    cpu::load(spec, &weights, &options, &mut |_| (), &Cancel::default())
+        .expect("a loadable checkpoint")
 }

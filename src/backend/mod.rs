@@ -371,6 +371,18 @@ pub enum Error {
         /// Where it was looked for.
         file: String,
     },
+    /// A number of the configuration is not that of the weights.
+    #[error(
+        "config.json: {key} is {said}, but {found}; are configuration and weights of one checkpoint?"
+    )]
+    Size {
+        /// The key, with the section that it stands in.
+        key: &'static str,
+        /// What the configuration says.
+        said: usize,
+        /// What the weights say.
+        found: String,
+    },
     /// A weight has another shape than the configuration says.
     #[error("weight {name}: config.json calls for shape {want:?}, the file has {got:?}")]
     WeightShape {

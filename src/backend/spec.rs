@@ -95,13 +95,11 @@ pub struct TextSpec {
 /// Where the weights of a decoder's head are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Head {
-    /// It is the embedding table.
-    Tied,
-    /// It has its own.
-    Own,
-    /// Its own if the file has them, else the embedding table: for InternVL, of whose two
-    /// configurations each may say something else.
+    /// Its own if the file has them, else the embedding table: what configurations say of it
+    /// contradicts the file, or another place of the same file, too often to be believed.
     AsFound,
+    /// Its own, which must be there: nobody says that the embedding table is the head.
+    Own,
 }
 
 /// How the three axes of a position share out the rotary frequencies, `head_dim / 2` of them.

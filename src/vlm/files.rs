@@ -253,7 +253,7 @@ fn check_safetensors(path: &Path) -> Result<(), Error> {
     handle.take(rest).read_to_end(&mut header).map_err(io)?;
     let header: safetensors::tensor::Metadata =
         serde_json::from_slice(&header).map_err(|e| damaged(format!("header: {e}")))?;
-    let want = (LENGTH_BYTES + size + header.data_len()) as u64;
+    let want = (LENGTH_BYTES + size).saturating_add(header.data_len()) as u64;
     if want != length {
         return Err(damaged(format!(
             "it should have {want} bytes and has {length}"

@@ -7,6 +7,16 @@ use serde_json::{Map, Value};
 use super::Error;
 use super::files::ModelFiles;
 
+/// The largest size that is taken for one of a model: products of a few of these are no more than a
+/// number can hold.
+const MAX_SIZE: usize = 1 << 20;
+
+/// The largest number of pixels that an image may be asked to have.
+const MAX_AREA: usize = 1 << 30;
+
+/// The largest epsilon: more would be all that is left of what it is added to.
+const MAX_EPSILON: f64 = 0.1;
+
 /// A JSON file whose root is an object.
 #[derive(Debug, Clone)]
 pub(crate) struct Document {
@@ -104,14 +114,30 @@ impl<'a> Section<'a> {
             .ok_or_else(|| self.complain(key, "is missing"))
     }
 
-    /// A whole number above 0.
+    /// A size of a model: a whole number from 1 to 2^20.
     pub fn size(&self, key: &str) -> Result<usize, Error> {
+        self.whole(key, MAX_SIZE)
+    }
+
+    /// A number of pixels: a whole number from 1 to 2^30.
+    pub fn area(&self, key: &str) -> Result<usize, Error> {
+        self.whole(key, MAX_AREA)
+    }
+
+    /// A number of rows, which may be far more than there will be.
+    pub fn rows(&self, key: &str) -> Result<usize, Error> {
+        self.whole(key, i32::MAX as usize)
+    }
+
+    fn whole(&self, key: &str, most: usize) -> Result<usize, Error> {
         let value = self.required(key)?;
-        value
-            .as_u64()
-            .and_then(|n| usize::try_from(n).ok())
-            .filter(|&n| n > 0)
-            .ok_or_else(|| self.complain(key, format!("is {value}; want a whole number above 0")))
+        let whole = value.as_u64().filter(|&n| n > 0).ok_or_else(|| {
+            self.complain(key, format!("is {value}; want a whole number above 0"))
+        })?;
+        usize::try_from(whole)
+            .ok()
+            .filter(|&n| n <= most)
+            .ok_or_else(|| self.complain(key, format!("is {value}; want at most {most}")))
     }
 
     /// A whole number above 0, or the reference class's default.
@@ -128,11 +154,16 @@ impl<'a> Section<'a> {
         value
             .as_array()
             .and_then(|list| {
-                list.iter()
-                    .map(|n| n.as_u64().and_then(|n| usize::try_from(n).ok()))
-                    .collect()
+                let index = |n: &Value| {
+                    let n = n.as_u64().and_then(|n| usize::try_from(n).ok());
+                    n.filter(|&n| n <= MAX_SIZE)
+                };
+                list.iter().map(index).collect()
             })
-            .ok_or_else(|| self.complain(key, format!("is {value}; want a list of whole numbers")))
+            .ok_or_else(|| {
+                let reason = format!("is {value}; want a list of whole numbers up to {MAX_SIZE}");
+                self.complain(key, reason)
+            })
     }
 
     /// A finite number above 0.
@@ -142,6 +173,19 @@ impl<'a> Section<'a> {
             .as_f64()
             .filter(|n| n.is_finite() && *n > 0.0)
             .ok_or_else(|| self.complain(key, format!("is {value}; want a number above 0")))
+    }
+
+    /// A finite number above 0 and at most `most`, or a default.
+    pub fn at_most_or(&self, key: &str, most: f64, default: f64) -> Result<f64, Error> {
+        match self.positive_or(key, default)? {
+            n if n <= most => Ok(n),
+            n => Err(self.complain(key, format!("is {n}; want at most {most}"))),
+        }
+    }
+
+    /// What a norm adds to a variance, or a default.
+    pub fn epsilon_or(&self, key: &str, default: f64) -> Result<f64, Error> {
+        self.at_most_or(key, MAX_EPSILON, default)
     }
 
     /// A finite number above 0, or a default.
@@ -165,6 +209,14 @@ impl<'a> Section<'a> {
             .ok_or_else(|| {
                 self.complain(key, format!("is {value}; want three numbers (R, G and B)"))
             })
+    }
+
+    /// Yes or no, if it is there.
+    pub fn flag(&self, key: &str) -> Result<Option<bool>, Error> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(_) => self.flag_or(key, false).map(Some),
+        }
     }
 
     /// Yes or no, or a default.

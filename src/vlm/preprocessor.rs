@@ -114,9 +114,9 @@ impl Preprocessor {
 fn pixel_range(image: &Section<'_>) -> Result<(usize, usize), Error> {
     let size = image.section("size")?;
     let area = |old: &str, new: &str| match (&size, image.value(old)) {
-        (_, Some(_)) => image.size(old),
-        (Some(size), None) if size.value(old).is_some() => size.size(old),
-        (Some(size), None) => size.size(new),
+        (_, Some(_)) => image.area(old),
+        (Some(size), None) if size.value(old).is_some() => size.area(old),
+        (Some(size), None) => size.area(new),
         (None, None) => Err(image.complain("size", "is missing (and there is no max_pixels)")),
     };
     let min = area("min_pixels", "shortest_edge")?;

@@ -29,6 +29,49 @@ const WORDS: usize = 16;
 /// Inputs that are unpacked together, so that reads and writes stay in the cache.
 const INPUTS: usize = 64;
 
+/// The shapes of the tensors that a packed matrix is made of.
+struct Shapes {
+    group_size: usize,
+    packed: [usize; 2],
+    zeros: [usize; 2],
+    scales: [usize; 2],
+}
+
+impl Shapes {
+    /// Of a matrix `[out_features, in_features]`.
+    fn new(awq: Awq, [out_features, in_features]: [usize; 2]) -> Self {
+        let group_size = awq.group_size.unwrap_or(in_features);
+        let (n_groups, n_words) = (
+            in_features.div_ceil(group_size),
+            out_features.div_ceil(PER_WORD),
+        );
+        Self {
+            group_size,
+            packed: [in_features, n_words],
+            zeros: [n_groups, n_words],
+            scales: [n_groups, out_features],
+        }
+    }
+}
+
+/// That the tensors of a matrix `[out_features, in_features]` are there in their shapes.
+pub(super) fn expect(
+    awq: Awq,
+    reader: &Reader<'_>,
+    prefix: &str,
+    shape: [usize; 2],
+) -> Result<(), Error> {
+    let shapes = Shapes::new(awq, shape);
+    for (part, shape) in [
+        ("qweight", shapes.packed),
+        ("qzeros", shapes.zeros),
+        ("scales", shapes.scales),
+    ] {
+        reader.expect(&format!("{prefix}{part}"), &shape)?;
+    }
+    Ok(())
+}
+
 /// Reads `{prefix}qweight` with its zero points and scales and hands the matrix
 /// `[out_features, in_features]` on in pieces of whole rows, as f32.
 ///
@@ -41,19 +84,15 @@ pub(super) fn rows(
     [out_features, in_features]: [usize; 2],
     take: &mut dyn FnMut(&[f32]),
 ) -> Result<(), Error> {
-    let group_size = awq.group_size.unwrap_or(in_features);
-    let (n_groups, n_words) = (
-        in_features.div_ceil(group_size),
-        out_features.div_ceil(PER_WORD),
-    );
-    let packed = words(reader, &format!("{prefix}qweight"), [in_features, n_words])?;
-    let zeros = words(reader, &format!("{prefix}qzeros"), [n_groups, n_words])?;
-    let mut scales = Vec::with_capacity(n_groups * out_features);
-    reader.rows(
-        &format!("{prefix}scales"),
-        &[n_groups, out_features],
-        &mut |piece| scales.extend_from_slice(piece),
-    )?;
+    expect(awq, reader, prefix, [out_features, in_features])?;
+    let shapes = Shapes::new(awq, [out_features, in_features]);
+    let (group_size, n_words) = (shapes.group_size, shapes.packed[1]);
+    let packed = words(reader, &format!("{prefix}qweight"), shapes.packed)?;
+    let zeros = words(reader, &format!("{prefix}qzeros"), shapes.zeros)?;
+    let mut scales = Vec::with_capacity(shapes.scales.iter().product());
+    reader.rows(&format!("{prefix}scales"), &shapes.scales, &mut |piece| {
+        scales.extend_from_slice(piece);
+    })?;
     let mut rows = Vec::new();
     for first in (0..n_words).step_by(WORDS) {
         let n = WORDS.min(n_words - first);
@@ -77,7 +116,7 @@ pub(super) fn rows(
     Ok(())
 }
 
-/// A packed tensor of this shape.
+/// A packed tensor of this shape, which it has.
 fn words(reader: &mut Reader<'_>, name: &str, shape: [usize; 2]) -> Result<Vec<u32>, Error> {
     let mut words = Vec::with_capacity(shape[0] * shape[1]);
     reader.pieces(name, &shape, Dtype::I32, &mut |bytes| {

@@ -153,6 +153,16 @@ impl<'a> Loader<'a> {
         packed || self.has(&format!("{name}.weight"))
     }
 
+    /// Names of all tensors.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.reader.names()
+    }
+
+    /// The shape of a tensor, if there is one.
+    pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.reader.shape(name)
+    }
+
     /// How the tensors are called.
     pub(super) fn layout(&self) -> Layout {
         self.layout
@@ -257,6 +267,7 @@ impl<'a> Loader<'a> {
         shape: [usize; 2],
         purpose: Purpose,
     ) -> Result<Table, Error> {
+        self.expect(name, &shape)?;
         let rows = match (self.stored, purpose) {
             (Stored::F32, _) => TableRows::F32(self.floats(&[(name.to_owned(), shape.to_vec())])?),
             (Stored::Int8, Purpose::Head) => {
@@ -310,6 +321,9 @@ impl<'a> Loader<'a> {
         in_features: usize,
         scale: Option<&[f32]>,
     ) -> Result<Matrix, Error> {
+        for (name, shape) in parts {
+            self.expect(name, shape)?;
+        }
         let out_features = parts.iter().map(|(_, shape)| shape[0]).sum();
         let whole = (parts[0].0.as_str(), [out_features, in_features]);
         if let (Stored::Int8, Some(cache)) = (self.stored, &mut self.cache) {
@@ -367,6 +381,24 @@ impl<'a> Loader<'a> {
         })
     }
 
+    /// That a tensor is there in this shape, packed or not. Memory is taken only for what the file
+    /// has: its length is known, and the numbers of the configuration are anybody's.
+    fn expect(&self, name: &str, shape: &[usize]) -> Result<(), Error> {
+        match self.packed(name, shape) {
+            Some((awq, prefix, shape)) => awq::expect(awq, &self.reader, prefix, shape),
+            None => self.reader.expect(name, shape),
+        }
+    }
+
+    /// How the matrix `name` is packed, if it is: the way, what the names of its tensors begin with,
+    /// its shape.
+    fn packed<'n>(&self, name: &'n str, shape: &[usize]) -> Option<(Awq, &'n str, [usize; 2])> {
+        let (awq, prefix) = (self.awq?, name.strip_suffix("weight")?);
+        let shape = <[usize; 2]>::try_from(shape).ok()?;
+        let is_packed = self.reader.has(&format!("{prefix}qweight"));
+        is_packed.then_some((awq, prefix, shape))
+    }
+
     /// A matrix `[out, in]` in pieces of whole rows, as f32, whichever way the file keeps it.
     fn weights(
         &mut self,
@@ -374,17 +406,17 @@ impl<'a> Loader<'a> {
         shape: &[usize],
         take: &mut dyn FnMut(&[f32]),
     ) -> Result<(), Error> {
-        if let (Some(awq), Some(prefix), &[out, width]) =
-            (self.awq, name.strip_suffix("weight"), shape)
-            && self.reader.has(&format!("{prefix}qweight"))
-        {
-            return awq::rows(awq, &mut self.reader, prefix, [out, width], take);
+        match self.packed(name, shape) {
+            Some((awq, prefix, shape)) => awq::rows(awq, &mut self.reader, prefix, shape, take),
+            None => self.reader.rows(name, shape, take),
         }
-        self.reader.rows(name, shape, take)
     }
 
     /// The rows of some tensors one after the other, in f32.
     fn floats(&mut self, parts: &[(String, Vec<usize>)]) -> Result<Vec<f32>, Error> {
+        for (name, shape) in parts {
+            self.expect(name, shape)?;
+        }
         let len = parts
             .iter()
             .map(|(_, shape)| shape.iter().product::<usize>());

@@ -13,6 +13,7 @@ mod avx512;
 mod awq;
 mod blocked;
 mod cache;
+mod fits;
 mod gemv;
 mod int8;
 mod kv;
@@ -189,6 +190,7 @@ struct Parts {
 
 impl Parts {
     fn read(spec: &Spec, mut loader: Loader<'_>) -> Result<Self, Error> {
+        fits::check(spec, &loader)?;
         let isa = match loader.is_exact() {
             true => Isa::exact(),
             false => Isa::detect(),

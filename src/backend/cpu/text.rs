@@ -57,7 +57,6 @@ impl Text {
         let table_shape = [spec.vocab_size, hidden];
         let head_name = format!("{}.weight", loader.layout().head);
         let has_own = match spec.head {
-            Head::Tied => false,
             Head::Own => true,
             Head::AsFound => loader.has_matrix(loader.layout().head),
         };
@@ -68,7 +67,7 @@ impl Text {
         };
         let name = loader.text("embed_tokens.weight");
         let embed = loader.table(&name, table_shape, purpose)?;
-        let mut layers = Vec::with_capacity(spec.num_hidden_layers);
+        let mut layers = Vec::new();
         for i in 0..spec.num_hidden_layers {
             let layer = loader.text(&format!("layers.{i}"));
             let name = |part: &str| format!("{layer}.{part}");

@@ -109,8 +109,24 @@ impl<'a> Reader<'a> {
         self.entries.contains_key(name)
     }
 
+    /// That there is a tensor of this shape: what is asked before memory is taken for it.
+    pub(super) fn expect(&self, name: &str, shape: &[usize]) -> Result<(), Error> {
+        self.entry(name, shape).map(|_| ())
+    }
+
+    /// Names of the tensors.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
+    /// The shape of a tensor, if there is one.
+    pub(super) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.entries.get(name).map(|entry| entry.shape.as_slice())
+    }
+
     /// Reads a tensor of one dimension.
     pub(super) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
+        self.expect(name, &[len])?;
         let mut vector = Vec::with_capacity(len);
         self.rows(name, &[len], &mut |piece| vector.extend_from_slice(piece))?;
         Ok(vector)
@@ -206,7 +222,7 @@ impl<'a> Reader<'a> {
         let header = source.read(8, header_len as usize, &mut buffer)?;
         let metadata: Metadata =
             serde_json::from_slice(&header).map_err(|e| source.damaged(e.to_string()))?;
-        let want = 8 + header_len + metadata.data_len() as u64;
+        let want = (8 + header_len).saturating_add(metadata.data_len() as u64);
         if want != len {
             return Err(source.damaged(format!("its header speaks of {want} bytes, it has {len}")));
         }

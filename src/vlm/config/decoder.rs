@@ -47,6 +47,12 @@ pub(super) fn text_spec(
         Decoder::Qwen25Vl => hidden_size / num_attention_heads,
         Decoder::Qwen2 => text.size_or("head_dim", hidden_size / num_attention_heads)?,
     };
+    if head_dim == 0 {
+        return Err(text.complain(
+            "num_attention_heads",
+            format!("is {num_attention_heads}, more than hidden_size, {hidden_size}"),
+        ));
+    }
     if !head_dim.is_multiple_of(2) {
         return Err(text.complain("head_dim", format!("is {head_dim}; want an even number")));
     }
@@ -55,15 +61,16 @@ pub(super) fn text_spec(
         Decoder::Qwen3Vl => mrope(text, head_dim, Sections::Interleaved)?,
         Decoder::Qwen25Vl => mrope(text, head_dim, Sections::Contiguous)?,
     };
-    let head = match decoder {
-        Decoder::Qwen2 => Head::AsFound,
-        Decoder::Qwen3Vl | Decoder::Qwen25Vl => {
-            let said = root.value("tie_word_embeddings").map_or(text, |_| root);
-            match said.flag_or("tie_word_embeddings", false)? {
-                true => Head::Tied,
-                false => Head::Own,
-            }
-        }
+    let tied = [
+        root.flag("tie_word_embeddings")?,
+        text.flag("tie_word_embeddings")?,
+    ];
+    // InternVL's configurations say `false` of files without a head.
+    let must_have_own =
+        decoder != Decoder::Qwen2 && tied.contains(&Some(false)) && !tied.contains(&Some(true));
+    let head = match must_have_own {
+        true => Head::Own,
+        false => Head::AsFound,
     };
     Ok(TextSpec {
         num_hidden_layers: text.size("num_hidden_layers")?,
@@ -75,11 +82,11 @@ pub(super) fn text_spec(
         qkv_bias: decoder != Decoder::Qwen3Vl,
         qk_norm: decoder == Decoder::Qwen3Vl,
         vocab_size: text.size("vocab_size")?,
-        rms_norm_eps: text.positive_or("rms_norm_eps", 1e-6)? as f32,
+        rms_norm_eps: text.epsilon_or("rms_norm_eps", 1e-6)? as f32,
         rope_theta,
         rope,
         head,
-        max_position_embeddings: text.size("max_position_embeddings")?,
+        max_position_embeddings: text.rows("max_position_embeddings")?,
         awq: quantization(root, text)?,
     })
 }

@@ -189,6 +189,9 @@ const TRANSFORMERS: Keys = Keys {
     qk_norm: "use_qk_norm",
 };
 
+/// The most patches along a side that become one visual token.
+const MAX_MERGE: usize = 64;
+
 /// The tower, and the side of its tiles in pixels.
 fn vision_spec(
     root: &Section<'_>,
@@ -213,8 +216,8 @@ fn vision_spec(
     check_heads(vision, "num_attention_heads", num_heads, hidden_size)?;
     let ratio = root.positive_or("downsample_ratio", 0.5)?;
     let spatial_merge_size = (1.0 / ratio).round() as usize;
-    if spatial_merge_size as f64 * ratio != 1.0 {
-        let reason = format!("is {ratio}; want one over a whole number");
+    if spatial_merge_size > MAX_MERGE || spatial_merge_size as f64 * ratio != 1.0 {
+        let reason = format!("is {ratio}; want one over a whole number up to {MAX_MERGE}");
         return Err(root.complain("downsample_ratio", reason));
     }
     let (tile, patch_size) = (square(vision, "image_size")?, square(vision, "patch_size")?);
@@ -236,7 +239,7 @@ fn vision_spec(
         tower: Tower::InternVl {
             side: tile / patch_size,
             qkv_bias: vision.flag_or(keys.qkv_bias, false)?,
-            layer_norm_eps: vision.positive_or("layer_norm_eps", 1e-6)? as f32,
+            layer_norm_eps: vision.epsilon_or("layer_norm_eps", 1e-6)? as f32,
         },
     };
     Ok((spec, tile))

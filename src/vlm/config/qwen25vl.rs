@@ -7,6 +7,10 @@ use super::{Error, QwenConfig, channels, check_heads, check_out};
 use crate::backend::spec::{Spec, TextSpec, Tower, VisionSpec};
 use crate::vlm::json::{Document, Section};
 
+/// Positions on the time axis for a second: beyond any use, and with these a window of a day still
+/// has its numbers.
+const MAX_TOKENS_PER_SECOND: f64 = 1000.0;
+
 /// `config.json`, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
@@ -30,7 +34,11 @@ pub(crate) fn read(config: &Document) -> Result<Config, Error> {
     let vision = vision_spec(&vision_config, &text)?;
     Ok(Config {
         qwen: QwenConfig::read(&root, text_config, Spec { vision, text })?,
-        tokens_per_second: vision_config.positive_or("tokens_per_second", 4.0)?,
+        tokens_per_second: vision_config.at_most_or(
+            "tokens_per_second",
+            MAX_TOKENS_PER_SECOND,
+            4.0,
+        )?,
     })
 }
 
@@ -134,7 +142,7 @@ mod tests {
         assert_eq!(text.rope, Rope::Contiguous([16, 24, 24]));
         assert_eq!((text.head_dim, text.rope_theta), (128, 1e6));
         assert!(text.qkv_bias && !text.qk_norm);
-        assert_eq!(text.head, Head::Tied);
+        assert_eq!(text.head, Head::AsFound);
         let want = Tower::Qwen25Vl {
             window: 4,
             fullatt_block_indexes: vec![7, 15, 23, 31],

@@ -103,7 +103,7 @@ mod tests {
         let config = parse(&demo()).unwrap();
         assert_eq!(config.spec.text.rope, Rope::Interleaved([6, 5, 5]));
         assert_eq!(config.spec.text.rope_theta, 10_000.0);
-        assert_eq!(config.spec.text.head, Head::Tied);
+        assert_eq!(config.spec.text.head, Head::AsFound);
         let Tower::Qwen3Vl {
             deepstack_visual_indexes,
             ..

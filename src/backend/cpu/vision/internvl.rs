@@ -96,7 +96,7 @@ impl InternVl {
         let name = loader.visual(names.patch);
         let shape = [hidden, spec.in_channels, patch, patch];
         let patch_embed = loader.convolution(&name, &shape, Bias::With)?;
-        let mut blocks = Vec::with_capacity(spec.depth);
+        let mut blocks = Vec::new();
         for i in 0..spec.depth {
             let block = loader.visual(&format!("{}.{i}", names.blocks));
             let name = |part: &str| format!("{block}.{part}");

@@ -29,7 +29,7 @@ pub(super) fn load(spec: &VisionSpec, loader: &mut Loader<'_>) -> Result<Stem, E
     let name = loader.visual("patch_embed.proj");
     let shape = [hidden, spec.in_channels, frames, patch, patch];
     let patch_embed = loader.convolution(&name, &shape, Bias::Without)?;
-    let mut blocks = Vec::with_capacity(spec.depth);
+    let mut blocks = Vec::new();
     for i in 0..spec.depth {
         let block = loader.visual(&format!("blocks.{i}"));
         let name = |part: &str| format!("{block}.{part}");

@@ -51,7 +51,7 @@ impl Qwen3Vl {
         let patch_embed = loader.convolution(&name, &shape, Bias::With)?;
         let name = loader.visual("pos_embed.weight");
         let positions = loader.rows(&name, &[n_positions, hidden])?;
-        let mut blocks = Vec::with_capacity(spec.depth);
+        let mut blocks = Vec::new();
         for i in 0..spec.depth {
             let block = loader.visual(&format!("blocks.{i}"));
             let name = |part: &str| format!("{block}.{part}");
@@ -71,7 +71,7 @@ impl Qwen3Vl {
         }
         let name = loader.visual("merger");
         let merger = load_merger(spec, loader, &name, MergerNorm::Patch)?;
-        let mut deepstack = Vec::with_capacity(indexes.len());
+        let mut deepstack = Vec::new();
         for (level, &index) in indexes.iter().enumerate() {
             let name = loader.visual(&format!("deepstack_merger_list.{level}"));
             let merger = load_merger(spec, loader, &name, MergerNorm::Joined)?;
