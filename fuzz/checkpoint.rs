@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Any bytes in place of one file of a checkpoint: opened or refused, never a panic.
+//! Any bytes in place of one file of a checkpoint: opened, its weights read, or refused; never a panic,
+//! nor memory for what is not there.
 
 #![no_main]
 
@@ -8,18 +9,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use gstvlmcaption::backend::Cancel;
+use gstvlmcaption::backend::cpu::Options;
 use gstvlmcaption::vlm::Checkpoint;
 use gstvlmcaption::vlm::files::ModelFiles;
 use libfuzzer_sys::fuzz_target;
 
 /// The files that are replaced; the first byte of an input says which.
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "config.json",
     "preprocessor_config.json",
     "generation_config.json",
     "tokenizer_config.json",
     "chat_template.jinja",
     "model.safetensors",
+    "tokenizer.json",
 ];
 
 const DEMO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/demo");
@@ -48,6 +52,18 @@ fuzz_target!(|bytes: &[u8]| {
     fs::remove_file(&place).expect("a link to the demo model");
     fs::write(&place, content).expect("a temporary file");
     let opened = Checkpoint::open(ModelFiles::Folder(FOLDER.clone()));
+    // What does not concern the weights cannot change how they are read.
+    let concerns = matches!(name, "config.json" | "model.safetensors");
+    if let (Ok(checkpoint), true) = (&opened, concerns) {
+        let options = Options {
+            threads: Some(1),
+            ..Options::default()
+        };
+        let loaded = checkpoint.load_cpu(&options, &mut |_| (), &Cancel::default());
+        if let Err(error) = loaded {
+            assert!(!error.to_string().is_empty());
+        }
+    }
     fs::remove_file(&place).expect("a temporary file");
     link(&Path::new(DEMO).join(name), &place);
     if let Err(error) = opened {

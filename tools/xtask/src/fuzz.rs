@@ -9,15 +9,31 @@ use crate::args::Args;
 use crate::{Outcome, shell};
 
 const HELP: &str = "\
-cargo xtask fuzz [bmodel | checkpoint] [--minutes N]
+cargo xtask fuzz [bmodel | checkpoint | grammar] [--minutes N]
 
 Feeds damaged files to what reads files of others, for N minutes each (10), with LLVM's libFuzzer:
   bmodel       header and FlatBuffer of a .bmodel
-  checkpoint   one file of a Hugging Face folder: config, processor, template, weights' header
+  checkpoint   one file of a Hugging Face folder: config, processor, template, tokenizer,
+               weights; what opens is loaded
+  grammar      a JSON schema for answers
 Stops at the first panic, or at an input that takes 10 s or 2 GB, with the input in
 target/fuzz/findings. The corpus in target/fuzz/corpus is kept and goes on growing.";
 
-const TARGETS: [&str; 2] = ["bmodel", "checkpoint"];
+const TARGETS: [&str; 3] = ["bmodel", "checkpoint", "grammar"];
+
+/// What the fuzzer of schemas begins with: every keyword once.
+const SCHEMAS: [(&str, &str); 2] = [
+    (
+        "object",
+        r#"{"type":"object","properties":{"n":{"type":"number","minimum":-1.5,"maximum":20},
+        "i":{"type":"integer"},"b":{"type":"boolean"},"z":{"type":"null"}},"required":["n","i"]}"#,
+    ),
+    (
+        "array",
+        r#"{"type":"array","items":{"enum":["red","redder"]},"minItems":2,"maxItems":9,
+        "description":{"type":"string","maxLength":12},"additionalProperties":false}"#,
+    ),
+];
 
 /// Edge counters, comparisons and the table of addresses: what libFuzzer looks at.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -90,6 +106,11 @@ fn seed(target: &str, corpus: &Path) -> std::io::Result<()> {
                 fs::copy(entry.path(), corpus.join(entry.file_name()))?;
             }
         }
+        "grammar" => {
+            for (name, schema) in SCHEMAS {
+                fs::write(corpus.join(name), schema)?;
+            }
+        }
         _ => {
             let demo = root.join("models/demo");
             let names = [
@@ -108,6 +129,9 @@ fn seed(target: &str, corpus: &Path) -> std::io::Result<()> {
             let mut input = vec![5];
             input.extend(&weights[..weights.len().min(60_000)]);
             fs::write(corpus.join("model.safetensors"), input)?;
+            let mut input = vec![6];
+            input.extend(fs::read(demo.join("tokenizer.json"))?);
+            fs::write(corpus.join("tokenizer.json"), input)?;
         }
     }
     Ok(())
