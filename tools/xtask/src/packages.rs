@@ -163,7 +163,7 @@ fn holder(package: &str, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
     use std::fs;
     use std::path::{Path, PathBuf};
 
@@ -258,14 +258,6 @@ mod tests {
                 panic!("`{name}` is no element of a Debian package");
             };
             assert!(needs.contains(&need), "`{name}` is in {need}");
-        }
-    }
-
-    #[test]
-    fn nothing_is_listed_that_no_source_names() {
-        let named: BTreeSet<String> = named().into_keys().collect();
-        for name in lines(LIST).unwrap().into_iter().flat_map(|line| line.names) {
-            assert!(named.contains(module(name)), "no file names `{name}`");
         }
     }
 
