@@ -418,3 +418,23 @@ fn pools_have_buffers_for_those_that_are_sampled() {
     );
     assert_eq!(pools(&[]), [(4608, 3, 0)], "where downstream has none");
 }
+
+#[test]
+fn who_reads_the_text_is_not_the_cameras_business() {
+    let run = Run::new(&[MOCK], SMALL);
+    let text = run.element.request_pad_simple("text_src").unwrap();
+    let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (camera, events) = (run.src.static_pad("src").unwrap(), heard.clone());
+    camera.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
+        if let Some(event) = info.event() {
+            events.lock().unwrap().push(event.type_());
+        }
+        gst::PadProbeReturn::Ok
+    });
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    assert!(text.send_event(gst::event::Reconfigure::new()));
+    assert!(!heard.lock().unwrap().contains(&gst::EventType::Reconfigure));
+    let video = run.element.static_pad("src").unwrap();
+    assert!(video.send_event(gst::event::Reconfigure::new()));
+    assert!(heard.lock().unwrap().contains(&gst::EventType::Reconfigure));
+}

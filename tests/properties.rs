@@ -291,3 +291,139 @@ fn for_ever_is_for_ever() {
     assert_eq!(fields.get::<&str>("status").unwrap(), "held");
     assert_eq!(fields.get::<&str>("text").unwrap(), "A yard.");
 }
+
+/// As `prompt-hash` is made for a prompt without a system prompt.
+fn hash(prompt: &str) -> String {
+    let bytes = [0].into_iter().chain(prompt.bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+#[test]
+fn of_two_threads_that_set_a_prompt_the_later_is_asked() {
+    let run = Run::start(&[MOCK, ("window", "1")], SMALL);
+    for round in 0..300 {
+        let start = std::sync::Barrier::new(3);
+        std::thread::scope(|scope| {
+            for thread in 0..3 {
+                let (element, start) = (&run.element, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    for n in 0..4 {
+                        element.set_property("prompt", format!("{round}: {thread}.{n}"));
+                    }
+                });
+            }
+        });
+        run.push(Duration::from_secs(round), None).unwrap();
+        let asked = run.next_caption().get::<String>("prompt-hash").unwrap();
+        let is = run.element.property::<String>("prompt");
+        assert_eq!(asked, hash(&is), "in round {round} the property is {is:?}");
+    }
+}
+
+/// The kinds of the PROGRESS messages up to the first that does not go on.
+fn progress(run: &Run) -> Vec<gst::ProgressType> {
+    let bus = run.pipeline.bus().unwrap();
+    let mut kinds = Vec::new();
+    while kinds
+        .last()
+        .is_none_or(|kind| [gst::ProgressType::Start, gst::ProgressType::Continue].contains(kind))
+    {
+        let kind = [gst::MessageType::Progress];
+        let message = bus.timed_pop_filtered(common::PATIENCE, &kind);
+        let message = message.expect("progress does not end");
+        let gst::MessageView::Progress(progress) = message.view() else {
+            unreachable!("filtered");
+        };
+        kinds.push(progress.get().0);
+    }
+    kinds
+}
+
+#[test]
+fn a_stop_while_the_model_loads_ends_the_progress_messages() {
+    let slow = script(r#"{"load-ms": 600000, "answers": [{"text": "never"}]}"#);
+    let run = Run::new(&[MOCK], SMALL);
+    run.element.set_property("model", slow.path().to_str());
+    for _ in 0..2 {
+        run.pipeline.set_state(gst::State::Playing).unwrap();
+        run.messages_until(|message| message.type_() == gst::MessageType::Progress);
+        run.pipeline.set_state(gst::State::Ready).unwrap();
+        assert_eq!(progress(&run).last(), Some(&gst::ProgressType::Canceled));
+    }
+}
+
+#[test]
+fn a_model_that_is_not_wanted_any_more_ends_its_progress_messages() {
+    let slow = script(r#"{"load-ms": 600000, "answers": [{"text": "never"}]}"#);
+    let run = Run::start(&[MOCK, ("window", "1")], SMALL);
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    let before = run.element.property::<String>("model");
+    run.element.set_property("model", slow.path().to_str());
+    run.messages_until(|message| message.type_() == gst::MessageType::Progress);
+    run.element.set_property("model", before);
+    assert_eq!(progress(&run).last(), Some(&gst::ProgressType::Canceled));
+}
+
+#[test]
+#[expect(unsafe_code, reason = "a pad's functions are replaced to have it fail")]
+fn a_start_that_fails_leaves_nothing_running() {
+    let run = Run::new(&[MOCK], SMALL);
+    let pad = run.element.static_pad("sink").unwrap();
+    // SAFETY: the element is in NULL, so no other thread uses the pad.
+    unsafe {
+        pad.set_activate_function(|_, _| Err(gst::loggable_error!(gst::CAT_RUST, "broken")));
+    }
+    run.element.set_state(gst::State::Ready).unwrap();
+    assert!(run.element.set_state(gst::State::Paused).is_err());
+    let stats = run.element.property::<gst::Structure>("stats");
+    assert!(
+        !stats.has_field("frames"),
+        "its captioner is there: {stats}"
+    );
+}
+
+#[test]
+fn what_takes_effect_with_the_next_start_says_so_once() {
+    let run = Run::start(&[MOCK, ("window", "1")], SMALL);
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    run.element.set_property("window", 1u32);
+    for window in [2u32, 3, 2] {
+        run.element.set_property("window", window);
+    }
+    run.push(Duration::from_secs(1), None).unwrap();
+    let messages = run.messages_until(|message| common::named(message, "vlmcaption/caption"));
+    let warnings = common::warnings(&messages);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].starts_with("window=2 takes effect at the element's next start"),
+        "{warnings:?}"
+    );
+    run.pipeline.set_state(gst::State::Ready).unwrap();
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    for second in 0..2 {
+        run.push(Duration::from_secs(second), None).unwrap();
+    }
+    assert_eq!(common::pts_list(&run.next_caption()).len(), 2);
+}
+
+#[test]
+fn a_model_that_is_refused_is_notified_when_its_property_goes_back() {
+    let run = Run::start(&[MOCK], SMALL);
+    run.push(Duration::ZERO, None).unwrap();
+    let before = run.element.property::<String>("model");
+    let (tell, told) = std::sync::mpsc::channel();
+    run.element
+        .connect_notify(Some("model"), move |element, _| {
+            let _ = tell.send(element.property::<String>("model"));
+        });
+    run.element.set_property("model", "/no/such/script.json");
+    let patience = Duration::from_secs(60);
+    assert_eq!(told.recv_timeout(patience).unwrap(), "/no/such/script.json");
+    assert_eq!(told.recv_timeout(patience).unwrap(), before);
+}

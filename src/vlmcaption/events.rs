@@ -24,7 +24,7 @@ pub(super) struct Questions {
 }
 
 /// A message to post.
-struct Told {
+pub(super) struct Told {
     event: Event,
     watched: Option<String>,
 }
@@ -78,11 +78,10 @@ impl Questions {
 }
 
 impl VlmCaption {
-    /// The questions are these from now on: events of others end.
-    pub(super) fn set_questions(&self, ask: &Ask) {
+    /// The questions are these from now on; what ends by it is to be posted.
+    pub(super) fn take_questions(&self, ask: &Ask) -> Vec<Told> {
         self.board.lock().unwrap().set_questions(ask);
-        let over = self.questions.lock().unwrap().set(ask);
-        self.post_events(over, None);
+        self.questions.lock().unwrap().set(ask)
     }
 
     /// Feeds an answer to its question's alarm.
@@ -108,7 +107,7 @@ impl VlmCaption {
     }
 
     /// `caption` is the answer that decided, if one did.
-    fn post_events(&self, events: Vec<Told>, caption: Option<&Caption>) {
+    pub(super) fn post_events(&self, events: Vec<Told>, caption: Option<&Caption>) {
         let stream_id = self.origin.lock().unwrap().stream_id.clone();
         for told in events {
             gst::info!(CAT, imp = self, "{:?}", told.event);

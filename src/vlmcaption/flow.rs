@@ -56,14 +56,12 @@ impl VlmCaption {
 
     /// The meta's fields for a buffer at `running_time`.
     fn fields(&self, running_time: Option<Duration>) -> Option<gst::Structure> {
-        let (attach, ageing) = {
+        let (attach, hold) = {
             let settings = self.settings.lock().unwrap();
-            let ageing = Ageing {
-                stride: settings.stride_span(),
-                hold: settings.hold(),
-            };
-            (settings.attach, ageing)
+            (settings.attach, settings.hold())
         };
+        let stride = self.stream.lock().unwrap().fixed.stride;
+        let ageing = Ageing { stride, hold };
         self.board
             .lock()
             .unwrap()
@@ -85,8 +83,11 @@ impl VlmCaption {
             true => Liveness::NotLive,
         };
         gst::debug!(CAT, imp = self, "upstream is {liveness:?}");
-        self.stream.lock().unwrap().liveness = liveness;
-        let policy = self.settings.lock().unwrap().policy(liveness.may_be_live());
+        let policy = {
+            let mut stream = self.stream.lock().unwrap();
+            stream.liveness = liveness;
+            stream.fixed.policy(liveness.may_be_live())
+        };
         if let Some(captioner) = self.captioner() {
             captioner.set_policy(policy);
         }

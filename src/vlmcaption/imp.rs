@@ -22,8 +22,9 @@ use super::partial::Partials;
 use super::pixels::Reader;
 use super::properties::PROPERTIES;
 use super::settings::{Plan, Settings};
-use super::stats::Tally;
+use super::stats::{Loading, Tally};
 use super::stream::Stream;
+use super::swap::Fate;
 use super::text::{TextOutput, text_caps};
 use crate::caption::alarm::Ending;
 use crate::caption::captioner::Captioner;
@@ -58,6 +59,8 @@ pub struct VlmCaption {
     pub(super) sought: Mutex<Option<gst::Seqnum>>,
     /// When to go over to another model.
     pub(super) swap_at: Mutex<Option<Instant>>,
+    /// The model that is to come.
+    pub(super) coming: Mutex<Option<Arc<Fate>>>,
     pub(super) inquiries: Mutex<Inquiries>,
     pub(super) partials: Mutex<Partials>,
 }
@@ -136,6 +139,7 @@ impl ObjectSubclass for VlmCaption {
             minder: Mutex::new(None),
             sought: Mutex::default(),
             swap_at: Mutex::new(None),
+            coming: Mutex::new(None),
             inquiries: Mutex::default(),
             partials: Mutex::default(),
         }
@@ -174,50 +178,7 @@ impl ObjectImpl for VlmCaption {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let mut settings = self.settings.lock().unwrap();
-        let before = settings.clone();
-        if let Err(reason) = settings.set(pspec.name(), value) {
-            drop(settings);
-            gst::element_imp_warning!(
-                self,
-                gst::LibraryError::Settings,
-                ("{} {reason}; it stays as it was", pspec.name())
-            );
-            return;
-        }
-        self.text.set_gaps(settings.text_gaps);
-        let live = settings.live();
-        if live.is_err() && before.live().is_ok() && self.captioner.lock().unwrap().is_some() {
-            let revision = settings.revision;
-            *settings = Settings { revision, ..before };
-        }
-        let (labels, min_area) = (settings.gate_labels.clone(), settings.gate_min_area);
-        drop(settings);
-        {
-            let mut stream = self.stream.lock().unwrap();
-            stream.detections.configure(&labels, min_area);
-        }
-        gst::info!(CAT, imp = self, "{} is now {value:?}", pspec.name());
-        self.wake_minder();
-        let captioner = self.captioner.lock().unwrap().clone();
-        if captioner.is_some() && Choice::has(pspec.name()) {
-            return self.model_changed();
-        }
-        match (captioner, live) {
-            (Some(captioner), Ok((ask, rules))) => {
-                self.set_questions(&ask);
-                captioner.set_ask(ask);
-                captioner.set_rules(rules);
-            }
-            (Some(_), Err(reason)) => {
-                gst::element_imp_warning!(
-                    self,
-                    gst::LibraryError::Settings,
-                    ("{reason}; the one before stays")
-                );
-            }
-            (None, _) => {}
-        }
+        self.change_property(value, pspec);
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
@@ -279,7 +240,7 @@ impl ElementImpl for VlmCaption {
     ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         match transition {
             gst::StateChange::NullToReady => self.open()?,
-            gst::StateChange::ReadyToPaused => self.start()?,
+            gst::StateChange::ReadyToPaused => self.start().inspect_err(|_| self.stop())?,
             gst::StateChange::PausedToReady => {
                 // Wakes a streaming thread that waits, so that the pads can be deactivated.
                 if let Some(captioner) = self.captioner() {
@@ -288,17 +249,20 @@ impl ElementImpl for VlmCaption {
             }
             _ => {}
         }
-        let success = self.parent_change_state(transition)?;
-        match transition {
-            gst::StateChange::PausedToReady => self.stop(),
-            gst::StateChange::ReadyToNull => {
+        let changed = self.parent_change_state(transition);
+        match (transition, &changed) {
+            // Nobody stops what did not start.
+            (gst::StateChange::PausedToReady, _) | (gst::StateChange::ReadyToPaused, Err(_)) => {
+                self.stop();
+            }
+            (gst::StateChange::ReadyToNull, _) | (gst::StateChange::NullToReady, Err(_)) => {
                 let model = self.model.lock().unwrap().take();
                 // May join an engine's thread, so no lock is held.
                 drop(model);
             }
             _ => {}
         }
-        Ok(success)
+        changed
     }
 
     fn request_new_pad(
@@ -316,7 +280,7 @@ impl ElementImpl for VlmCaption {
             );
             return None;
         }
-        let text = self.text.clone();
+        let (text, relinked) = (self.text.clone(), self.text.clone());
         let pad = gst::Pad::builder_from_template(template)
             .name("text_src")
             // A pad is active before it has a parent, so this asks no element.
@@ -325,15 +289,19 @@ impl ElementImpl for VlmCaption {
                 (gst::PadMode::Push, false) => text.stop(pad),
                 _ => Err(gst::loggable_error!(CAT, "the text pad only pushes")),
             })
-            .event_function(|pad, parent, event| match event.type_() {
+            .event_function(move |pad, parent, event| match event.type_() {
                 gst::EventType::Seek => VlmCaption::catch_panic_pad_function(
                     parent,
                     || false,
                     |this| this.src_event(event),
                 ),
-                gst::EventType::Latency | gst::EventType::Reconfigure => {
-                    gst::Pad::event_default(pad, parent, event)
-                }
+                gst::EventType::Latency => VlmCaption::catch_panic_pad_function(
+                    parent,
+                    || false,
+                    |this| this.src_event(event),
+                ),
+                // The camera has nothing to do with who reads the text.
+                gst::EventType::Reconfigure => relinked.reconfigure(pad),
                 // QoS of the subtitles, say, is no business of the video's.
                 _ => false,
             })
@@ -385,14 +353,10 @@ impl VlmCaption {
     fn start(&self) -> Result<(), gst::StateChangeError> {
         let plan = self.plan()?;
         let engine = self.acquire(&plan)?;
-        let (labels, min_area) = {
-            let settings = self.settings.lock().unwrap();
-            (settings.gate_labels.clone(), settings.gate_min_area)
-        };
         {
             let mut stream = self.stream.lock().unwrap();
             *stream = Stream::new(plan.options.sample_rate);
-            stream.detections.configure(&labels, min_area);
+            stream.fixed = plan.fixed;
         }
         self.board.lock().unwrap().clear();
         self.tally.reset();
@@ -406,22 +370,29 @@ impl VlmCaption {
             gst::StateChangeError
         };
         let listener = self.listener(Origin::new(&engine, &plan.source));
-        let captioner = Captioner::start(&engine, plan.options, listener);
-        *self.captioner.lock().unwrap() = Some(Arc::new(captioner.map_err(no_thread)?));
-        // What was set meanwhile, before the first frame.
-        let live = self.settings.lock().unwrap().live();
-        let (ask, rules) = live.map_err(|reason| {
-            gst::element_imp_error!(self, gst::LibraryError::Settings, ("{reason}"));
-            gst::StateChangeError
-        })?;
-        if let Some(captioner) = self.captioner() {
-            self.set_questions(&ask);
-            captioner.set_ask(ask);
-            captioner.set_rules(rules);
-        }
+        let captioner = Captioner::start(&engine, plan.options, listener).map_err(no_thread)?;
+        self.hand_over(Arc::new(captioner))?;
         let weak = self.obj().downgrade();
         let minder = Minder::start(move || weak.upgrade().map(|element| element.imp().mind()));
         *self.minder.lock().unwrap() = Some(minder.map_err(no_thread)?);
+        Ok(())
+    }
+
+    /// The captioner is there from now on, with what was set since it was planned.
+    fn hand_over(&self, captioner: Arc<Captioner>) -> Result<(), gst::StateChangeError> {
+        let live = {
+            let settings = self.settings.lock().unwrap();
+            *self.captioner.lock().unwrap() = Some(captioner.clone());
+            self.heed_detections(&settings);
+            let live = settings.live();
+            live.map(|(ask, rules)| (self.take_ask(&captioner, ask), rules))
+        };
+        let (over, rules) = live.map_err(|reason| {
+            gst::element_imp_error!(self, gst::LibraryError::Settings, ("{reason}"));
+            gst::StateChangeError
+        })?;
+        captioner.set_rules(rules);
+        self.post_events(over, None);
         Ok(())
     }
 
@@ -457,6 +428,8 @@ impl VlmCaption {
         drop(minder);
         let captioner = self.captioner.lock().unwrap().take();
         drop(captioner);
+        self.forget_coming();
+        self.end_loading(Loading::Over, gst::ProgressType::Canceled);
         self.end_inquiries();
         self.end_events(Ending::Stop);
         *self.partials.lock().unwrap() = Partials::default();

@@ -15,6 +15,7 @@
 
 mod allocation;
 mod board;
+mod changes;
 mod detections;
 mod events;
 mod flow;

@@ -30,6 +30,21 @@ impl Choice {
     }
 }
 
+impl Choice {
+    /// The properties in which another one differs.
+    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+        let differ = [
+            ("model", self.model != other.model),
+            ("config", self.config != other.config),
+            ("backend", self.backend != other.backend),
+            ("device", self.device != other.device),
+            ("precision", self.precision != other.precision),
+        ];
+        let names = differ.into_iter().filter(|(_, differs)| *differs);
+        names.map(|(name, _)| name).collect()
+    }
+}
+
 impl Settings {
     pub(super) fn choice(&self) -> Choice {
         Choice {

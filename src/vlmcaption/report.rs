@@ -12,6 +12,8 @@ use super::TextTiming;
 use super::imp::{CAT, VlmCaption};
 use super::output::{self, Origin};
 use super::partial::Partial;
+use super::settings::Fixed;
+use super::stats::Loading;
 use super::text::{Begin, Text};
 use super::trouble::Cause;
 use crate::caption::gate::Gated;
@@ -25,8 +27,18 @@ impl VlmCaption {
     pub(super) fn report(&self, report: Report, by: &Origin) {
         match report {
             Report::Loading(part) => {
-                if !self.tally.loading.swap(true, Ordering::Relaxed) {
-                    self.post_loading(gst::ProgressType::Start, 0.0);
+                let before = {
+                    let mut loading = self.tally.loading.lock().unwrap();
+                    let before = *loading;
+                    if before == Loading::Idle {
+                        *loading = Loading::Told;
+                    }
+                    before
+                };
+                match before {
+                    Loading::Over => return,
+                    Loading::Idle => self.post_loading(gst::ProgressType::Start, 0.0),
+                    Loading::Told => {}
                 }
                 self.post_loading(gst::ProgressType::Continue, part);
             }
@@ -35,13 +47,11 @@ impl VlmCaption {
                 if let Some(remark) = remark {
                     gst::debug!(CAT, imp = self, "{remark}");
                 }
-                if self.tally.loading.swap(false, Ordering::Relaxed) {
-                    self.post_loading(gst::ProgressType::Complete, 1.0);
-                }
+                self.end_loading(Loading::Idle, gst::ProgressType::Complete);
                 self.relief(&[Cause::Load]);
             }
             Report::LoadFailed(reason) => {
-                self.loading_failed();
+                self.end_loading(Loading::Idle, gst::ProgressType::Error);
                 let reason = format!("the model cannot be used: {reason}");
                 self.trouble(Cause::Load, &reason);
             }
@@ -137,16 +147,11 @@ impl VlmCaption {
         if self.textpad().is_none() {
             return;
         }
-        let live = self.stream.lock().unwrap().liveness.may_be_live();
-        let (timing, stride, period) = {
-            let settings = self.settings.lock().unwrap();
-            let strides = settings.stride();
-            (
-                settings.text_timing,
-                settings.stride_span(),
-                settings.stride_span() / strides,
-            )
+        let (live, Fixed { stride, period, .. }) = {
+            let stream = self.stream.lock().unwrap();
+            (stream.liveness.may_be_live(), stream.fixed)
         };
+        let timing = self.settings.lock().unwrap().text_timing;
         let clock_time = |time: Duration| gst::ClockTime::from_nseconds(output::nanos(time));
         let arrival = match timing {
             TextTiming::Auto => live,
@@ -217,9 +222,12 @@ impl VlmCaption {
         }
     }
 
-    pub(super) fn loading_failed(&self) {
-        if self.tally.loading.swap(false, Ordering::Relaxed) {
-            self.post_loading(gst::ProgressType::Error, 0.0);
+    /// Ends the progress messages, if they were begun.
+    pub(super) fn end_loading(&self, next: Loading, how: gst::ProgressType) {
+        let before = std::mem::replace(&mut *self.tally.loading.lock().unwrap(), next);
+        if before == Loading::Told {
+            let complete = how == gst::ProgressType::Complete;
+            self.post_loading(how, f32::from(u8::from(complete)));
         }
     }
 

@@ -127,8 +127,32 @@ pub(super) struct Plan {
     /// The properties that it comes from.
     pub choice: Choice,
     pub options: captioner::Options,
+    pub fixed: Fixed,
     /// No model was named: the built-in one runs.
     pub demo: bool,
+}
+
+/// What the element itself needs of the properties that are fixed while it runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Fixed {
+    /// Time from window to window.
+    pub stride: Duration,
+    /// Time from sample to sample.
+    pub period: Duration,
+    drop_policy: DropPolicy,
+}
+
+impl Fixed {
+    /// The drop policy once it is known whether upstream is live.
+    pub fn policy(&self, live: bool) -> mailbox::DropPolicy {
+        match self.drop_policy {
+            DropPolicy::Latest => mailbox::DropPolicy::Latest,
+            DropPolicy::Oldest => mailbox::DropPolicy::Oldest,
+            DropPolicy::Block => mailbox::DropPolicy::Block,
+            DropPolicy::Auto if live => mailbox::DropPolicy::Latest,
+            DropPolicy::Auto => mailbox::DropPolicy::Block,
+        }
+    }
 }
 
 impl Settings {
@@ -141,6 +165,11 @@ impl Settings {
         let demo = matches!(source, Source::Cpu { model: None, .. });
         let sample_rate = Rate::new(self.sample_rate.numer(), self.sample_rate.denom())
             .ok_or("sample-rate must be positive, for example 1/1")?;
+        let fixed = Fixed {
+            stride: sample_rate.span(u64::from(self.stride())),
+            period: sample_rate.period(),
+            drop_policy: self.drop_policy,
+        };
         let options = captioner::Options {
             sample_rate,
             window: self.window as usize,
@@ -154,7 +183,7 @@ impl Settings {
             session: SessionOptions {
                 stream: stream.to_owned(),
                 weight: self.priority,
-                policy: self.policy(false),
+                policy: fixed.policy(false),
                 max_queued: self.max_queued as usize,
                 ask: self.ask()?,
             },
@@ -163,6 +192,7 @@ impl Settings {
             source,
             choice: self.choice(),
             options,
+            fixed,
             demo,
         })
     }
@@ -225,19 +255,8 @@ impl Settings {
         })
     }
 
-    /// The drop policy once it is known whether upstream is live.
-    pub fn policy(&self, live: bool) -> mailbox::DropPolicy {
-        match self.drop_policy {
-            DropPolicy::Latest => mailbox::DropPolicy::Latest,
-            DropPolicy::Oldest => mailbox::DropPolicy::Oldest,
-            DropPolicy::Block => mailbox::DropPolicy::Block,
-            DropPolicy::Auto if live => mailbox::DropPolicy::Latest,
-            DropPolicy::Auto => mailbox::DropPolicy::Block,
-        }
-    }
-
     /// Frames from window to window.
-    pub fn stride(&self) -> u32 {
+    fn stride(&self) -> u32 {
         if self.stride == 0 {
             self.window
         } else {
@@ -268,12 +287,6 @@ impl Settings {
     /// How long a device may be silent; zero is for ever.
     pub fn model_timeout(&self) -> Duration {
         or_no_limit(self.model_timeout)
-    }
-
-    /// Time from window to window.
-    pub fn stride_span(&self) -> Duration {
-        Rate::new(self.sample_rate.numer(), self.sample_rate.denom())
-            .map_or(Duration::ZERO, |rate| rate.span(u64::from(self.stride())))
     }
 
     /// The value of a property; `None` for those that the element computes.

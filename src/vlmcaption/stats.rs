@@ -2,7 +2,7 @@
 
 //! Numbers of an element since it went to PAUSED, and what is told of them by the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -38,10 +38,23 @@ pub(super) struct Tally {
     text_told: AtomicU64,
     pub(super) clock: Mutex<Clock>,
     pub(super) last_error: Mutex<Option<LastError>>,
-    /// Progress messages were begun and not ended.
-    pub(super) loading: AtomicBool,
+    pub(super) loading: Mutex<Loading>,
+    /// Properties of which was said that they wait for the next start.
+    pub(super) late: Mutex<BTreeSet<String>>,
     /// The user was told that windows are cut.
     pub(super) cut: AtomicBool,
+}
+
+/// Progress messages about the model's weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Loading {
+    /// None was begun.
+    #[default]
+    Idle,
+    /// Begun, and not ended.
+    Told,
+    /// There are to be none: the element has stopped.
+    Over,
 }
 
 /// The last thing that went wrong.
@@ -134,6 +147,8 @@ impl Tally {
         };
         *self.last_error.lock().unwrap() = None;
         self.cut.store(false, Relaxed);
+        *self.loading.lock().unwrap() = Loading::Idle;
+        self.late.lock().unwrap().clear();
     }
 
     pub fn caption(&self, caption: &Caption) {

@@ -5,6 +5,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::detections::Detections;
+use super::settings::Fixed;
 use crate::caption::sampler::{Rate, Sampler};
 use crate::caption::window::{FrameTime, WallClock};
 
@@ -18,6 +19,8 @@ pub(super) struct Stream {
     pub liveness: Liveness,
     /// It was asked since that may have changed.
     pub liveness_asked: bool,
+    /// What does not change while the element runs.
+    pub fixed: Fixed,
     /// Which detections upstream count.
     pub detections: Detections,
     /// Running time of the last buffer with one.

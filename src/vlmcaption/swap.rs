@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::imp::{CAT, Model, VlmCaption};
 use super::model::Choice;
 use super::output::Origin;
+use super::stats::Loading;
 use crate::caption::Report;
 use crate::caption::engine::{Engine, Listener};
 
@@ -20,9 +22,11 @@ const SETTLE: Duration = Duration::from_millis(100);
 
 /// What has become of a model that was asked for.
 #[derive(Default)]
-struct Fate {
+pub(super) struct Fate {
     arrived: AtomicBool,
     refused: AtomicBool,
+    /// Another one was asked for since.
+    unwanted: AtomicBool,
 }
 
 impl VlmCaption {
@@ -70,6 +74,7 @@ impl VlmCaption {
             .as_ref()
             .map(|m| m.source.clone());
         if in_use.as_ref() == Some(&source) {
+            self.forget_coming();
             captioner.keep_model();
             return;
         }
@@ -77,6 +82,10 @@ impl VlmCaption {
             Ok(engine) => engine,
             Err(error) => return self.refuse_model(Some(&choice), &error.to_string()),
         };
+        // Reading took a while: who asked for yet another model has that begun.
+        if self.settings.lock().unwrap().choice() != choice {
+            return;
+        }
         gst::info!(CAT, imp = self, "going over to {source:?}");
         for note in engine.notes() {
             gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{note}"));
@@ -89,10 +98,23 @@ impl VlmCaption {
             origin,
         };
         let fate = Arc::new(Fate::default());
+        self.forget_coming();
+        *self.coming.lock().unwrap() = Some(fate.clone());
         captioner.change_model(&engine, self.newcomer(model, fate.clone()));
         // It may have been known to be useless before it was there.
         if fate.refused.load(Ordering::Acquire) {
             captioner.keep_model();
+        }
+    }
+
+    /// The model that was to come is not wanted any more: what it does is not told.
+    pub(super) fn forget_coming(&self) {
+        let fate = self.coming.lock().unwrap().take();
+        if let Some(fate) = fate
+            && !fate.arrived.load(Ordering::Acquire)
+        {
+            fate.unwanted.store(true, Ordering::Release);
+            self.end_loading(Loading::Idle, gst::ProgressType::Canceled);
         }
     }
 
@@ -124,11 +146,14 @@ impl VlmCaption {
                         });
                     }
                 }
+                Report::Loading(_) | Report::Loaded { .. }
+                    if fate.unwanted.load(Ordering::Acquire) => {}
+                Report::LoadFailed(_) if fate.unwanted.load(Ordering::Acquire) => {}
                 Report::LoadFailed(reason) if !fate.arrived.load(Ordering::Acquire) => {
                     if fate.refused.swap(true, Ordering::AcqRel) {
                         return;
                     }
-                    this.loading_failed();
+                    this.end_loading(Loading::Idle, gst::ProgressType::Error);
                     this.refuse_model(Some(&choice), &reason);
                     if let Some(captioner) = this.captioner() {
                         captioner.keep_model();
@@ -162,12 +187,17 @@ impl VlmCaption {
             .unwrap()
             .as_ref()
             .map(|m| m.choice.clone());
+        let mut reverted = Vec::new();
         if let (Some(asked), Some(kept)) = (asked, kept) {
             let mut settings = self.settings.lock().unwrap();
             // Something else may have been asked for since.
             if settings.choice() == *asked {
+                reverted = kept.differing(asked);
                 settings.choose(kept);
             }
+        }
+        for name in reverted {
+            self.obj().notify(name);
         }
         gst::element_imp_warning!(
             self,

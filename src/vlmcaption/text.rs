@@ -196,6 +196,15 @@ impl TextOutput {
         .map_err(|_| gst::loggable_error!(super::imp::CAT, "cannot start the text pad's task"))
     }
 
+    /// Another reader was linked: a task that ended with the one before begins again.
+    pub fn reconfigure(self: &Arc<Self>, pad: &gst::Pad) -> bool {
+        let ended = pad.task_state() == gst::TaskState::Paused;
+        if !ended || self.state.lock().unwrap().stopped {
+            return true;
+        }
+        self.start(pad).is_ok()
+    }
+
     /// Stops the pad's task; the caller has made sure that a push in it returns.
     pub fn stop(&self, pad: &gst::Pad) -> Result<(), gst::LoggableError> {
         self.set_stopped(true);
