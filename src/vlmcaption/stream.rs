@@ -114,14 +114,16 @@ impl Stream {
     pub fn arrive(&mut self, buffer: &gst::BufferRef) -> Arrival {
         let mut arrival = Arrival::default();
         let Some(segment) = &self.segment else {
-            arrival.complaint =
-                self.complain("the stream is not in time format; captions need timestamps");
+            arrival.complaint = self.complain(
+                "the stream is not in time format; captions need timestamps (`appsrc format=time`)",
+            );
             return arrival;
         };
         let Some(pts) = buffer.pts() else {
             arrival.complaint = self.complain(
-                "buffers have no timestamps; captions need them (put videorate or \
-                 `identity do-timestamp` behind a source that makes none)",
+                "buffers have no timestamps; captions need them: let the source make them \
+                 (`appsrc do-timestamp=true`, and so every other source), or put `rawvideoparse \
+                 framerate=25/1` behind a file of raw frames",
             );
             return arrival;
         };
