@@ -63,6 +63,7 @@ impl Document {
             file: &self.file,
             path: String::new(),
             map: &self.root,
+            defaults: None,
         }
     }
 }
@@ -73,6 +74,8 @@ pub(crate) struct Section<'a> {
     file: &'a str,
     path: String,
     map: &'a Map<String, Value>,
+    /// What keys say that are not there.
+    defaults: Option<&'static Map<String, Value>>,
 }
 
 impl<'a> Section<'a> {
@@ -84,9 +87,21 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A value that is there and not null.
+    /// The same, with these values for keys that are not there. One that is null stays without.
+    pub fn with_defaults(self, defaults: &'static Map<String, Value>) -> Self {
+        Self {
+            defaults: Some(defaults),
+            ..self
+        }
+    }
+
+    /// A value that is there, or has a default, and is not null.
     pub fn value(&self, key: &str) -> Option<&'a Value> {
-        self.map.get(key).filter(|value| !value.is_null())
+        let value = match self.map.get(key) {
+            None => self.defaults?.get(key)?,
+            Some(value) => value,
+        };
+        (!value.is_null()).then_some(value)
     }
 
     fn required(&self, key: &str) -> Result<&'a Value, Error> {
@@ -102,6 +117,7 @@ impl<'a> Section<'a> {
                 file: self.file,
                 path: format!("{}{key}.", self.path),
                 map,
+                defaults: None,
             })),
             Some(_) => Err(self.complain(key, "must be an object")),
         }

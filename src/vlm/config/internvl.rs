@@ -4,6 +4,7 @@
 //! (`internvl`).
 
 use super::decoder::{Decoder, text_spec};
+use super::defaults::{INTERNVL_VISION, QWEN2};
 use super::{Error, channels, check_heads, eos, model_type};
 use crate::backend::spec::{Spec, TextSpec, Tower, VisionSpec};
 use crate::vlm::json::{Document, Section};
@@ -53,7 +54,7 @@ pub(crate) fn read(config: &Document) -> Result<Config, Error> {
     let root = config.root();
     let vision_config = root.require_section("vision_config")?;
     if model_type(config)? == "internvl_chat" {
-        let text_config = root.require_section("llm_config")?;
+        let text_config = root.require_section("llm_config")?.with_defaults(&QWEN2);
         let text = decoder(&root, &text_config)?;
         // Their classes' defaults are those of an older model.
         require(&root, &["ps_version"])?;
@@ -80,7 +81,8 @@ pub(crate) fn read(config: &Document) -> Result<Config, Error> {
             spec: Spec { vision, text },
         });
     }
-    let text_config = root.require_section("text_config")?;
+    let text_config = root.require_section("text_config")?.with_defaults(&QWEN2);
+    let vision_config = vision_config.with_defaults(&INTERNVL_VISION);
     let text = decoder(&root, &text_config)?;
     check_layer(&root, "vision_feature_layer")?;
     root.expect_text("vision_feature_select_strategy", "default")?;

@@ -2,10 +2,11 @@
 
 //! `config.json` and `generation_config.json`, checked; keys keep their published names.
 //!
-//! Reads what transformers 4.57 and 5.x write. Whatever the arithmetic relies on is checked here,
+//! Reads what transformers writes, from 4.49 to 5.x. Whatever the arithmetic relies on is checked here,
 //! so nothing downstream checks again.
 
 mod decoder;
+mod defaults;
 pub(crate) mod internvl;
 mod quantization;
 pub(crate) mod qwen25vl;

@@ -3,6 +3,7 @@
 //! `config.json` of a Qwen2.5-VL.
 
 use super::decoder::{Decoder, text_spec};
+use super::defaults::{QWEN2_5_VL_TEXT, QWEN2_5_VL_VISION};
 use super::{Error, QwenConfig, channels, check_heads, check_out};
 use crate::backend::spec::{Spec, TextSpec, Tower, VisionSpec};
 use crate::vlm::json::{Document, Section};
@@ -27,9 +28,13 @@ pub(crate) struct Config {
 /// [`Error::Config`] with file, key and what would be right.
 pub(crate) fn read(config: &Document) -> Result<Config, Error> {
     let root = config.root();
-    let text_config = root.section("text_config")?;
-    let text_config = text_config.as_ref().unwrap_or(&root);
+    let text_config = match root.section("text_config")? {
+        Some(section) => section,
+        None => root.clone(),
+    };
+    let text_config = &text_config.with_defaults(&QWEN2_5_VL_TEXT);
     let vision_config = root.require_section("vision_config")?;
+    let vision_config = vision_config.with_defaults(&QWEN2_5_VL_VISION);
     let text = text_spec(&root, text_config, Decoder::Qwen25Vl)?;
     let vision = vision_spec(&vision_config, &text)?;
     Ok(Config {

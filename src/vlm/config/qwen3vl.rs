@@ -3,6 +3,7 @@
 //! `config.json` of a Qwen3-VL.
 
 use super::decoder::{Decoder, text_spec};
+use super::defaults::{QWEN3_VL_TEXT, QWEN3_VL_VISION};
 use super::{Error, QwenConfig, channels, check_heads, check_out};
 use crate::backend::spec::{Spec, TextSpec, Tower, VisionSpec};
 use crate::vlm::json::{Document, Section};
@@ -14,7 +15,9 @@ use crate::vlm::json::{Document, Section};
 pub(crate) fn read(config: &Document) -> Result<QwenConfig, Error> {
     let root = config.root();
     let text_config = root.require_section("text_config")?;
+    let text_config = text_config.with_defaults(&QWEN3_VL_TEXT);
     let vision_config = root.require_section("vision_config")?;
+    let vision_config = vision_config.with_defaults(&QWEN3_VL_VISION);
     let text = text_spec(&root, &text_config, Decoder::Qwen3Vl)?;
     let vision = vision_spec(&vision_config, &text)?;
     QwenConfig::read(&root, &text_config, Spec { vision, text })
