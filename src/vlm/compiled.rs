@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::files::ModelFiles;
+use super::files::{ModelFiles, folder_name};
 use super::{Checkpoint, Error, FrameBounds};
 use crate::backend::axera;
 use crate::backend::sophgo::{self, Described, Embedding, Head};
@@ -201,9 +201,7 @@ impl Axmodels {
             None => checkpoint_folder(model)?,
         };
         let mut checkpoint = Checkpoint::open_compiled(ModelFiles::Folder(config))?;
-        if let Some(name) = model.file_name() {
-            checkpoint.name = name.to_string_lossy().into_owned();
-        }
+        checkpoint.name = folder_name(model);
         let (text, vision) = (&checkpoint.cpu.text, &checkpoint.cpu.vision);
         let side = |n: usize| (n, n);
         let (pixels, n_deepstack, frame) = match &vision.tower {
@@ -261,7 +259,10 @@ fn checkpoint_folder(model: &Path) -> Result<PathBuf, Error> {
     let is_checkpoint = |folder: &Path| {
         let config = std::fs::read(folder.join("config.json")).unwrap_or_default();
         let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
-        config.get("model_type").is_some() && folder.join("tokenizer.json").is_file()
+        let is_there = |name: &str| folder.join(name).is_file();
+        let tokenizer =
+            is_there("tokenizer.json") || is_there("vocab.json") && is_there("merges.txt");
+        config.get("model_type").is_some() && tokenizer
     };
     let inside = |folder: &Path| {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -280,4 +281,33 @@ fn checkpoint_folder(model: &Path) -> Result<PathBuf, Error> {
     found.ok_or_else(|| Error::NoCheckpoint {
         model: model.display().to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_with_either_form_of_tokenizer_is_found_beside_axmodels() {
+        for tokenizer in [&["tokenizer.json"][..], &["vocab.json", "merges.txt"]] {
+            let folder = tempfile::tempdir().unwrap();
+            let (model, config) = (folder.path().join("axmodels"), folder.path().join("origin"));
+            for folder in [&model, &config] {
+                fs::create_dir(folder).unwrap();
+            }
+            fs::write(
+                config.join("config.json"),
+                r#"{"model_type": "internvl_chat"}"#,
+            )
+            .unwrap();
+            let got = checkpoint_folder(&model).unwrap_err().to_string();
+            assert!(got.contains("tokenizer.json (or vocab.json"), "{got}");
+            for name in tokenizer {
+                fs::write(config.join(name), "").unwrap();
+            }
+            assert_eq!(checkpoint_folder(&model).unwrap(), config);
+        }
+    }
 }

@@ -67,13 +67,10 @@ impl ModelFiles {
         ModelFiles::Embedded("demo", DEMO)
     }
 
-    /// Short name: the folder's last part, or the embedded model's name.
+    /// Short name: the folder's own, or the embedded model's.
     pub fn name(&self) -> String {
         match self {
-            ModelFiles::Folder(path) => path.file_name().map_or_else(
-                || path.display().to_string(),
-                |n| n.to_string_lossy().into_owned(),
-            ),
+            ModelFiles::Folder(path) => folder_name(path),
             ModelFiles::Embedded(name, _) => (*name).to_owned(),
         }
     }
@@ -185,6 +182,25 @@ impl ModelFiles {
             Weights::Files(paths) => paths.iter().try_for_each(|path| check_safetensors(path)),
         }
     }
+}
+
+/// What to call the model in a folder: its last part, or in a cache of Hugging Face, where that is a
+/// hash (`models--<owner>--<name>/snapshots/<commit>`), the name in the repository's.
+pub(super) fn folder_name(path: &Path) -> String {
+    let part = |path: &Path| {
+        let name = path.file_name().map(|name| name.to_string_lossy());
+        name.map(std::borrow::Cow::into_owned)
+    };
+    let repository = |path: &Path| {
+        let name = part(path)?.strip_prefix("models--")?.to_owned();
+        Some(name.rsplit("--").next().unwrap_or(&name).to_owned())
+    };
+    let snapshots = path.parent().filter(|parent| parent.ends_with("snapshots"));
+    let cached = snapshots.and_then(Path::parent).and_then(repository);
+    cached
+        .or_else(|| repository(path))
+        .or_else(|| part(path))
+        .unwrap_or_else(|| path.display().to_string())
 }
 
 /// The files that an index names, each once; all must be there.
@@ -378,6 +394,27 @@ mod tests {
         fs::write(folder.path().join("tokenizer.json"), pointer).unwrap();
         let got = ModelFiles::Folder(folder.path().to_owned()).require("tokenizer.json");
         assert!(matches!(got, Err(Error::LfsPointer { .. })));
+    }
+
+    #[test]
+    fn a_snapshot_in_a_cache_has_the_name_of_its_repository() {
+        let hash = "66285546d2b821cf421d4f5eb2576359d3770cd3";
+        for (path, want) in [
+            ("/models/Qwen3-VL-2B-Instruct", "Qwen3-VL-2B-Instruct"),
+            ("/models/Qwen3-VL-2B-Instruct/", "Qwen3-VL-2B-Instruct"),
+            ("/models/snapshots/mine", "mine"),
+            (
+                "/hub/models--Qwen--Qwen3-VL-2B-Instruct",
+                "Qwen3-VL-2B-Instruct",
+            ),
+            (
+                &format!("/hub/models--Qwen--Qwen3-VL-2B-Instruct/snapshots/{hash}"),
+                "Qwen3-VL-2B-Instruct",
+            ),
+            (&format!("/hub/models--gpt2/snapshots/{hash}"), "gpt2"),
+        ] {
+            assert_eq!(ModelFiles::Folder(path.into()).name(), want, "{path}");
+        }
     }
 
     #[test]

@@ -311,8 +311,8 @@ pub enum Error {
     },
     /// A folder of axmodels without the configuration of its checkpoint.
     #[error(
-        "there is no checkpoint's config.json with tokenizer.json in {model}, in a folder there or \
-         beside it; set config to a folder with the checkpoint's files: `hf download <checkpoint> \
+        "there is no checkpoint's config.json with tokenizer.json (or vocab.json and merges.txt) in \
+         {model}, in a folder there or beside it; set config to a folder with the checkpoint's files: `hf download <checkpoint> \
          --exclude '*.safetensors'` fetches them"
     )]
     NoCheckpoint {
