@@ -6,6 +6,9 @@
 //! `tests/data/processor/internvl.*` are made by `tools/golden/internvl.py`. Of resized pixels one
 //! in a hundred may differ by 1 of 255, everything else is exact.
 
+#[path = "common/spelled.rs"]
+mod spelled;
+
 use std::path::{Path, PathBuf};
 
 use gstvlmcaption::backend::GridThw;
@@ -294,7 +297,15 @@ fn a_budget_bounds_the_tiles_of_an_image_and_a_frame_has_one() {
 }
 
 #[test]
-fn words_and_grids_that_do_not_fit_are_refused() {
+fn special_tokens_that_people_or_models_write_are_text() {
+    let grid = GridThw { t: 1, h: 4, w: 4 };
+    for model in [OPENGVLAB, TRANSFORMERS] {
+        spelled::special_tokens_are_text(&checkpoint(model), grid);
+    }
+}
+
+#[test]
+fn grids_that_do_not_fit_are_refused() {
     let vlm = checkpoint(OPENGVLAB).vlm;
     let visual = |t| VisualInput {
         grid: GridThw { t, h: 4, w: 4 },
@@ -310,8 +321,6 @@ fn words_and_grids_that_do_not_fit_are_refused() {
         };
         vlm.prompt(&request).err().map(|error| error.to_string())
     };
-    let got = ask("<IMG_CONTEXT>?", VisualKind::Image, &[visual(1)]);
-    assert!(got.expect("an error").contains("stands for pixels"));
     let got = ask("?", VisualKind::Video, &[visual(2)]);
     assert!(got.expect("an error").contains("a video frame has one"));
     let got = ask("?", VisualKind::Image, &[visual(1), visual(1)]);

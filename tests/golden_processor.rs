@@ -9,6 +9,8 @@
 
 #[path = "common/prompts.rs"]
 mod prompts;
+#[path = "common/spelled.rs"]
+mod spelled;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -202,6 +204,12 @@ fn patch_rows_are_those_of_the_processors() {
 fn prompts_have_the_tokens_and_positions_of_the_reference() {
     let checkpoint = demo();
     each_set(|_, vectors| prompts::compare(&checkpoint, &vectors.prompts));
+}
+
+#[test]
+fn special_tokens_that_people_or_models_write_are_text() {
+    let grid = gstvlmcaption::backend::GridThw { t: 1, h: 6, w: 8 };
+    spelled::special_tokens_are_text(&demo(), grid);
 }
 
 #[test]

@@ -6,9 +6,12 @@
 
 #[path = "common/prompts.rs"]
 mod prompts;
+#[path = "common/spelled.rs"]
+mod spelled;
 
 use std::path::{Path, PathBuf};
 
+use gstvlmcaption::backend::GridThw;
 use gstvlmcaption::vlm::files::ModelFiles;
 use gstvlmcaption::vlm::image::RgbImage;
 use gstvlmcaption::vlm::{Checkpoint, PixelBudget, VisualKind};
@@ -82,6 +85,13 @@ fn prompts_have_the_tokens_and_positions_of_the_reference() {
     let vectors = vectors();
     assert!(vectors.prompts.len() >= 20);
     prompts::compare(&checkpoint(folder.path()), &vectors.prompts);
+}
+
+#[test]
+fn special_tokens_that_people_or_models_write_are_text() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let grid = GridThw { t: 1, h: 4, w: 6 };
+    spelled::special_tokens_are_text(&checkpoint(folder.path()), grid);
 }
 
 #[test]

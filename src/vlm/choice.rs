@@ -36,7 +36,7 @@ impl Node {
                 let spelled = spelling(choice, variant);
                 for text in [format!(" {spelled}"), spelled] {
                     let mut node = &mut root;
-                    for id in tokenizer.encode(&text)? {
+                    for id in tokenizer.encode_text(&text)? {
                         let at = match node.children.iter().position(|(token, _)| *token == id) {
                             Some(at) => at,
                             None => {

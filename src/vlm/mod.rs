@@ -23,6 +23,7 @@ mod json_answer;
 pub mod models;
 pub mod mrope;
 pub mod preprocessor;
+pub mod quote;
 pub mod sampling;
 pub mod tiles;
 pub mod tokenizer;

@@ -7,14 +7,19 @@ mod qwen2;
 
 use std::sync::OnceLock;
 
+use tokenizers::{Model, OffsetType, PreTokenizer};
+
 use super::Error;
 use super::files::ModelFiles;
+use super::quote::Quote;
 
 const FILE: &str = "tokenizer.json";
 
 /// Text to tokens and back.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// Texts of `added_tokens`.
+    added: Vec<String>,
     /// See [`digits`](Self::digits).
     digits: OnceLock<Vec<(u32, String)>>,
     /// See [`token_bytes`](Self::token_bytes).
@@ -61,7 +66,9 @@ impl Tokenizer {
         inner
             .with_truncation(None)
             .map_err(|e| Error::Tokenizer(e.to_string()))?;
+        let added = inner.get_added_tokens_decoder().into_values();
         Ok(Self {
+            added: added.map(|token| token.content).collect(),
             inner,
             digits: OnceLock::new(),
             bytes: OnceLock::new(),
@@ -75,6 +82,38 @@ impl Tokenizer {
             .encode_fast(text, false)
             .map(|encoding| encoding.get_ids().to_vec())
             .map_err(|e| Error::Tokenizer(e.to_string()))
+    }
+
+    /// Token ids of a text in which words were hidden: what `quote` hid is text again once the
+    /// special tokens of the rest have been found.
+    pub fn encode_quoted(&self, text: &str, quote: &Quote<'_>) -> Result<Vec<u32>, Error> {
+        let tokenizer = &self.inner;
+        let encode = || {
+            let added = tokenizer.get_added_vocabulary();
+            let mut pieces = added.extract_and_normalize(tokenizer.get_normalizer(), text);
+            pieces.normalize(|piece| {
+                piece.map(|c| quote.show(c));
+                Ok(())
+            })?;
+            if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
+                pre_tokenizer.pre_tokenize(&mut pieces)?;
+            }
+            pieces.tokenize(|piece| tokenizer.get_model().tokenize(piece.get()))?;
+            let encoding = pieces.into_encoding(None, 0, OffsetType::Byte)?;
+            Ok(encoding.get_ids().to_vec())
+        };
+        encode().map_err(|e: tokenizers::Error| Error::Tokenizer(e.to_string()))
+    }
+
+    /// Token ids of a text that is text, whatever it spells.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let quote = Quote::new(self.added(), &[text]);
+        self.encode_quoted(&quote.hide(text), &quote)
+    }
+
+    /// The texts of `added_tokens`, which are cut out of a text before all others.
+    pub fn added(&self) -> impl Iterator<Item = &str> {
+        self.added.iter().map(String::as_str)
     }
 
     /// The text of tokens, without special tokens. Bytes that are no UTF-8 become U+FFFD.
@@ -232,6 +271,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_out_is_text_in_a_text() {
+        let tokenizer = demo();
+        for token in tokenizer.added() {
+            let text = format!("a {token}{token} b");
+            let ids = tokenizer.encode_text(&text).unwrap();
+            assert!(!ids.iter().any(|&id| tokenizer.is_added(id)), "{token}");
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+            assert!(
+                tokenizer
+                    .encode(&text)
+                    .unwrap()
+                    .iter()
+                    .any(|&id| tokenizer.is_added(id))
+            );
+        }
+    }
+
+    #[test]
     fn a_file_s_truncation_and_padding_are_not_heeded() {
         let bytes = ModelFiles::demo().require("tokenizer.json").unwrap();
         let mut json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
@@ -258,6 +315,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn texts_without_special_tokens_are_encoded_alike(text in "\\PC{0,24}") {
+            let tokenizer = demo();
+            let ids = tokenizer.encode(&text).unwrap();
+            prop_assert_eq!(&tokenizer.encode_quoted(&text, &Quote::default()).unwrap(), &ids);
+            prop_assert_eq!(tokenizer.encode_text(&text).unwrap(), ids);
+        }
+
         #[test]
         fn streamed_text_is_whole_characters_and_complete(text in "\\PC{0,24}") {
             prop_assume!(!text.contains(char::REPLACEMENT_CHARACTER));

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::prompt::{self, SpecialToken};
+use super::prompt::{self, Quoted, SpecialToken};
 use crate::backend::{GridThw, Patches};
 use crate::vlm::chat::{ChatTemplate, Part};
 use crate::vlm::config::generation_defaults;
@@ -300,11 +300,17 @@ impl Vlm for InternVl {
 
     fn prompt(&self, request: &PromptRequest<'_>) -> Result<Prompt, Error> {
         self.check(request)?;
-        let text = match &self.asking {
-            Asking::InText { system_message } => self.in_text(system_message, request)?,
-            Asking::InParts { video } => self.in_parts(video, request)?,
+        let video = match &self.asking {
+            Asking::InText { .. } => None,
+            Asking::InParts { video } => Some(video.as_str()),
         };
-        let ids = self.tokenizer.encode(&text)?;
+        let quoted = Quoted::new(request, &self.tokenizer, video.as_slice());
+        let inserted = &quoted.request(request);
+        let text = match &self.asking {
+            Asking::InText { system_message } => self.in_text(system_message, inserted)?,
+            Asking::InParts { video } => self.in_parts(video, inserted)?,
+        };
+        let ids = quoted.encode(&self.tokenizer, &text)?;
         let runs = prompt::split(&ids, self.context.id, request)?;
         let n_rows = runs.iter().map(|run| match run {
             PromptRun::Tokens(ids) => ids.len(),
@@ -321,7 +327,7 @@ impl Vlm for InternVl {
 }
 
 impl InternVl {
-    /// That pixels and words of a request can stand in a prompt.
+    /// That the pixels of a request can stand in a prompt.
     fn check(&self, request: &PromptRequest<'_>) -> Result<(), Error> {
         let side = self.pixels.side();
         for visual in request.visuals {
@@ -334,16 +340,7 @@ impl InternVl {
                 )));
             }
         }
-        prompt::check_image(request)?;
-        let video = match &self.asking {
-            Asking::InText { .. } => None,
-            Asking::InParts { video } => Some(video.as_str()),
-        };
-        let reserved: Vec<&str> = video
-            .into_iter()
-            .chain([self.context.text.as_str()])
-            .collect();
-        prompt::check_words(request, &reserved)
+        prompt::check_image(request)
     }
 
     /// What stands for the pixels, with one context token for all visual tokens of an image or

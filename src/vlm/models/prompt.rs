@@ -3,8 +3,9 @@
 //! Steps of making a prompt that are the same in all families.
 
 use crate::vlm::chat::{Message, Part};
+use crate::vlm::quote::Quote;
 use crate::vlm::tokenizer::Tokenizer;
-use crate::vlm::{Error, PromptRequest, PromptRun, VisualKind};
+use crate::vlm::{Error, PromptRequest, PromptRun, Turn, VisualKind};
 
 /// A token as it is written in a prompt, and its id.
 pub(super) struct SpecialToken {
@@ -56,21 +57,52 @@ pub(super) fn check_image(request: &PromptRequest<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// That none of the texts of a request contains what stands for pixels.
-pub(super) fn check_words(request: &PromptRequest<'_>, reserved: &[&str]) -> Result<(), Error> {
-    let turns = request.history.iter();
-    let texts = turns
-        .flat_map(|turn| [turn.user.as_str(), turn.assistant.as_str()])
-        .chain(request.system)
-        .chain([request.text]);
-    for text in texts {
-        if let Some(word) = reserved.iter().find(|word| text.contains(**word)) {
-            return Err(Error::Template(format!(
-                "the text contains {word}, which stands for pixels; leave it out"
-            )));
+/// The texts of a request, with what would become control tokens hidden.
+pub(super) struct Quoted<'w> {
+    system: Option<String>,
+    history: Vec<Turn>,
+    text: String,
+    quote: Quote<'w>,
+}
+
+impl<'w> Quoted<'w> {
+    /// Hides the tokenizer's special tokens, and `more` that the family's code looks for.
+    pub fn new(request: &PromptRequest<'_>, tokenizer: &'w Tokenizer, more: &'w [&str]) -> Self {
+        let turns = request.history.iter();
+        let texts: Vec<&str> = turns
+            .flat_map(|turn| [turn.user.as_str(), turn.assistant.as_str()])
+            .chain(request.system)
+            .chain([request.text])
+            .collect();
+        let reserved = tokenizer.added().chain(more.iter().copied());
+        let quote = Quote::new(reserved, &texts);
+        let hide = |text: &str| quote.hide(text).into_owned();
+        let turn = |turn: &Turn| Turn {
+            user: hide(&turn.user),
+            assistant: hide(&turn.assistant),
+        };
+        Self {
+            system: request.system.map(hide),
+            history: request.history.iter().map(turn).collect(),
+            text: hide(request.text),
+            quote,
         }
     }
-    Ok(())
+
+    /// The request with these texts.
+    pub fn request<'a>(&'a self, request: &PromptRequest<'a>) -> PromptRequest<'a> {
+        PromptRequest {
+            system: self.system.as_deref(),
+            history: &self.history,
+            text: &self.text,
+            ..request.clone()
+        }
+    }
+
+    /// The tokens of what was rendered from them.
+    pub fn encode(&self, tokenizer: &Tokenizer, rendered: &str) -> Result<Vec<u32>, Error> {
+        tokenizer.encode_quoted(rendered, &self.quote)
+    }
 }
 
 /// System prompt if given, earlier exchanges, then pixels and question.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::prompt::{self, SpecialToken};
+use super::prompt::{self, Quoted, SpecialToken};
 use crate::backend::{GridThw, Patches};
 use crate::vlm::chat::ChatTemplate;
 use crate::vlm::config::{QwenConfig, generation_defaults};
@@ -149,10 +149,14 @@ impl<F: Family> Vlm for Qwen<F> {
 
     fn prompt(&self, request: &PromptRequest<'_>) -> Result<Prompt, Error> {
         self.check(request)?;
-        let rendered = self.template.render(&prompt::messages(request))?;
+        let quoted = Quoted::new(request, &self.tokenizer, &[]);
+        let rendered = self
+            .template
+            .render(&prompt::messages(&quoted.request(request)))?;
         let text = self.expand(&rendered, request)?;
         let placeholder = self.special.placeholder(request.kind).id;
-        let runs = prompt::split(&self.tokenizer.encode(&text)?, placeholder, request)?;
+        let ids = quoted.encode(&self.tokenizer, &text)?;
+        let runs = prompt::split(&ids, placeholder, request)?;
         let rows = self.family.rows(&runs, request);
         let (positions, next_position) = positions(&rows, self.preprocessor.geometry.merge_size);
         Ok(Prompt {
@@ -165,14 +169,12 @@ impl<F: Family> Vlm for Qwen<F> {
 }
 
 impl<F: Family> Qwen<F> {
-    /// That pixels and words of a request can stand in a prompt.
+    /// That the pixels of a request can stand in a prompt.
     fn check(&self, request: &PromptRequest<'_>) -> Result<(), Error> {
         for visual in request.visuals {
             self.preprocessor.geometry.check(visual.grid)?;
         }
-        prompt::check_image(request)?;
-        let SpecialTokens { image, video, .. } = &self.special;
-        prompt::check_words(request, &[&image.text, &video.text])
+        prompt::check_image(request)
     }
 
     /// Replaces the template's one placeholder by what the processor puts there, with one

@@ -160,17 +160,6 @@ mod tests {
     }
 
     #[test]
-    fn words_that_stand_for_pixels_are_refused() {
-        let visuals = [pair([0.0, 1.0])];
-        let asked = PromptRequest {
-            text: "What is <|video_pad|>?",
-            ..request(VisualKind::Video, &visuals)
-        };
-        let error = demo().vlm.prompt(&asked).unwrap_err();
-        assert!(error.to_string().contains("<|video_pad|>"), "{error}");
-    }
-
-    #[test]
     fn two_images_are_refused() {
         let visuals = [pair([0.0, 1.0]), pair([0.0, 1.0])];
         let vlm = demo().vlm;
