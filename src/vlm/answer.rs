@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The text of an answer while it grows: whole characters, no stop texts, no white space around.
+//! The text of an answer while it grows: whole characters, no stop texts, no white space around, and
+//! nothing of the reasoning that a model may begin with.
 
 use super::Error;
+use super::chat::{REASONING_CLOSES, REASONING_OPENS};
 use super::generate::StopReason;
 use super::tokenizer::{TextStream, Tokenizer};
 
@@ -15,6 +17,17 @@ pub(super) enum Stop {
     Found,
 }
 
+/// Whether an answer began with reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reasoning {
+    /// What has come may still be the beginning of its tag.
+    Unknown,
+    /// It goes on.
+    Open,
+    /// It did not, or has ended.
+    Over,
+}
+
 /// The text of an answer while it grows.
 pub(super) struct Answer<'a> {
     stream: TextStream<'a>,
@@ -25,6 +38,7 @@ pub(super) struct Answer<'a> {
     /// What was decoded but may still turn out to be the beginning of a stop text, or white space
     /// at the end.
     pending: String,
+    reasoning: Reasoning,
 }
 
 impl<'a> Answer<'a> {
@@ -39,6 +53,7 @@ impl<'a> Answer<'a> {
             on_text,
             text: String::new(),
             pending: String::new(),
+            reasoning: Reasoning::Unknown,
         }
     }
 
@@ -53,12 +68,40 @@ impl<'a> Answer<'a> {
             return Stop::NotYet;
         }
         self.pending.push_str(piece);
+        let is_answer = self.is_answer();
+        if self.reasoning == Reasoning::Open {
+            return Stop::NotYet;
+        }
         if let Some(at) = first_stop(&self.pending, self.stop) {
             self.pending.truncate(at);
             return Stop::Found;
         }
+        if !is_answer {
+            return Stop::NotYet;
+        }
         self.tell(self.pending.len() - begun_stop(&self.pending, self.stop));
         Stop::NotYet
+    }
+
+    /// Whether what waits belongs to the answer; reasoning is dropped where it ends.
+    fn is_answer(&mut self) -> bool {
+        if self.reasoning == Reasoning::Unknown {
+            let begun = self.pending.trim_start();
+            if REASONING_OPENS.starts_with(begun) && begun != REASONING_OPENS {
+                return false;
+            }
+            self.reasoning = match begun.starts_with(REASONING_OPENS) {
+                true => Reasoning::Open,
+                false => Reasoning::Over,
+            };
+        }
+        if self.reasoning == Reasoning::Open
+            && let Some(at) = self.pending.find(REASONING_CLOSES)
+        {
+            self.pending.drain(..at + REASONING_CLOSES.len());
+            self.reasoning = Reasoning::Over;
+        }
+        self.reasoning == Reasoning::Over
     }
 
     /// Tells `pending[..end]`, less white space around the whole answer.
@@ -95,9 +138,35 @@ impl<'a> Answer<'a> {
         if self.take(rest) == Stop::Found {
             reason = StopReason::StopText;
         }
+        // Of a whole answer that is what a tag may begin with, nothing was told yet: it is text.
+        if self.reasoning == Reasoning::Open {
+            return Err(unanswered());
+        }
         self.tell(self.pending.len());
         Ok((self.text, reason))
     }
+}
+
+/// An answer without the reasoning that it began with.
+///
+/// # Errors
+/// [`Error::Answer`] if there is nothing else.
+pub(super) fn without_reasoning(text: &str) -> Result<&str, Error> {
+    match text.trim_start().strip_prefix(REASONING_OPENS) {
+        None => Ok(text),
+        Some(rest) => match rest.split_once(REASONING_CLOSES) {
+            Some((_, answer)) => Ok(answer.trim()),
+            None => Err(unanswered()),
+        },
+    }
+}
+
+fn unanswered() -> Error {
+    Error::Answer(
+        "the model reasoned until max-tokens and gave no answer; use an Instruct model, or raise \
+         max-tokens"
+            .to_owned(),
+    )
 }
 
 /// Where the first stop text begins.

@@ -14,6 +14,12 @@ use super::json::Document;
 
 const NAME: &str = "chat";
 
+/// What reasoning begins with.
+pub(super) const REASONING_OPENS: &str = "<think>";
+
+/// What reasoning ends with.
+pub(super) const REASONING_CLOSES: &str = "</think>";
+
 /// One part of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Part<'a> {
@@ -112,12 +118,37 @@ impl ChatTemplate {
         }
         context.insert("messages", messages.iter().map(message_value).collect());
         context.insert("add_generation_prompt", Value::from(true));
+        // Models that can do either are to answer at once.
+        context.insert("enable_thinking", Value::from(false));
         context.insert("tools", Value::from(()));
         context.insert("documents", Value::from(()));
         self.environment
             .get_template(NAME)
             .and_then(|template| template.render(Value::from_pairs(context)))
             .map_err(|e| Error::Template(describe(&e)))
+    }
+}
+
+impl ChatTemplate {
+    /// That answers begin with the answer.
+    ///
+    /// # Errors
+    /// [`Error::Reasoning`] if the template opens reasoning, which a `-Thinking` model's does;
+    /// `model` is its name.
+    pub fn check_answers(&self, model: &str) -> Result<(), Error> {
+        let question = Message {
+            role: "user",
+            parts: vec![Part::Text("?")],
+        };
+        // A template that takes no such conversation says so when it is used.
+        let rendered = self.render(&[question]).unwrap_or_default();
+        if rendered.trim_end().ends_with(REASONING_OPENS) {
+            return Err(Error::Reasoning {
+                model: model.to_owned(),
+                opening: REASONING_OPENS,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -303,6 +334,28 @@ mod tests {
         assert!(got.to_string().contains("roles must alternate"), "{got}");
         let got = render("{% if %}").unwrap_err().to_string();
         assert!(got.starts_with("chat template: syntax error"), "{got}");
+    }
+
+    #[test]
+    fn a_template_that_opens_reasoning_is_refused_by_name() {
+        // As that of Qwen3-VL-2B-Thinking ends, and that of Qwen3, which can do either.
+        let always = "{{ messages[0].content }}{% if add_generation_prompt %}\
+                      {{- '<|im_start|>assistant\n<think>\n' }}{% endif %}";
+        let either = "{{ messages[0].content }}<|im_start|>assistant\n\
+                      {% if enable_thinking is defined and enable_thinking is false %}\
+                      {{- '<think>\n\n</think>\n\n' }}{% else %}<think>\n{% endif %}";
+        let check = |source: &str| {
+            let template = ChatTemplate::compile(source.to_owned(), BTreeMap::new()).unwrap();
+            template.check_answers("Qwen3-VL-2B-Thinking")
+        };
+        let said = check(always).unwrap_err().to_string();
+        assert!(
+            said.starts_with("Qwen3-VL-2B-Thinking reasons before it answers"),
+            "{said}"
+        );
+        assert!(said.contains("Instruct"), "{said}");
+        check(either).unwrap();
+        check("{{ messages[0].content }}<|im_start|>assistant\n").unwrap();
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! the tree is followed, branch by branch.
 
 use super::Error;
+use super::answer::without_reasoning;
 use super::generate::{Asked, Generated, StopReason};
 use super::interview::{Interview, Prefilled};
 use super::sampling::Sampler;
@@ -228,7 +229,8 @@ impl Interview<'_> {
                 Next::Logits(_) => break ids.len(),
             };
         };
-        Ok((self.tokenizer.decode(&ids)?.trim().to_owned(), n))
+        let text = self.tokenizer.decode(&ids)?;
+        Ok((without_reasoning(text.trim())?.to_owned(), n))
     }
 }
 

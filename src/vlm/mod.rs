@@ -325,6 +325,17 @@ pub enum Error {
         "model type {0:?} is not supported; this build runs qwen3_vl, qwen2_5_vl, internvl_chat, internvl"
     )]
     Family(String),
+    /// A model whose answers begin with its reasoning.
+    #[error(
+        "{model} reasons before it answers: its chat template opens {opening}, so captions would be \
+         its thoughts and yes or no would be read from them; use the Instruct model of the same size"
+    )]
+    Reasoning {
+        /// The model's name.
+        model: String,
+        /// What the template ends with.
+        opening: &'static str,
+    },
     /// The chat template could not be rendered.
     #[error("chat template: {0}")]
     Template(String),

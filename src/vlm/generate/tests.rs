@@ -192,6 +192,32 @@ fn an_answer_ends_at_eos_without_white_space_around() {
 }
 
 #[test]
+fn reasoning_before_an_answer_is_never_heard() {
+    let said = "<think>\nA cat? No. </thin\n</think>\n\nA red circle.";
+    let Outcome { result, pieces, .. } = say(said, &options());
+    assert_eq!(result.unwrap().text, "A red circle.");
+    assert_eq!(pieces.concat(), "A red circle.");
+}
+
+#[test]
+fn reasoning_without_an_answer_is_an_error_and_not_an_answer() {
+    let said = "<think>A cat? No. Yes. ".repeat(20);
+    let Outcome { result, pieces, .. } = say(&said, &options());
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("reasoned until max-tokens"), "{error}");
+    assert!(pieces.is_empty(), "{pieces:?}");
+}
+
+#[test]
+fn an_answer_that_begins_like_reasoning_is_told() {
+    for said in ["<thin ice", "<", "<thi"] {
+        let Outcome { result, pieces, .. } = say(said, &options());
+        assert_eq!(result.unwrap().text, said);
+        assert_eq!(pieces.concat(), said);
+    }
+}
+
+#[test]
 fn a_stop_text_over_several_tokens_is_never_heard() {
     let stop = |text: &str| GenerateOptions {
         stop: vec![text.to_owned()],

@@ -67,6 +67,7 @@ pub(super) fn open(files: ModelFiles, config: &Document) -> Result<Checkpoint, E
             (context, ChatTemplate::open(&files)?, asking)
         }
     };
+    template.check_answers(&files.name())?;
     let vlm = InternVl {
         pixels,
         template,

@@ -48,6 +48,7 @@ pub(super) fn open(
     let defaults = generation_defaults(&files, &config.eos, vocab_size)?;
     let tokenizer = Arc::new(Tokenizer::open(&files, vocab_size)?);
     let template = ChatTemplate::open(&files)?;
+    template.check_answers(&files.name())?;
     let model_type = family.model_type().to_owned();
     let vlm = Qwen {
         special: SpecialTokens::find(&config, &tokenizer)?,
