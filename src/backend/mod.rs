@@ -205,7 +205,9 @@ pub struct Health {
 /// A model on a device.
 ///
 /// One thread owns it; none of the calls is ever made from a streaming thread. A long call looks
-/// at its [`Cancel`] between layers or launches and returns [`Error::Cancelled`].
+/// at its [`Cancel`] between layers or launches and returns [`Error::Cancelled`]. Where a layer itself
+/// takes long, it says from within that it goes on ([`Cancel::alive`]); a launch of a vendor's
+/// library cannot.
 pub trait Program: Send {
     /// What planning needs to know.
     fn limits(&self) -> &Limits;
@@ -321,15 +323,21 @@ impl Cancel {
         self.0.cancelled.load(Ordering::Acquire)
     }
 
-    /// How often [`check`](Self::check) was called.
+    /// Signs of life so far: how often [`check`](Self::check) and [`alive`](Self::alive) were called.
     pub fn checks(&self) -> u64 {
         self.0.checks.load(Ordering::Relaxed)
+    }
+
+    /// A sign of life from within a step that is not left before its end, such as a large product:
+    /// it may take minutes on a small machine, and is not stuck.
+    pub fn alive(&self) {
+        self.0.checks.fetch_add(1, Ordering::Relaxed);
     }
 
     /// [`Error::Cancelled`] if the end was asked for. Each call is a sign of life: a program that
     /// does not call this for long counts as stuck.
     pub fn check(&self) -> Result<(), Error> {
-        self.0.checks.fetch_add(1, Ordering::Relaxed);
+        self.alive();
         if self.is_cancelled() {
             Err(Error::Cancelled)
         } else {

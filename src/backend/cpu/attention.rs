@@ -240,12 +240,13 @@ mod tests {
 
     /// All kernels that this processor can run, and how exact they are.
     fn all_kernels() -> Vec<(Gemm, f64)> {
+        let life = Cancel::default();
         let mut all = vec![
-            (Gemm::new(Isa::default()), 1e-5),
-            (Gemm::new(Isa::exact()), 1e-5),
+            (Gemm::new(Isa::default(), &life), 1e-5),
+            (Gemm::new(Isa::exact(), &life), 1e-5),
         ];
         if Isa::detect().bf16.is_some() {
-            all.push((Gemm::new(Isa::detect()), 2e-2));
+            all.push((Gemm::new(Isa::detect(), &life), 2e-2));
         }
         all
     }

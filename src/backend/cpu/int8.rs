@@ -23,6 +23,7 @@ use super::pages::Pages;
 use super::product::Columns;
 use super::quantize::{ByteRows, Slices, to_bytes, to_words, weights_to_i8};
 use super::tiled::{ByteTiles, byte_panel};
+use crate::backend::Cancel;
 
 /// The blocked product of bytes.
 type Executor = GemmExecutor<u8, i8, i32>;
@@ -283,18 +284,18 @@ impl Int8Matrix {
             if rows <= TILE_FROM {
                 self.forward_few(Some(isa), x, y);
             } else {
-                self.forward_tiled(isa, x, y);
+                self.forward_tiled(isa, x, &gemm.life, y);
             }
         } else if rows <= gemv::MAX_ROWS {
             self.forward_few(None, x, y);
         } else {
             // Without VNNI the product adds pairs in 16 bits, which 7-bit activations cannot fill.
             let zero = if gemm.int8.may_saturate() { 64 } else { 128 };
-            self.forward_many(&gemm.int8, zero, x, y);
+            self.forward_many(gemm, zero, x, y);
         }
     }
 
-    fn forward_tiled(&self, isa: Avx512, x: &[f32], y: &mut [f32]) {
+    fn forward_tiled(&self, isa: Avx512, x: &[f32], life: &Cancel, y: &mut [f32]) {
         let k = self.slices.in_features();
         let outliers = outlier_columns(x, k);
         let (panel, row_scales) = byte_panel(isa, x, self.slices, &outliers);
@@ -311,7 +312,7 @@ impl Int8Matrix {
             row_scales: &row_scales,
             columns,
         };
-        tiles.forward(&panel, None, y);
+        tiles.forward(&panel, None, life, y);
     }
 
     fn forward_few(&self, isa: Option<Avx512>, x: &[f32], y: &mut [f32]) {
@@ -341,7 +342,7 @@ impl Int8Matrix {
         });
     }
 
-    fn forward_many(&self, executor: &Executor, zero: u8, x: &[f32], y: &mut [f32]) {
+    fn forward_many(&self, gemm: &Gemm, zero: u8, x: &[f32], y: &mut [f32]) {
         let (k, n) = (self.slices.in_features(), self.out_features);
         let rows = x.len() / k;
         let outliers = outlier_columns(x, k);
@@ -369,8 +370,9 @@ impl Int8Matrix {
         }
         tasks.into_par_iter().enumerate().for_each(|(task, mut y)| {
             let first = task * CHUNK;
-            self.multiply(executor, &bytes, &packed, first, &mut y);
+            self.multiply(&gemm.int8, &bytes, &packed, first, &mut y);
             self.add_outliers(x, &outliers, first, &mut y);
+            gemm.life.alive();
         });
     }
 

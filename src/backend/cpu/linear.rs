@@ -16,15 +16,22 @@ use super::kv::KvType;
 use super::ledger::Compared;
 use super::pages::Pages;
 use super::tiled::{Bf16Tiles, F32Tiles};
+use crate::backend::Cancel;
+
+/// Rows that `rten-gemm` is given at a time: a product says that it goes on after each such block.
+const LIVELY_ROWS: usize = 256;
 
 /// The blocked products, with kernels chosen for this processor: our own where it has AVX-512, those
 /// of `rten-gemm` elsewhere.
 ///
-/// Nothing but two tables of functions, and not `Send`: each call of the program makes its own.
+/// Nothing but two tables of functions and whom to tell that a product goes on, and not `Send`: each
+/// call of the program makes its own.
 pub(super) struct Gemm {
     f32: GemmExecutor<f32, f32, f32>,
     pub(super) int8: GemmExecutor<u8, i8, i32>,
     pub(super) isa: Isa,
+    /// Hears of each part of a large product.
+    pub(super) life: Cancel,
 }
 
 /// What of our own kernels this processor can run.
@@ -62,17 +69,18 @@ impl Isa {
 impl Default for Gemm {
     /// The fastest for this processor that round no f32.
     fn default() -> Self {
-        Self::new(Isa::exact())
+        Self::new(Isa::exact(), &Cancel::default())
     }
 }
 
 impl Gemm {
-    /// With these kernels.
-    pub(super) fn new(isa: Isa) -> Self {
+    /// With these kernels; `life` hears that products go on.
+    pub(super) fn new(isa: Isa, life: &Cancel) -> Self {
         Self {
             f32: GemmExecutor::default(),
             int8: GemmExecutor::default(),
             isa,
+            life: life.clone(),
         }
     }
 
@@ -97,16 +105,20 @@ impl Gemm {
                 matrix: w,
                 in_features: k,
             };
-            return tiles.forward(x, bias, y);
+            return tiles.forward(x, bias, &self.life, y);
         }
-        let (rows, n) = (x.len() / k, w.len() / k);
-        let x = NdTensorView::from_data([rows, k], x);
+        let n = w.len() / k;
         let w = NdTensorView::from_data([n, k], w);
-        let options = GemmOptions {
-            bias: bias.map(BiasVector::Row),
-            ..GemmOptions::default()
-        };
-        self.run(x, w.transposed(), options, y);
+        let blocks = x.chunks(LIVELY_ROWS * k).zip(y.chunks_mut(LIVELY_ROWS * n));
+        for (x, y) in blocks {
+            let x = NdTensorView::from_data([x.len() / k, k], x);
+            let options = GemmOptions {
+                bias: bias.map(BiasVector::Row),
+                ..GemmOptions::default()
+            };
+            self.run(x, w.transposed(), options, y);
+            self.life.alive();
+        }
     }
 
     /// [`times_transposed`](Self::times_transposed) for a bf16 matrix. Where the processor multiplies
@@ -121,7 +133,7 @@ impl Gemm {
                 matrix: w,
                 in_features: k,
             };
-            return tiles.forward(x, None, y);
+            return tiles.forward(x, None, &self.life, y);
         }
         let (rows, n) = (x.len() / k, w.len() / k);
         let mut widened = Vec::with_capacity(WIDENED.min(n) * k);
@@ -304,6 +316,37 @@ impl Table {
                 gemv::bf16_rows(gemm.isa, x, &table[first * k..][..n * k], k, y);
             }),
             TableRows::Int8(matrix) => matrix.forward(gemm, x, y),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::int8::Int8Builder;
+
+    #[test]
+    fn a_large_product_says_that_it_goes_on_whatever_its_kernels() {
+        let (rows, k, n) = (1100, 32, 640);
+        let x = vec![0.5; rows * k];
+        let w: Vec<f32> = (0..n * k).map(|i| (i % 7) as f32 - 3.0).collect();
+        let int8 = || {
+            let mut builder = Int8Builder::new(n, k);
+            builder.push(&w);
+            Matrix::Int8(builder.finish())
+        };
+        let mut bf16 = Pages::zeros(n * k);
+        for (to, from) in bf16.iter_mut().zip(&w) {
+            *to = bf16::from_f32(*from);
+        }
+        for matrix in [Matrix::F32(w.clone()), int8(), Matrix::Bf16(bf16)] {
+            let linear = Linear::new(k, matrix, None);
+            for isa in [Isa::default(), Isa::exact(), Isa::detect()] {
+                let life = Cancel::default();
+                let mut y = vec![0.0; rows * n];
+                linear.forward(&Gemm::new(isa, &life), &x, &mut y);
+                assert!(life.checks() >= 5, "{isa:?}: {} signs", life.checks());
+            }
         }
     }
 }

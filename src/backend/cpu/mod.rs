@@ -272,7 +272,7 @@ impl Program for Engine {
     fn encode(&mut self, patches: &Patches, cancel: &Cancel) -> Result<VisualTokens, Error> {
         let (vision, isa) = (&self.vision, self.isa);
         self.pool
-            .install(|| vision.encode(&Gemm::new(isa), patches, cancel))
+            .install(|| vision.encode(&Gemm::new(isa, cancel), patches, cancel))
     }
 
     fn remark(&self) -> Option<String> {
@@ -308,7 +308,7 @@ impl Program for Engine {
         let (text, logits, isa) = (&self.text, &mut self.logits, self.isa);
         let computed = self.pool.install(|| {
             let (kv, skip) = (&mut *batch.kv, batch.n_shared);
-            let gemm = Gemm::new(isa);
+            let gemm = Gemm::new(isa, cancel);
             text.extend(&gemm, kv, segments, positions, skip, Some(logits), cancel)
         });
         self.sequences.end(sequence, computed.is_ok());
@@ -335,7 +335,7 @@ impl Program for Engine {
         let computed = batch.and_then(|batch| {
             self.pool.install(|| {
                 let (kv, skip) = (&mut *batch.kv, batch.n_shared);
-                let gemm = Gemm::new(isa);
+                let gemm = Gemm::new(isa, cancel);
                 self.text
                     .extend(&gemm, kv, segments, positions, skip, None, cancel)
             })
@@ -373,7 +373,7 @@ impl Program for Engine {
         let mut logits = vec![0.0; steps.len() * self.limits.vocab_size];
         let (text, isa) = (&self.text, self.isa);
         let computed = self.pool.install(|| {
-            let gemm = Gemm::new(isa);
+            let gemm = Gemm::new(isa, cancel);
             text.step(&gemm, &mut kvs, &tokens, &positions, &mut logits, cancel)
         });
         for id in ids {

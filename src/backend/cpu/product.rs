@@ -19,6 +19,7 @@ use super::activation::add_assign;
 use super::avx512::{Avx512, Out, TILE_ROWS, Words};
 use super::lanes::{LANES, Line, Panel, TILE_LINES};
 use super::tiled::panel;
+use crate::backend::Cancel;
 
 /// Rows of a matrix that one task multiplies.
 const TASK_ROWS: usize = 64;
@@ -116,12 +117,14 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// `y` `[rows, n]`: all rows of the matrix with all rows of the panel, plus `bias` `[n]`.
+/// `y` `[rows, n]`: all rows of the matrix with all rows of the panel, plus `bias` `[n]`; `life` hears
+/// of each task.
 pub(super) fn product(
     isa: Avx512,
     matrix: &impl Tiles,
     panel: &Panel,
     bias: Option<&[f32]>,
+    life: &Cancel,
     y: &mut [f32],
 ) {
     let n = matrix.n_rows();
@@ -182,6 +185,7 @@ pub(super) fn product(
             }
             let bias = bias.map(|bias| &bias[first..first + n_rows]);
             scatter(isa, sums, n_lines, bias, &mut y);
+            life.alive();
         });
 }
 

@@ -12,6 +12,7 @@ use super::avx512::{Avx512, Avx512Bf16, Out, Scaling, TILE_ROWS, Words};
 use super::lanes::{LANES, Line, Panel, TILE_LINES};
 use super::product::{BLOCK_WORDS, Columns, Tiles, product};
 use super::quantize::{Slices, slice_to_bytes};
+use crate::backend::Cancel;
 
 /// `[n, in_features]` in f32.
 pub(super) struct F32Tiles<'a> {
@@ -48,25 +49,25 @@ const ZERO: u8 = 128;
 
 impl F32Tiles<'_> {
     /// `y` `[rows, n]` for `x` `[rows, in_features]`, plus `bias` `[n]`.
-    pub(super) fn forward(&self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    pub(super) fn forward(&self, x: &[f32], bias: Option<&[f32]>, life: &Cancel, y: &mut [f32]) {
         let k = self.in_features;
         let panel = panel(self.isa, x.len() / k, k, |row, words| {
             for (word, x) in words.iter_mut().zip(&x[row * k..][..k]) {
                 *word = x.to_bits();
             }
         });
-        product(self.isa, self, &panel, bias, y);
+        product(self.isa, self, &panel, bias, life, y);
     }
 }
 
 impl Bf16Tiles<'_> {
     /// `y` `[rows, n]` for `x` `[rows, in_features]`, plus `bias` `[n]`.
-    pub(super) fn forward(&self, x: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    pub(super) fn forward(&self, x: &[f32], bias: Option<&[f32]>, life: &Cancel, y: &mut [f32]) {
         let k = self.in_features;
         let panel = panel(self.isa, x.len() / k, k.div_ceil(2), |row, words| {
             pack_pairs(&x[row * k..][..k], words);
         });
-        product(self.isa, self, &panel, bias, y);
+        product(self.isa, self, &panel, bias, life, y);
     }
 }
 
@@ -124,8 +125,14 @@ pub(super) fn byte_panel(
 
 impl ByteTiles<'_> {
     /// `y` `[rows, n]` for rows of bytes.
-    pub(super) fn forward(&self, panel: &Panel, bias: Option<&[f32]>, y: &mut [f32]) {
-        product(self.isa, self, panel, bias, y);
+    pub(super) fn forward(
+        &self,
+        panel: &Panel,
+        bias: Option<&[f32]>,
+        life: &Cancel,
+        y: &mut [f32],
+    ) {
+        product(self.isa, self, panel, bias, life, y);
     }
 }
 
@@ -413,7 +420,7 @@ mod tests {
                 matrix: &w,
                 in_features: k,
             };
-            tiles.forward(&x, Some(&bias), &mut y);
+            tiles.forward(&x, Some(&bias), &Cancel::default(), &mut y);
             let error = error(&x, &w, &bias, k, &y);
             assert!(error < 1e-5 * k as f64, "{rows}x{k}x{n}: {error}");
         }
@@ -438,7 +445,7 @@ mod tests {
                 matrix: &w,
                 in_features: k,
             };
-            tiles.forward(&x, Some(&bias), &mut y);
+            tiles.forward(&x, Some(&bias), &Cancel::default(), &mut y);
             let error = error(&x, &floats(&w), &bias, k, &y);
             assert!(error < 1e-5 * k as f64, "{rows}x{k}x{n}: {error}");
         }

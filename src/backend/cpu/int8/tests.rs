@@ -43,7 +43,7 @@ fn error(
 
 /// With the kernels of any processor, and with those of this one.
 fn kernels() -> [Gemm; 2] {
-    [Isa::default(), Isa::exact()].map(Gemm::new)
+    [Isa::default(), Isa::exact()].map(|isa| Gemm::new(isa, &Cancel::default()))
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn many_rows_are_exact_to_seven_bits_where_sums_may_saturate() {
     let [rows, k, n] = [40, 520, 130];
     let (x, w) = (noise(rows * k, 7), noise(n * k, 8));
     let error = error([rows, k, n], &x, &w, |matrix, x, y| {
-        matrix.forward_many(&Gemm::default().int8, 64, x, y);
+        matrix.forward_many(&Gemm::default(), 64, x, y);
     });
     assert!(error < 0.02, "{error}");
 }
