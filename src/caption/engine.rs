@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::mailbox::Queue;
-use super::schedule::{Load, Outcome, SessionState, State, Turn, Work};
+use super::pairs::Pairs;
+use super::schedule::{Epoch, Load, Outcome, SessionState, State, Turn, Work};
 use super::seat::{Seat, Table};
 use super::session::{Session, SessionOptions};
 use super::source::{Loader, Opened, Source};
@@ -148,6 +149,7 @@ impl Engine {
         state.next_id += 1;
         let used = state.least_used().unwrap_or(0.0);
         let load = state.load.clone();
+        let epoch = Epoch::default();
         state.sessions.insert(
             id,
             SessionState {
@@ -158,13 +160,12 @@ impl Engine {
                 used,
                 policy: options.policy,
                 windows: Queue::new(options.max_queued),
-                pairs: VecDeque::new(),
-                coming: None,
+                pairs: Pairs::default(),
                 history: VecDeque::new(),
                 asked: HashMap::new(),
                 scene: 0,
                 inquiries: VecDeque::new(),
-                epoch: 0,
+                epoch: epoch.clone(),
                 flushing: false,
                 running: None,
                 reporting: false,
@@ -181,7 +182,7 @@ impl Engine {
             }),
             Load::Failed(reason) => listener(Report::LoadFailed(reason)),
         }
-        Session::new(self.clone(), id)
+        Session::new(self.clone(), id, epoch)
     }
 }
 
@@ -217,7 +218,7 @@ impl Shared {
         {
             let mut state = self.state.lock().unwrap();
             match state.sessions.get_mut(&turn.session) {
-                Some(session) if session.epoch == turn.epoch => session.reporting = true,
+                Some(session) if session.epoch.get() == turn.epoch => session.reporting = true,
                 _ => return false,
             }
         }
@@ -483,7 +484,6 @@ fn give_up(shared: &Shared, reason: &str) {
             session.reporting = true;
             session.windows.drain();
             session.pairs.clear();
-            session.coming = None;
             for asked in session.inquiries.drain(..) {
                 unanswered.push((session.listener.clone(), asked.inquiry.id));
             }

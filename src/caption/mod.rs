@@ -22,6 +22,7 @@ pub mod mailbox;
 pub mod mask;
 mod motion;
 pub mod note;
+mod pairs;
 mod prepare;
 pub mod prompt;
 pub mod question;

@@ -4,6 +4,7 @@
 //! No thread and no clock of its own; the engine and its sessions change it under one lock.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,11 @@ use super::engine::Listener;
 use super::inquiry::{Asked, Inquiry};
 use super::mailbox::{DropPolicy, Queue};
 use super::note::Note;
+use super::pairs::{Coming, Pairs};
 use super::prompt::Ask;
 use super::question::{Question, due};
 use super::session::SessionOptions;
-use super::window::{FrameTime, Pair, Partial, Visual, Window};
+use super::window::{FrameTime, Pair, Window};
 use crate::backend::Cancel;
 use crate::vlm;
 
@@ -45,9 +47,7 @@ pub(super) struct SessionState {
     pub(super) used: f64,
     pub(super) policy: DropPolicy,
     pub(super) windows: Queue<Job>,
-    pub(super) pairs: VecDeque<Weak<Pair>>,
-    /// The oldest window being filled, as far as it has come.
-    pub(super) coming: Option<Coming>,
+    pub(super) pairs: Pairs,
     /// What was said, the newest last: as much as prompts are given, and at least the last.
     pub(super) history: VecDeque<vlm::Turn>,
     /// By question: PTS at the end of the window that it was last asked about.
@@ -55,8 +55,7 @@ pub(super) struct SessionState {
     /// The scene that the history is about.
     pub(super) scene: u64,
     pub(super) inquiries: VecDeque<Asked>,
-    /// Raised by a flush; what was begun before is not reported.
-    pub(super) epoch: u64,
+    pub(super) epoch: Epoch,
     pub(super) flushing: bool,
     pub(super) running: Option<Cancel>,
     /// The listener is being told of a result.
@@ -65,6 +64,22 @@ pub(super) struct SessionState {
     pub(super) held: bool,
     /// Called once nothing is left to tell; there will be no more work.
     pub(super) drained: Option<Drained>,
+}
+
+/// A session's number that every flush raises: what was begun under another one is not reported. It
+/// is changed under the engine's lock and read without it, so that a streaming thread never waits
+/// there.
+#[derive(Clone, Default)]
+pub(super) struct Epoch(Arc<AtomicU64>);
+
+impl Epoch {
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn set(&self, epoch: u64) {
+        self.0.store(epoch, Ordering::Release);
+    }
 }
 
 /// What is done when a session has told all its answers.
@@ -76,14 +91,6 @@ pub(super) struct Job {
     pub(super) window: Window,
     pub(super) note: Note,
     pub(super) complete_since: Instant,
-}
-
-/// A window that will be in the queue, as far as it has come.
-pub(super) struct Coming {
-    /// The number that it will have.
-    pub(super) sequence: u64,
-    pub(super) scene: u64,
-    pub(super) partial: Partial,
 }
 
 /// What a session leaves to the one that comes after it at another engine.
@@ -193,8 +200,10 @@ impl State {
 
     fn next_inquiry(&mut self) -> Option<Turn> {
         for session in self.sessions.values_mut() {
-            let left = |asked: &Asked| !asked.inquiry.cancel.is_cancelled();
-            session.inquiries.retain(left);
+            let taken_back = |asked: &Asked| asked.inquiry.cancel.is_cancelled();
+            while session.inquiries.front().is_some_and(taken_back) {
+                session.inquiries.pop_front();
+            }
         }
         let (id, session) = self
             .sessions
@@ -205,7 +214,7 @@ impl State {
         session.running = Some(inquiry.cancel.clone());
         Some(Turn {
             session: *id,
-            epoch: session.epoch,
+            epoch: session.epoch.get(),
             listener: session.listener.clone(),
             cancel: inquiry.cancel.clone(),
             work: Work::Inquiry {
@@ -234,7 +243,7 @@ impl State {
             session.running = Some(cancel.clone());
             return Some(Turn {
                 session: *id,
-                epoch: session.epoch,
+                epoch: session.epoch.get(),
                 listener: session.listener.clone(),
                 cancel,
                 work,
@@ -264,7 +273,7 @@ impl State {
         };
         session.running = None;
         session.used += took.as_secs_f64() / session.weight;
-        if session.epoch != turn.epoch {
+        if session.epoch.get() != turn.epoch {
             return false;
         }
         session.reporting = true;
@@ -281,7 +290,7 @@ impl State {
 impl SessionState {
     /// Whether work that was begun in `epoch` is still wanted.
     pub(super) fn accepts(&self, epoch: u64) -> bool {
-        !self.flushing && self.epoch == epoch
+        !self.flushing && self.epoch.get() == epoch
     }
 
     /// What it began with, as it is now.
@@ -299,13 +308,12 @@ impl SessionState {
     /// What its successor takes over; it does not encode pairs any more.
     pub(super) fn legacy(&mut self) -> Legacy {
         self.pairs.clear();
-        self.coming = None;
         Legacy {
             options: self.options(),
             history: self.history.clone(),
             asked: self.asked.clone(),
             scene: self.scene,
-            epoch: self.epoch,
+            epoch: self.epoch.get(),
             flushing: self.flushing,
         }
     }
@@ -318,14 +326,13 @@ impl SessionState {
         self.history = left.history;
         self.asked = left.asked;
         self.scene = left.scene;
-        self.epoch = left.epoch;
+        self.epoch.set(left.epoch);
         self.flushing = left.flushing;
     }
 
     /// Drops what waits, what runs and what was said; results on their way are not wanted.
     pub(super) fn forget(&mut self) {
-        self.epoch += 1;
-        self.coming = None;
+        self.epoch.set(self.epoch.get() + 1);
         self.windows.drain();
         for asked in &mut self.inquiries {
             asked.job = None;
@@ -338,9 +345,9 @@ impl SessionState {
         }
     }
 
+    /// Whether there is something to look at: pairs may turn out to be needed no more.
     pub(super) fn has_work(&self) -> bool {
-        let pairs = || self.pairs.iter().any(|pair| pair.strong_count() > 0);
-        !self.held && (!self.windows.is_empty() || pairs())
+        !self.held && !(self.windows.is_empty() && self.pairs.is_empty())
     }
 
     /// A complete window before pairs of windows to come; pairs that nobody needs any more, or
@@ -366,18 +373,12 @@ impl SessionState {
                 last,
             });
         }
-        while let Some(pair) = self.pairs.pop_front() {
-            if let Some(pair) = pair.upgrade()
-                && matches!(*pair.visual.lock().unwrap(), Visual::Pixels(_))
-            {
-                let begin = match alone && !self.has_work() {
-                    true => self.begin(&pair).map(Box::new),
-                    false => None,
-                };
-                return Some(Work::Pair { pair, begin });
-            }
-        }
-        None
+        let pair = self.pairs.next()?;
+        let begin = match alone && !self.has_work() {
+            true => self.begin(&pair).map(Box::new),
+            false => None,
+        };
+        Some(Work::Pair { pair, begin })
     }
 
     /// Earlier exchanges that a window of this scene is given as context.
@@ -403,7 +404,7 @@ impl SessionState {
             sequence,
             scene,
             partial,
-        } = self.coming.take()?;
+        } = self.pairs.take_coming()?;
         let pairs: Vec<Arc<Pair>> = partial.pairs.iter().filter_map(Weak::upgrade).collect();
         let whole = pairs.len() == partial.pairs.len();
         if !whole || !pairs.last().is_some_and(|last| Arc::ptr_eq(last, pair)) {

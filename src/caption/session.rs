@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use super::engine::{Engine, Listener};
 use super::inquiry::{Asked, FLUSHED};
 use super::mailbox::{DropPolicy, Sent, Waited};
+use super::pairs::Coming;
 use super::prompt::Ask;
-use super::schedule::{Coming, Drained, Job, Load, SessionState, State};
+use super::schedule::{Drained, Epoch, Job, Load, SessionState, State};
 use super::window::Pair;
 use crate::vlm::Checkpoint;
 
@@ -32,12 +33,13 @@ pub struct SessionOptions {
 pub struct Session {
     engine: Arc<Engine>,
     id: u64,
+    epoch: Epoch,
 }
 
 impl Session {
     /// The place that the engine made under this id.
-    pub(super) fn new(engine: Arc<Engine>, id: u64) -> Self {
-        Self { engine, id }
+    pub(super) fn new(engine: Arc<Engine>, id: u64, epoch: Epoch) -> Self {
+        Self { engine, id, epoch }
     }
 
     /// Offers pairs for encoding while their window fills; each is skipped if nobody needs it by the
@@ -45,8 +47,7 @@ impl Session {
     pub(super) fn offer_pairs(&self, pairs: &[Arc<Pair>], of: Option<Coming>, epoch: u64) {
         let mut state = self.engine.shared.state.lock().unwrap();
         if let Some(session) = state.wake(self.id).filter(|session| session.accepts(epoch)) {
-            session.pairs.extend(pairs.iter().map(Arc::downgrade));
-            session.coming = of;
+            session.pairs.offer(pairs, of);
         }
         drop(state);
         self.engine.shared.changed.notify_all();
@@ -87,7 +88,7 @@ impl Session {
             return Err(reason.clone());
         }
         if let Some(session) = state.sessions.get_mut(&self.id) {
-            if session.epoch != epoch {
+            if session.epoch.get() != epoch {
                 return Err(FLUSHED.into());
             }
             session.inquiries.push_back(asked);
@@ -97,13 +98,9 @@ impl Session {
         Ok(())
     }
 
-    /// Raised by every flush: what was begun under another number is thrown away.
+    /// Raised by every flush: what was begun under another number is thrown away. Waits for nobody.
     pub(super) fn epoch(&self) -> u64 {
-        let state = self.engine.shared.state.lock().unwrap();
-        state
-            .sessions
-            .get(&self.id)
-            .map_or(0, |session| session.epoch)
+        self.epoch.get()
     }
 
     /// Changes what the next windows are asked; whether that is something else.

@@ -4,12 +4,14 @@
 //!
 //! `transitions` plays, pauses, seeks, flushes, changes caps, ends and restarts; `tests/leaks.sh`
 //! runs it under the leaks tracer and with criticals made fatal. `camera` plays a real RTSP server
-//! that is killed and comes back; `tests/rtsp.sh` runs it. `soak` and `churn` go on for as long as they
-//! are told; `tests/soak.sh` runs them.
+//! that is killed and comes back; `tests/rtsp.sh` runs it. `soak`, `saturated` and `churn` go on for as
+//! long as they are told; `tests/soak.sh` runs them.
 
 mod camera;
 mod churn;
 mod leaks;
+mod saturated;
+mod slope;
 mod soak;
 mod stage;
 mod transitions;
@@ -20,12 +22,16 @@ const HELP: &str = "\
 vlmcaption-exercise transitions [--loops N] [--only NAME]
 vlmcaption-exercise camera SERVER-SCRIPT
 vlmcaption-exercise soak MINUTES [RATE]
+vlmcaption-exercise saturated WINDOWS [ELEMENTS]
 vlmcaption-exercise churn MINUTES [THREADS]
 
   transitions   play, pause, seek, flush, caps changes, end, restart, text-pad,
                 N READY-PLAYING loops (100)
   camera        an RTSP server on loopback, killed and restarted under a running pipeline
   soak          RATE unique captions a second (2) and whether the memory grows
+  saturated     WINDOWS of ELEMENTS (16) that share a model slower than their strides, at one frame a
+                second of the streams' time and as many as can be of ours; whether memory or the
+                time of a push grows
   churn         THREADS pipelines (100) played, paused, sought, flushed and stopped at random";
 
 fn main() -> ExitCode {
@@ -61,6 +67,8 @@ fn run(words: &[String]) -> Result<(), String> {
         ["camera", script] => camera::run(script),
         ["soak", minutes] => soak::run(number(minutes)?, 2),
         ["soak", minutes, rate] => soak::run(number(minutes)?, number(rate)?),
+        ["saturated", windows] => saturated::run(number(windows)?, 16),
+        ["saturated", windows, elements] => saturated::run(number(windows)?, number(elements)?),
         ["churn", minutes] => churn::run(number(minutes)?, 100),
         ["churn", minutes, threads] => churn::run(number(minutes)?, number(threads)?),
         ["--help" | "-h"] => {

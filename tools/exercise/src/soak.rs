@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
+use crate::slope::{Line, NOISE_KIB, resident_kib};
+
 /// Time from one look at the memory to the next.
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Not looked at: until then pools, caches and arenas fill.
 const WARM_UP: Duration = Duration::from_secs(60);
-/// A growth below this is the allocator's noise, whatever its error.
-const NOISE_KIB: f64 = 1024.0;
 
 /// Captions a live stream for `minutes` with `rate` unique captions a second and prints the slope
 /// of the resident memory, KiB an hour, with its standard error.
@@ -76,7 +76,7 @@ pub fn run(minutes: f64, rate: u32) -> Result<(), String> {
         .map_err(|error| error.to_string())?;
     let expected = begin.elapsed().as_secs_f64() * f64::from(rate);
     println!("{captions} captions, {expected:.0} expected");
-    let line = fit(&looks).ok_or("too short for a slope: give it three minutes")?;
+    let line = Line::fit(&looks).ok_or("too short for a slope: give it three minutes")?;
     let per_caption = line.slope * 1024.0 / 3600.0 / f64::from(rate);
     println!(
         "slope {:.0} +- {:.0} KiB an hour over {:.2} hours ({per_caption:.1} bytes a caption), {} looks",
@@ -88,7 +88,7 @@ pub fn run(minutes: f64, rate: u32) -> Result<(), String> {
     if (captions as f64) < 0.9 * expected {
         return Err("captions are missing: the machine is too slow for this rate".into());
     }
-    if line.slope > 3.0 * line.error && line.slope * line.span > NOISE_KIB {
+    if line.grows() {
         return Err("the memory grows".into());
     }
     println!("no growth beyond {NOISE_KIB:.0} KiB and three standard errors");
@@ -104,64 +104,4 @@ fn script() -> Result<String, String> {
         .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(path.display().to_string())
-}
-
-/// Resident memory of this process, KiB.
-pub fn resident_kib() -> Result<f64, String> {
-    let status = fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.ok_or_else(|| "/proc/self/status has no VmRSS".into())
-}
-
-/// A straight line through points.
-struct Line {
-    /// Of y by x.
-    slope: f64,
-    /// Standard error of the slope.
-    error: f64,
-    /// From the first x to the last.
-    span: f64,
-}
-
-/// Least squares; `None` below three points.
-fn fit(points: &[(f64, f64)]) -> Option<Line> {
-    if points.len() < 3 {
-        return None;
-    }
-    let n = points.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / n;
-    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
-    let spread: f64 = points.iter().map(|p| (p.0 - x).powi(2)).sum();
-    let slope = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>() / spread;
-    let rest: f64 = points
-        .iter()
-        .map(|p| (p.1 - y - slope * (p.0 - x)).powi(2))
-        .sum();
-    Some(Line {
-        slope,
-        error: (rest / (n - 2.0) / spread).sqrt(),
-        span: points.last()?.0 - points.first()?.0,
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_slope_of_a_line_with_noise_is_within_its_error() {
-        let noise = [0.3, -0.2, 0.1, -0.3, 0.2, -0.1];
-        let points: Vec<_> = (0..60)
-            .map(|n| {
-                (
-                    f64::from(n),
-                    5.0 + 2.0 * f64::from(n) + noise[n as usize % 6],
-                )
-            })
-            .collect();
-        let line = fit(&points).unwrap();
-        assert!((line.slope - 2.0).abs() < 3.0 * line.error && line.error < 0.01);
-        assert!(fit(&points[..2]).is_none());
-    }
 }
