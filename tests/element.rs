@@ -267,23 +267,51 @@ fn a_prompt_changed_while_playing_reaches_the_next_window() {
 
 #[test]
 fn a_change_of_size_ends_the_window_and_nothing_else() {
+    // Between two pairs, and within one.
+    for n_before in 1..=3 {
+        let run = Run::start(&[MOCK, ("window", "4")], SMALL);
+        for s in 0..n_before {
+            run.push(Duration::from_secs(s), None).unwrap();
+        }
+        let caps = "video/x-raw,format=RGB,width=200,height=96,framerate=0/1";
+        run.src.set_caps(Some(&caps.parse().unwrap()));
+        for s in n_before..n_before + 4 {
+            run.push(Duration::from_secs(s), None).unwrap();
+        }
+        let messages = run.finish();
+        let lists: Vec<usize> = captions(&messages)
+            .iter()
+            .map(|c| pts_list(c).len())
+            .collect();
+        assert_eq!(lists, [n_before as usize, 4]);
+        assert!(warnings(&messages).is_empty());
+        assert_eq!(run.buffers.lock().unwrap().len(), n_before as usize + 4);
+    }
+}
+
+#[test]
+fn a_gap_longer_than_a_window_ends_it_before_the_next_frame_comes() {
+    let gap = |run: &Run, at: u64, seconds: u64| {
+        let gap = gst::event::Gap::builder(gst::ClockTime::from_seconds(at))
+            .duration(gst::ClockTime::from_seconds(seconds));
+        assert!(run.src.send_event(gap.build()));
+    };
     let run = Run::start(&[MOCK, ("window", "4")], SMALL);
-    for s in 0..3 {
-        run.push(Duration::from_secs(s), None).unwrap();
+    run.push(Duration::ZERO, None).unwrap();
+    run.push(Duration::from_secs(1), None).unwrap();
+    // It may come in parts; the first three are not long enough.
+    for second in 2..6 {
+        gap(&run, second, 1);
     }
-    let caps = "video/x-raw,format=RGB,width=200,height=96,framerate=0/1";
-    run.src.set_caps(Some(&caps.parse().unwrap()));
-    for s in 3..7 {
-        run.push(Duration::from_secs(s), None).unwrap();
+    assert_eq!(pts_list(&run.next_caption()), [0, 1_000_000_000]);
+    // A short one ends nothing.
+    for second in [6, 7, 9, 10] {
+        run.push(Duration::from_secs(second), None).unwrap();
+        if second == 7 {
+            gap(&run, 8, 1);
+        }
     }
-    let messages = run.finish();
-    let lists: Vec<usize> = captions(&messages)
-        .iter()
-        .map(|c| pts_list(c).len())
-        .collect();
-    assert_eq!(lists, [3, 4]);
-    assert!(warnings(&messages).is_empty());
-    assert_eq!(run.buffers.lock().unwrap().len(), 7);
+    assert_eq!(pts_list(&run.next_caption()).len(), 4);
 }
 
 #[test]

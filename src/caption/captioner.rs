@@ -130,6 +130,8 @@ pub(super) enum Command {
     Sample(u64, Instant, Sample),
     /// The windows being filled end here.
     Close(u64),
+    /// The stream has come to this PTS without a frame.
+    Pass(u64, Duration),
     /// A question about the frames at hand.
     Inquire(u64, Inquiry),
     /// Forget everything: after a flush.
@@ -211,6 +213,13 @@ impl Captioner {
     pub fn close_window(&self) {
         let epoch = self.inner.session.epoch();
         self.inner.mailbox.send_control(Command::Close(epoch));
+    }
+
+    /// The stream has come to this PTS without a frame: if that is longer after the last one than a
+    /// window, the windows being filled end.
+    pub fn pass(&self, pts: Duration) {
+        let epoch = self.inner.session.epoch();
+        self.inner.mailbox.send_control(Command::Pass(epoch, pts));
     }
 
     /// Ends the windows being filled and waits, at most `timeout`, until all is captioned.

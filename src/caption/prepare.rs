@@ -110,6 +110,10 @@ impl<'a> Preparer<'a> {
                     self.arrived = Instant::now();
                     self.close(epoch);
                 }
+                Command::Pass(epoch, pts) => {
+                    self.arrived = Instant::now();
+                    self.pass(epoch, pts);
+                }
                 Command::Inquire(epoch, inquiry) => self.inquire(epoch, inquiry),
                 Command::Reset => {
                     self.forget();
@@ -130,10 +134,7 @@ impl<'a> Preparer<'a> {
 
     fn sample(&mut self, epoch: u64, arrived: Instant, sample: Sample) {
         self.arrived = arrived;
-        let gap = |last: FrameTime| sample.time.pts.saturating_sub(last.pts) > self.max_gap;
-        if self.windower.last().is_some_and(gap) {
-            self.close(epoch);
-        }
+        self.pass(epoch, sample.time.pts);
         self.gate.sample(sample.detection);
         if self.windower.is_between() {
             self.change_over();
@@ -144,19 +145,19 @@ impl<'a> Preparer<'a> {
         if self.windower.begins_next() {
             self.climb(sample.time);
         }
-        let image = match (sample.read)().and_then(|image| self.show(image)) {
-            Ok(image) => image,
+        let shown = (sample.read)().and_then(|image| {
+            let native = (image.width, image.height);
+            Ok((native, self.show(image)?))
+        });
+        let (native, image) = match shown {
+            Ok(shown) => shown,
             Err(reason) => {
                 self.close(epoch);
                 return self.failed(epoch, vec![sample.time], reason);
             }
         };
         self.inner.counters.frames.fetch_add(1, Ordering::Relaxed);
-        if self
-            .windower
-            .tail_size()
-            .is_some_and(|size| size != (image.width, image.height))
-        {
+        if self.windower.size_differs(native, &image) {
             self.close(epoch);
         }
         self.look(epoch, sample.time, Cells::of(&image));
@@ -165,13 +166,26 @@ impl<'a> Preparer<'a> {
         let pushed = match self.windower.keeps_next(self.rung.frames) {
             true => {
                 let time = sample.time;
-                self.windower.push(Frame { time, image }, cut)
+                let frame = Frame {
+                    time,
+                    image,
+                    native,
+                };
+                self.windower.push(frame, cut)
             }
             false => self.windower.pass_over(cut),
         };
         match pushed {
             Ok(progress) => self.progress(epoch, progress),
             Err(error) => self.failed(epoch, vec![sample.time], error.to_string()),
+        }
+    }
+
+    /// The stream has come to this PTS: too long after the last frame, the windows being filled end.
+    fn pass(&mut self, epoch: u64, pts: Duration) {
+        let gap = |last: FrameTime| pts.saturating_sub(last.pts) > self.max_gap;
+        if self.windower.last().is_some_and(gap) {
+            self.close(epoch);
         }
     }
 

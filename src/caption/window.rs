@@ -47,6 +47,8 @@ pub struct Frame {
     pub time: FrameTime,
     /// What.
     pub image: RgbImage,
+    /// Width and height in the stream.
+    pub native: (usize, usize),
 }
 
 /// One temporal patch, shared by all windows that it is in.
@@ -130,6 +132,8 @@ pub struct Windower {
     recent: VecDeque<Weak<Pair>>,
     /// Number after the last frame that any window was made of.
     covered: u64,
+    /// Size of the last frame of the stream.
+    native: Option<(usize, usize)>,
 }
 
 #[derive(Debug)]
@@ -151,6 +155,7 @@ impl Windower {
             open: VecDeque::new(),
             recent: VecDeque::new(),
             covered: 0,
+            native: None,
         }
     }
 
@@ -181,6 +186,15 @@ impl Windower {
         self.n_frames.is_multiple_of(self.shape.stride as u64) && self.open.is_empty()
     }
 
+    /// Whether a frame that was of this size in the stream cannot be of the windows being filled: they
+    /// are about frames of another size, or the other frame of its pair was fitted otherwise.
+    pub fn size_differs(&self, native: (usize, usize), image: &RgbImage) -> bool {
+        let fitted = |tail: &Frame| (tail.image.width, tail.image.height);
+        let tail = self.open.iter().find_map(|open| open.tail.last());
+        let unlike = tail.is_some_and(|tail| fitted(tail) != (image.width, image.height));
+        unlike || (!self.open.is_empty() && self.native.is_some_and(|size| size != native))
+    }
+
     /// The last frame of the windows being filled.
     pub fn last(&self) -> Option<FrameTime> {
         self.open
@@ -200,12 +214,6 @@ impl Windower {
             frames: open.frames[..open.frames.len() - open.tail.len()].to_vec(),
             pairs: open.pairs.iter().map(Arc::downgrade).collect(),
         })
-    }
-
-    /// Size of the frames of the windows being filled, if a pair is half full.
-    pub fn tail_size(&self) -> Option<(usize, usize)> {
-        let frame = self.open.iter().find_map(|open| open.tail.last())?;
-        Some((frame.image.width, frame.image.height))
     }
 
     /// Adds a frame. `cut` makes patch rows of 1 to `temporal_patch_size` frames.
@@ -247,6 +255,7 @@ impl Windower {
                 tail: Vec::new(),
             });
         }
+        self.native = frame.as_ref().map(|frame| frame.native).or(self.native);
         let mut progress = Progress::default();
         for i in 0..self.open.len() {
             let open = &mut self.open[i];
@@ -331,6 +340,7 @@ impl Windower {
         self.recent.clear();
         self.n_frames = 0;
         self.covered = 0;
+        self.native = None;
     }
 
     /// A window, unless it is about nothing: all its frames were passed over.
@@ -389,7 +399,11 @@ mod tests {
             height: 1,
             pixels: vec![second as u8; 3],
         };
-        Frame { time, image }
+        Frame {
+            time,
+            image,
+            native: (1, 1),
+        }
     }
 
     fn cut(frames: &[Frame]) -> Result<Patches, ()> {
@@ -527,6 +541,20 @@ mod tests {
         assert_eq!(seconds(&second), [2, 3, 5]);
         assert!(Arc::ptr_eq(&first.pairs[1], &second.pairs[0]));
         assert_eq!(second.pairs[1].pts, [Duration::from_secs(5); 2]);
+    }
+
+    #[test]
+    fn a_frame_of_another_size_is_not_of_the_window_whether_or_not_a_pair_is_half_full() {
+        let mut w = windower(4, 4);
+        let image = frame(0).image;
+        assert!(!w.size_differs((9, 9), &image), "no window is being filled");
+        for s in 0..3 {
+            w.push(frame(s), &mut cut).unwrap();
+            assert!(w.size_differs((9, 9), &image), "after {} frames", s + 1);
+            assert!(!w.size_differs((1, 1), &image));
+        }
+        w.close(&mut cut).unwrap();
+        assert!(!w.size_differs((9, 9), &image));
     }
 
     #[test]

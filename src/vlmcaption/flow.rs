@@ -137,10 +137,11 @@ impl VlmCaption {
             }
             EventView::Gap(gap) => {
                 let (begin, duration) = gap.get();
-                self.text.advance(
-                    begin,
-                    begin.saturating_add(duration.unwrap_or(gst::ClockTime::ZERO)),
-                );
+                let end = begin.saturating_add(duration.unwrap_or(gst::ClockTime::ZERO));
+                if let Some(captioner) = self.captioner() {
+                    captioner.pass(end.into());
+                }
+                self.text.advance(begin, end);
             }
             EventView::FlushStart(_) => {
                 if let Some(captioner) = self.captioner() {
