@@ -60,13 +60,23 @@ impl Sampler {
 
     /// Whether the frame at `stream_time` is to be looked at; remembers that it was.
     pub fn take(&mut self, stream_time: Duration, duration: Option<Duration>) -> bool {
-        let early = duration.map_or(MAX_EARLY, |d| MAX_EARLY.min(d / 4));
-        let mark = self.rate.marks(stream_time.saturating_add(early));
-        let due = self.last_mark.is_none_or(|last| mark > last);
+        let due = self.is_due(stream_time, duration);
         if due {
-            self.last_mark = Some(mark);
+            self.last_mark = Some(self.mark(stream_time, duration));
         }
         due
+    }
+
+    /// Whether the frame at `stream_time` would be looked at.
+    pub fn is_due(&self, stream_time: Duration, duration: Option<Duration>) -> bool {
+        let mark = self.mark(stream_time, duration);
+        self.last_mark.is_none_or(|last| mark > last)
+    }
+
+    /// Number of the last multiple of the period at or before a frame.
+    fn mark(&self, stream_time: Duration, duration: Option<Duration>) -> u128 {
+        let early = duration.map_or(MAX_EARLY, |d| MAX_EARLY.min(d / 4));
+        self.rate.marks(stream_time.saturating_add(early))
     }
 
     /// Forgets what was seen: after a flush, a new segment, a restart.

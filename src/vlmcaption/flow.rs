@@ -32,6 +32,10 @@ impl VlmCaption {
         if arrival.recovered {
             self.relief(&[Cause::Stream]);
         }
+        if arrival.corrupted {
+            gst::log!(CAT, imp = self, "passing over a damaged {buffer:?}");
+            self.tally.corrupted();
+        }
         if let Some(sample) = arrival.sample
             && let Some(captioner) = self.captioner()
         {

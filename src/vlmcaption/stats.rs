@@ -34,6 +34,8 @@ pub(super) struct Tally {
     decoded: AtomicU64,
     decode_time: AtomicU64,
     pub(super) drops: Mutex<Drops>,
+    /// Frames that were due and damaged.
+    corrupted: AtomicU64,
     /// Captions dropped by the text pad that were told of.
     text_told: AtomicU64,
     pub(super) clock: Mutex<Clock>,
@@ -134,6 +136,7 @@ impl Tally {
             &self.ttft_last,
             &self.decoded,
             &self.decode_time,
+            &self.corrupted,
             &self.text_told,
         ] {
             number.store(0, Relaxed);
@@ -165,6 +168,13 @@ impl Tally {
         let took = caption.total.saturating_sub(caption.ttft);
         self.decoded.fetch_add(later, Relaxed);
         self.decode_time.fetch_add(nanos(took), Relaxed);
+    }
+
+    /// A frame was passed over because it is damaged. Called on the streaming thread: it is told of
+    /// by the clock.
+    pub fn corrupted(&self) {
+        self.corrupted.fetch_add(1, Relaxed);
+        self.drops.lock().unwrap().add("corrupted", 1);
     }
 
     pub fn error(&self, reason: &str) {
@@ -211,6 +221,7 @@ impl VlmCaption {
             .field("ttft-p50", tally.ttft.percentile(50))
             .field("ttft-p95", tally.ttft.percentile(95))
             .field("decode-rate", tally.decode_rate())
+            .field("dropped-corrupted", tally.corrupted.load(Relaxed))
             .field("dropped-text", self.text.n_dropped());
         let builder = match &*tally.last_error.lock().unwrap() {
             Some(error) => builder

@@ -9,6 +9,12 @@ use super::settings::Fixed;
 use crate::caption::sampler::{Rate, Sampler};
 use crate::caption::window::{FrameTime, WallClock};
 
+/// Buffers that are no samples; the next one without any of these is due in their place. What a
+/// decoder made up for lost data, what `videorate` repeats, and what no viewer is shown.
+const UNFIT: gst::BufferFlags = gst::BufferFlags::CORRUPTED
+    .union(gst::BufferFlags::GAP)
+    .union(gst::BufferFlags::DECODE_ONLY);
+
 /// State of the video stream.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
@@ -57,6 +63,8 @@ pub(super) struct Arrival {
     pub span: Option<(gst::ClockTime, gst::ClockTime)>,
     /// Set if the sampler chose it.
     pub sample: Option<Sampled>,
+    /// It was due, and its decoder marks it as damaged.
+    pub corrupted: bool,
     /// Set once if the stream cannot be sampled, with the reason.
     pub complaint: Option<&'static str>,
     /// Set once if it can be sampled again.
@@ -146,7 +154,13 @@ impl Stream {
         ) else {
             return arrival;
         };
-        if sampler.take(stream_time.into(), duration.map(Duration::from)) {
+        let (at, lasts) = (stream_time.into(), duration.map(Duration::from));
+        if buffer.flags().intersects(UNFIT) {
+            arrival.corrupted =
+                buffer.flags().contains(gst::BufferFlags::CORRUPTED) && sampler.is_due(at, lasts);
+            return arrival;
+        }
+        if sampler.take(at, lasts) {
             let (wallclock, clock) = wallclock(buffer);
             let time = FrameTime {
                 pts: pts.into(),
