@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """Reads captions from the video buffers themselves, one buffer a second.
 
-You see:  the time of the buffer, the status and age of its caption, the caption.
+You see:  the time of the buffer, who captioned it, the status and age of the caption, the caption.
 You need: python3-gst-1.0 (Debian), the plugin in GST_PLUGIN_PATH or target/release.
 """
 
@@ -20,11 +20,15 @@ def on_buffer(_pad, info):
     buffer = info.get_buffer()
     meta = buffer.get_custom_meta("GstVlmCaptionMeta")
     if meta and buffer.pts % Gst.SECOND < Gst.SECOND // 30:
-        caption = meta.get_structure()
-        line = f"{buffer.pts / Gst.SECOND:4.1f} s: {caption.get_value('status')}"
-        if caption.has_field("age"):
-            line += f", {caption.get_value('age') / Gst.SECOND:.2f} s old: {caption.get_value('text')}"
-        print(line)
+        last = meta.get_structure()
+        # Captioners before the last one, if there are any.
+        others = list(last.get_value("upstream")) if last.has_field("upstream") else []
+        for caption in [last, *others]:
+            line = f"{buffer.pts / Gst.SECOND:4.1f} s, {caption.get_value('element')}: "
+            line += caption.get_value("status")
+            if caption.has_field("age"):
+                line += f", {caption.get_value('age') / Gst.SECOND:.2f} s old: {caption.get_value('text')}"
+            print(line)
     return Gst.PadProbeReturn.OK
 
 

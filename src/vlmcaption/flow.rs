@@ -48,7 +48,7 @@ impl VlmCaption {
             });
         }
         if let Some(fields) = self.fields(arrival.running_time) {
-            output::attach(buffer.make_mut(), &fields);
+            output::attach(buffer.make_mut(), &fields, &self.obj().name());
         }
         if let Some((begin, end)) = arrival.span {
             self.text.advance(begin, end);

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use gst::prelude::*;
+
 use crate::caption::engine::Engine;
 use crate::caption::prompt::iso8601;
 use crate::caption::source::Source;
@@ -19,6 +21,8 @@ const SCHEMA_VERSION: u32 = 1;
 /// What every caption of an element has in common.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Origin {
+    /// The element's name.
+    pub element: String,
     pub stream_id: String,
     pub model: String,
     pub backend: &'static str,
@@ -29,6 +33,7 @@ impl Origin {
     /// An engine, of whatever stream.
     pub fn new(engine: &Engine, source: &Source) -> Self {
         Self {
+            element: String::new(),
             stream_id: String::new(),
             model: engine.checkpoint().name.clone(),
             backend: source.backend(),
@@ -84,6 +89,7 @@ pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::
         .field("wallclock", wallclock)
         .field("wallclock-source", wallclock_source(caption))
         .field("sequence", caption.sequence)
+        .field("element", &origin.element)
         .field("stream-id", &origin.stream_id)
         .field("prompt-id", &caption.question.id)
         .field("kind", caption.question.kind.name())
@@ -144,15 +150,32 @@ fn with_probabilities(
         )
 }
 
-/// Adds the meta to a buffer.
-pub(super) fn attach(buffer: &mut gst::BufferRef, fields: &gst::StructureRef) {
+/// Puts the fields of `element` on a buffer. There is one meta, since readers find one only: that of
+/// a captioner before this one moves into the field `upstream`, the nearest first.
+pub(super) fn attach(buffer: &mut gst::BufferRef, fields: &gst::StructureRef, element: &str) {
+    if let Ok(mut meta) = gst::meta::CustomMeta::from_mut_buffer(buffer, META_NAME) {
+        let structure = meta.mut_structure();
+        let mut before = structure.to_owned();
+        structure.remove_all_fields();
+        let further = before.get::<gst::Array>("upstream").ok();
+        before.remove_field("upstream");
+        let mut upstream = vec![before.to_send_value()];
+        upstream.extend(further.iter().flat_map(|array| array.iter().cloned()));
+        fill(structure, fields, element);
+        structure.set("upstream", gst::Array::from_values(upstream));
+        return;
+    }
     // The name was registered with the plugin, so the meta can be added.
     if let Ok(mut meta) = gst::meta::CustomMeta::add(buffer, META_NAME) {
-        let structure = meta.mut_structure();
-        for (name, value) in fields.iter() {
-            structure.set_value(name, value.clone());
-        }
+        fill(meta.mut_structure(), fields, element);
     }
+}
+
+fn fill(structure: &mut gst::StructureRef, fields: &gst::StructureRef, element: &str) {
+    for (name, value) in fields.iter() {
+        structure.set_value(name, value.clone());
+    }
+    structure.set("element", element);
 }
 
 /// Whose clock the first frame's wall clock time is by.
@@ -188,4 +211,45 @@ pub(super) fn nanos(time: Duration) -> u64 {
 
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captioners_in_a_row_share_one_meta_the_last_one_first() {
+        gst::init().unwrap();
+        if !gst::meta::CustomMeta::is_registered(META_NAME) {
+            gst::meta::CustomMeta::register(META_NAME, &[]);
+        }
+        let mut buffer = gst::Buffer::new();
+        for element in ["a", "b", "c"] {
+            let mut fields = gst::Structure::builder(META_NAME);
+            if element == "a" {
+                fields = fields.field("error", "gone");
+            }
+            let fields = fields.field("text", format!("by {element}")).build();
+            attach(buffer.get_mut().unwrap(), &fields, element);
+        }
+        let meta = gst::meta::CustomMeta::from_buffer(&buffer, META_NAME).unwrap();
+        let said = |fields: &gst::StructureRef| {
+            let (element, text) = (
+                fields.get::<String>("element"),
+                fields.get::<String>("text"),
+            );
+            (element.unwrap(), text.unwrap())
+        };
+        let want = |element: &str| (element.to_owned(), format!("by {element}"));
+        assert_eq!(said(meta.structure()), want("c"));
+        assert!(!meta.structure().has_field("error"), "that is another's");
+        let upstream = meta.structure().get::<gst::Array>("upstream").unwrap();
+        let upstream: Vec<_> = upstream
+            .iter()
+            .map(|fields| fields.get::<gst::Structure>().unwrap())
+            .collect();
+        let said: Vec<_> = upstream.iter().map(|fields| said(fields)).collect();
+        assert_eq!(said, [want("b"), want("a")]);
+        assert!(upstream.iter().all(|fields| !fields.has_field("upstream")));
+    }
 }

@@ -125,6 +125,7 @@ impl VlmCaption {
     /// Who reports, about this stream.
     pub(super) fn origin_of(&self, by: &Origin) -> Origin {
         Origin {
+            element: self.obj().name().into(),
             stream_id: self.origin.lock().unwrap().stream_id.clone(),
             ..by.clone()
         }
