@@ -12,6 +12,7 @@ use super::handover::Sessions;
 use super::inquiry::{FLUSHED, Inquiry};
 use super::ladder::{Ladder, Rung};
 use super::mailbox::{DropPolicy, Mailbox, Sent, Waited};
+use super::picture::Picture;
 use super::prepare::Preparer;
 use super::prompt::Ask;
 use super::reporter::Reporter;
@@ -21,15 +22,14 @@ use super::session::SessionOptions;
 use super::window::FrameTime;
 use super::{DropReason, Report};
 use crate::vlm::PixelBudget;
-use crate::vlm::image::RgbImage;
 
 /// Samples that may wait for the prepare thread; each holds a buffer of the stream's pool.
 const MAX_SAMPLES: usize = 2;
 /// Buffers that are kept for their pixels at most: those that wait, and the one being read.
 pub const MAX_KEPT: u32 = MAX_SAMPLES as u32 + 1;
 
-/// Gives the pixels of a sampled frame, at their native size; called on the prepare thread.
-pub type ReadPixels = Box<dyn FnOnce() -> Result<RgbImage, String> + Send>;
+/// Gives what a viewer sees of a sampled frame, at its native size; called on the prepare thread.
+pub type ReadPixels = Box<dyn FnOnce() -> Result<Picture, String> + Send>;
 
 /// A frame that the sampler chose.
 pub struct Sample {

@@ -32,7 +32,7 @@ pub struct Mask {
 
 impl Mask {
     /// A rectangle whose left upper corner is at `x`, `y`; all four are fractions 0..=1 of the
-    /// frame's width and height as it arrives.
+    /// frame's width and height as a viewer sees it.
     ///
     /// # Errors
     /// A sentence that names the number: the rectangle is empty or reaches out of the frame.

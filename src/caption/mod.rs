@@ -23,6 +23,7 @@ pub mod mask;
 mod motion;
 pub mod note;
 mod pairs;
+pub mod picture;
 mod prepare;
 pub mod prompt;
 pub mod question;

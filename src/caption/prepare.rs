@@ -14,6 +14,7 @@ use super::mailbox::Sent;
 use super::motion::Cells;
 use super::note::Note;
 use super::pairs::Coming;
+use super::picture::Picture;
 use super::scene::Scenes;
 use super::schedule::Job;
 use super::window::{Frame, FrameTime, Pair, Progress, Shape, Window, Windower};
@@ -145,9 +146,9 @@ impl<'a> Preparer<'a> {
         if self.windower.begins_next() {
             self.climb(sample.time);
         }
-        let shown = (sample.read)().and_then(|image| {
-            let native = (image.width, image.height);
-            Ok((native, self.show(image)?))
+        let shown = (sample.read)().and_then(|picture| {
+            let native = (picture.image.width, picture.image.height);
+            Ok((native, self.show(picture)?))
         });
         let (native, image) = match shown {
             Ok(shown) => shown,
@@ -226,11 +227,12 @@ impl<'a> Preparer<'a> {
     }
 
     /// What the model may see of a frame, at the size it sees it.
-    fn show(&self, mut image: RgbImage) -> Result<RgbImage, String> {
+    fn show(&self, mut picture: Picture) -> Result<RgbImage, String> {
         let masks = self.inner.rules.lock().unwrap().masks.clone();
         for mask in &masks {
-            mask.paint(&mut image);
+            mask.paint(&mut picture.image);
         }
+        let image = picture.into_square()?;
         let area = |budget| {
             let size = self
                 .vlm
@@ -510,7 +512,7 @@ mod tests {
                 clock: WallClock::System,
             },
             detection: None,
-            read: Box::new(move || Ok(image)),
+            read: Box::new(move || Ok(Picture::square(image))),
         }
     }
 
@@ -590,7 +592,7 @@ mod tests {
                     height,
                     pixels: vec![0; width * height * 3],
                 };
-                let shown = preparer.show(image).unwrap();
+                let shown = preparer.show(Picture::square(image)).unwrap();
                 shown.width * shown.height
             });
             assert!(areas[1] <= areas[0] / 2, "{width}x{height}: {areas:?}");

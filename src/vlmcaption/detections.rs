@@ -4,6 +4,8 @@
 
 use gst_video::VideoRegionOfInterestMeta;
 
+use super::view::crop;
+
 /// The label that stands for every label.
 const ANY: &str = "*";
 
@@ -39,7 +41,23 @@ impl Detections {
         !self.labels.is_empty()
             && buffer
                 .iter_meta::<VideoRegionOfInterestMeta>()
-                .any(|region| self.counts(region.roi_type(), region.rect()))
+                .any(|region| self.counts(region.roi_type(), self.seen(buffer, region.rect())))
+    }
+
+    /// A region as the viewer sees it: where a crop is left to the sink, regions are still those of
+    /// the whole frame.
+    fn seen(&self, buffer: &gst::BufferRef, region: (u32, u32, u32, u32)) -> (u32, u32, u32, u32) {
+        let Some((left, top, width, height)) = crop(buffer) else {
+            return region;
+        };
+        let (x, y, across, down) = region;
+        let side = |start: u32, length: u32, from: u32, room: u32| {
+            let end = start.saturating_add(length).saturating_sub(from).min(room);
+            let start = start.saturating_sub(from).min(end);
+            (start, end - start)
+        };
+        let ((x, across), (y, down)) = (side(x, across, left, width), side(y, down, top, height));
+        (x, y, across, down)
     }
 
     fn counts(&self, label: &str, (x, y, width, height): (u32, u32, u32, u32)) -> bool {
@@ -86,6 +104,22 @@ mod tests {
             "none of it is"
         );
         assert!(!detections(&["*"], 0.0).counts("a", (u32::MAX, 0, u32::MAX, 10)));
+    }
+
+    #[test]
+    fn a_region_that_a_crop_takes_away_does_not_count() {
+        gst::init().unwrap();
+        let any = detections(&["*"], 0.01);
+        let found = |region| {
+            let mut buffer = gst::Buffer::new();
+            let edit = buffer.get_mut().unwrap();
+            VideoRegionOfInterestMeta::add(edit, "car", region);
+            gst_video::VideoCropMeta::add(edit, (1000, 500, 200, 100));
+            any.found(&buffer)
+        };
+        assert!(found((1180, 580, 50, 50)), "20 x 20 are seen");
+        assert!(!found((1190, 590, 50, 50)), "10 x 10 are");
+        assert!(!found((10, 10, 50, 50)), "nothing is");
     }
 
     #[test]

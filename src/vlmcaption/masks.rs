@@ -113,6 +113,8 @@ mod tests {
             ("progressive", 97, 98),
             ("interleaved", 101, 64),
             ("interleaved", 64, 48),
+            ("fields", 101, 64),
+            ("fields", 97, 98),
         ];
         for format in formats {
             for (mode, width, height) in shapes {
@@ -139,6 +141,15 @@ mod tests {
     /// element reads it.
     fn red_on_grey(caps: &gst::Caps, left: usize, top: usize) -> crate::vlm::image::RgbImage {
         let info = gst_video::VideoInfo::from_caps(caps).unwrap();
+        let is_field = info.interlace_mode() == gst_video::VideoInterlaceMode::Fields;
+        // A field is drawn as a frame of its lines.
+        let (info, top) = if is_field {
+            let lines = info.height().div_ceil(2);
+            let field = gst_video::VideoInfo::builder(info.format(), info.width(), lines);
+            (field.build().unwrap(), top / 2)
+        } else {
+            (info, top)
+        };
         let buffer = gst::Buffer::with_size(info.size()).unwrap();
         let mut frame = gst_video::VideoFrame::from_buffer_writable(buffer, &info).unwrap();
         let (grey, red) = ([128u8, 128, 128], [81u8, 90, 240]);
@@ -173,6 +184,6 @@ mod tests {
         }
         let buffer = frame.into_buffer();
         let reader = std::sync::Arc::new(crate::vlmcaption::pixels::Reader::default());
-        reader.read(&buffer, caps).unwrap()
+        reader.read(&buffer, caps).unwrap().image
     }
 }

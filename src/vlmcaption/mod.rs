@@ -22,6 +22,7 @@ mod flow;
 mod histogram;
 mod imp;
 mod inquiries;
+mod layout;
 mod masks;
 mod minder;
 mod model;
@@ -37,6 +38,7 @@ mod stream;
 mod swap;
 mod text;
 mod trouble;
+mod view;
 
 use gst::glib;
 use gst::prelude::*;
