@@ -306,3 +306,60 @@ fn buffers_without_timestamps_pass_and_are_explained_once() {
     assert_eq!(warnings.len(), 1, "{warnings:?}");
     says(&warnings[0], &["timestamps"]);
 }
+
+/// What a model says of two seconds of grey.
+fn said_by(properties: &[(&str, &str)]) -> Vec<String> {
+    common::init();
+    let caps = "video/x-raw,format=RGB,width=64,height=64,framerate=1/1";
+    let run = Run::new(&[properties, &[("window", "2")]].concat(), caps);
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    for second in 0..2 {
+        run.push(Duration::from_secs(second), None).unwrap();
+    }
+    let captions = captions(&run.finish());
+    captions.iter().map(|c| c.get("text").unwrap()).collect()
+}
+
+#[test]
+fn text_files_may_begin_with_a_byte_order_mark() {
+    let folder = checkpoint();
+    for entry in fs::read_dir(folder.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|is| is == "json" || is == "jinja")
+        {
+            let text = fs::read_to_string(&path).unwrap();
+            fs::write(&path, format!("\u{feff}{text}")).unwrap();
+        }
+    }
+    let marked = said_by(&[("model", folder.path().to_str().unwrap())]);
+    assert_eq!(marked.len(), 1);
+    assert_eq!(marked, said_by(&[("model", DEMO)]));
+    for script in [
+        "[{\"text\": \"Hm.\"}]",
+        "{\"answers\": [{\"text\": \"Hm.\"}]}",
+    ] {
+        let script = common::script(&format!("\u{feff}{script}"));
+        let path = script.path().to_str().unwrap();
+        assert_eq!(said_by(&[("backend", "mock"), ("model", path)]), ["Hm."]);
+    }
+}
+
+#[test]
+fn a_folder_of_the_hubs_cache_is_the_checkpoint_in_it() {
+    let cache = tempfile::tempdir().unwrap();
+    let model = cache.path().join("models--us--demo");
+    let snapshot = model.join("snapshots/0a1b2c");
+    fs::create_dir_all(&snapshot).unwrap();
+    for entry in fs::read_dir(checkpoint().path()).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), snapshot.join(entry.file_name())).unwrap();
+    }
+    let said = said_by(&[("model", model.to_str().unwrap())]);
+    assert_eq!(said, said_by(&[("model", DEMO)]));
+    fs::create_dir(model.join("snapshots/3d4e5f")).unwrap();
+    let complaint = complaint(&model);
+    assert!(complaint.contains("give one of"), "{complaint}");
+    assert!(complaint.contains("snapshots/0a1b2c"), "{complaint}");
+}

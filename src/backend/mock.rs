@@ -102,7 +102,8 @@ impl Script {
             file: file.clone(),
             source,
         })?;
-        Self::parse(&text).map_err(|reason| Error::Script { file, reason })
+        let text = text.trim_start_matches('\u{feff}');
+        Self::parse(text).map_err(|reason| Error::Script { file, reason })
     }
 
     fn parse(text: &str) -> Result<Self, String> {

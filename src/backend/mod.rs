@@ -9,6 +9,7 @@
 pub mod axera;
 pub mod cpu;
 mod embedding;
+pub(crate) mod json;
 mod kept;
 pub mod mock;
 mod rows;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::files::{ModelFiles, folder_name};
 use super::{Checkpoint, Error, FrameBounds};
-use crate::backend::axera;
 use crate::backend::sophgo::{self, Described, Embedding, Head};
 use crate::backend::spec::Tower;
+use crate::backend::{axera, json};
 
 /// The `.bmodel` that a path names: the file itself, or the only one in a folder that holds no
 /// weights of another kind.
@@ -258,7 +258,7 @@ impl Axmodels {
 fn checkpoint_folder(model: &Path) -> Result<PathBuf, Error> {
     let is_checkpoint = |folder: &Path| {
         let config = std::fs::read(folder.join("config.json")).unwrap_or_default();
-        let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+        let config: serde_json::Value = json::read(&config).unwrap_or_default();
         let is_there = |name: &str| folder.join(name).is_file();
         let tokenizer =
             is_there("tokenizer.json") || is_there("vocab.json") && is_there("merges.txt");

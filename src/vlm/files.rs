@@ -9,8 +9,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use crate::backend;
 use crate::backend::cpu::Weights;
+use crate::backend::{self, json};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -112,7 +112,7 @@ impl ModelFiles {
         })
     }
 
-    /// A file's content; `None` if there is no such file.
+    /// A file's content, less a byte order mark; `None` if there is no such file.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::LfsPointer`] if the file itself was never fetched.
@@ -122,7 +122,11 @@ impl ModelFiles {
                 Ok(bytes) if bytes.starts_with(LFS_POINTER) => Err(Error::LfsPointer {
                     file: self.label(name),
                 }),
-                Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
+                Ok(mut bytes) => {
+                    let mark = bytes.len() - json::without_bom(&bytes).len();
+                    bytes.drain(..mark);
+                    Ok(Some(Cow::Owned(bytes)))
+                }
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(source) => Err(Error::Io {
                     file: self.label(name),
@@ -209,7 +213,7 @@ fn shards(folder: &Path, index: &[u8]) -> Result<Weights, Error> {
     struct Index {
         weight_map: BTreeMap<String, String>,
     }
-    let index: Index = serde_json::from_slice(index).map_err(|e| Error::Config {
+    let index: Index = json::read(index).map_err(|e| Error::Config {
         file: folder.join(INDEX).display().to_string(),
         reason: format!("not an index of weights ({e}); fetch the file again"),
     })?;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::Error;
 use super::files::ModelFiles;
+use crate::backend::json;
 
 /// The largest size that is taken for one of a model: products of a few of these are no more than a
 /// number can hold.
@@ -44,7 +45,7 @@ impl Document {
 
     /// Reads an object from bytes; `file` is what messages call them.
     pub fn parse(file: String, bytes: &[u8]) -> Result<Self, Error> {
-        match serde_json::from_slice(bytes) {
+        match json::read(bytes) {
             Ok(Value::Object(root)) => Ok(Self { file, root }),
             Ok(_) => Err(Error::Config {
                 file,

@@ -16,6 +16,7 @@ pub mod files;
 pub mod generate;
 pub mod grammar;
 pub mod grid;
+pub mod hub;
 pub mod image;
 pub mod interview;
 mod json;

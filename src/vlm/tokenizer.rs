@@ -12,6 +12,7 @@ use tokenizers::{Model, OffsetType, PreTokenizer};
 use super::Error;
 use super::files::ModelFiles;
 use super::quote::Quote;
+use crate::backend::json::without_bom;
 
 const FILE: &str = "tokenizer.json";
 
@@ -56,7 +57,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] if it is not one.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|e| {
+        let mut inner = tokenizers::Tokenizer::from_bytes(without_bom(bytes)).map_err(|e| {
             Error::Tokenizer(format!(
                 "tokenizer.json cannot be read ({e}); fetch it again"
             ))

@@ -9,6 +9,7 @@ use super::{Backend, Precision};
 use crate::backend::cpu;
 use crate::caption::source::Source;
 use crate::vlm::compiled::{find_axmodels, find_bmodel};
+use crate::vlm::hub;
 
 /// The properties that choose the model.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +74,12 @@ impl Settings {
             let value = value.as_deref().filter(|path| !path.is_empty());
             value.map(PathBuf::from)
         };
-        let (model, config) = (path(&self.model), path(&self.config));
+        let checkpoint = |value| path(value).map(|path| hub::resolve(&path)).transpose();
+        let model = match self.backend {
+            Backend::Mock => path(&self.model),
+            _ => checkpoint(&self.model)?,
+        };
+        let config = checkpoint(&self.config)?;
         let device = self.device.as_deref().unwrap_or_default().trim();
         let bmodel = match self.backend {
             Backend::Auto | Backend::Sophgo => model.as_deref().and_then(find_bmodel),

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::Error;
+use crate::backend::json;
 
 /// What a Git LFS pointer begins with, and how long it can be at most.
 const LFS_HEAD: &[u8] = b"version https://git-lfs";
@@ -272,8 +273,7 @@ impl Config {
             file: path.display().to_string(),
             reason,
         };
-        let json: Value =
-            serde_json::from_slice(&bytes).map_err(|error| complain(error.to_string()))?;
+        let json: Value = json::read(&bytes).map_err(|error| complain(error.to_string()))?;
         let text = |key: &str| json.get(key).and_then(Value::as_str).map(str::to_owned);
         let size = |key: &str| json.get(key).and_then(Value::as_u64).map(|n| n as usize);
         // Names may have a path before them.

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::number::{Digits, Range};
+use crate::backend::json;
 
 /// Levels of objects and arrays within each other.
 const MAX_DEPTH: usize = 8;
@@ -80,7 +81,7 @@ impl Schema {
             return Err(format!("has {n} bytes; at most {MAX_BYTES} are read"));
         }
         let value: Value =
-            serde_json::from_str(text).map_err(|error| format!("is no JSON ({error})"))?;
+            json::read(text.as_bytes()).map_err(|error| format!("is no JSON ({error})"))?;
         let mut schema = Self { nodes: Vec::new() };
         let root = schema.read(&value, "", 0)?.node;
         match schema.nodes[root] {

@@ -5,6 +5,7 @@
 
 use serde_json::{Value, json};
 
+use crate::backend;
 use crate::vlm::Error;
 use crate::vlm::files::ModelFiles;
 use crate::vlm::json::Document;
@@ -36,8 +37,8 @@ pub(super) fn assemble(files: &ModelFiles) -> Result<Option<Value>, Error> {
         file: files.label(name),
         reason: format!("{reason}; fetch the file again"),
     };
-    let vocab: Value = serde_json::from_slice(&vocab)
-        .map_err(|e| damaged(VOCAB, format!("not valid JSON ({e})")))?;
+    let vocab: Value =
+        backend::json::read(&vocab).map_err(|e| damaged(VOCAB, format!("not valid JSON ({e})")))?;
     let merges =
         std::str::from_utf8(&merges).map_err(|e| damaged(MERGES, format!("not UTF-8 ({e})")))?;
     let merges: Vec<&str> = merges
@@ -88,7 +89,7 @@ fn added_tokens(files: &ModelFiles, config: &Document) -> Result<Vec<Value>, Err
             let Some(bytes) = files.read("added_tokens.json")? else {
                 return Ok(Vec::new());
             };
-            let ids: std::collections::BTreeMap<String, u32> = serde_json::from_slice(&bytes)
+            let ids: std::collections::BTreeMap<String, u32> = backend::json::read(&bytes)
                 .map_err(|e| Error::Config {
                     file: files.label("added_tokens.json"),
                     reason: format!("want tokens and their ids ({e}); fetch the file again"),
