@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 
 use crate::leaks::Leaks;
-use crate::soak::resident_kib;
+use crate::slope::resident_kib;
 
 /// No single thing an application does may take longer, on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
