@@ -179,7 +179,8 @@ typedef struct bm_stage_info_s {
 /** A net of a bmodel: arrays of input_num, output_num and stage_num entries. */
 typedef struct bm_net_info_s {
   const char *name;
-  bool is_dynamic;
+  /** A bool of C++, any byte but 0 for true: in a bool of Rust another byte than 0 and 1 is undefined. */
+  uint8_t is_dynamic;
   int input_num;
   const char **input_names;
   bm_data_type_t *input_dtypes;

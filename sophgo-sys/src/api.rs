@@ -36,7 +36,7 @@ impl Api {
     /// Opens the libraries for this value alone; they are closed with it.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Version`] or [`Error::MissingSymbols`].
+    /// [`Error::NotFound`], [`Error::Version`], [`Error::MissingSymbols`] or [`Error::Unusable`].
     pub fn open(search: &Search) -> Result<Self, Error> {
         Ok(Self {
             opened: search.open()?,

@@ -352,7 +352,8 @@ pub type bm_stage_info_t = bm_stage_info_s;
 #[derive(Debug, Copy, Clone)]
 pub struct bm_net_info_s {
     pub name: *const ::std::os::raw::c_char,
-    pub is_dynamic: bool,
+    #[doc = " A bool of C++, any byte but 0 for true: in a bool of Rust another byte than 0 and 1 is undefined."]
+    pub is_dynamic: u8,
     pub input_num: ::std::os::raw::c_int,
     pub input_names: *mut *const ::std::os::raw::c_char,
     pub input_dtypes: *mut bm_data_type_t,

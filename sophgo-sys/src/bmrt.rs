@@ -128,10 +128,11 @@ impl Api {
             return Vec::new();
         };
         let names = (0..usize::try_from(n_nets).unwrap_or(0))
-            .map(|index| {
-                // SAFETY: the list has as many entries as there are nets, each a C string that
-                // belongs to the runtime and is copied here.
-                unsafe { CStr::from_ptr(*list.as_ptr().add(index)) }.to_owned()
+            .filter_map(|index| {
+                // SAFETY: the list has as many entries as there are nets.
+                let name = NonNull::new(unsafe { *list.as_ptr().add(index) }.cast_mut())?;
+                // SAFETY: a C string that belongs to the runtime and is copied here.
+                Some(unsafe { CStr::from_ptr(name.as_ptr()) }.to_owned())
             })
             .collect();
         // SAFETY: the list is from `malloc` and ours to free; the strings are not.

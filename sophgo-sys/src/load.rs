@@ -102,8 +102,13 @@ impl Search {
 
     /// One folder and no other place.
     pub fn folder(folder: impl Into<PathBuf>) -> Self {
+        Self::folders([folder.into()])
+    }
+
+    /// These folders in their order and no other place.
+    pub fn folders(folders: impl IntoIterator<Item = PathBuf>) -> Self {
         Self {
-            places: vec![Place::Folder(folder.into())],
+            places: folders.into_iter().map(Place::Folder).collect(),
         }
     }
 
@@ -114,13 +119,15 @@ impl Search {
         Self { places }
     }
 
-    /// Opens the libraries of the first place where both open.
+    /// Opens the libraries of the first place where both open and are the ones that `wrapper.h`
+    /// describes.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such place; [`Error::Version`] or
-    /// [`Error::MissingSymbols`] if they are not the ones that `wrapper.h` describes.
+    /// [`Error::NotFound`] if there are none anywhere; [`Error::Version`] or
+    /// [`Error::MissingSymbols`] if the only ones are others, [`Error::Unusable`] if there are such
+    /// and more places.
     pub(crate) fn open(&self) -> Result<Opened, Error> {
-        let mut tried = Vec::new();
+        let (mut refused, mut tried) = (Vec::new(), Vec::new());
         for place in &self.places {
             // libbmlib first: libbmrt asks for it by name, and gets the one that is open already,
             // so that both come from the same folder.
@@ -129,12 +136,15 @@ impl Search {
                 .and_then(|bmlib| Ok((bmlib, place.open(&BMRT_NAMES)?)));
             match opened {
                 Ok(((bmlib, bmlib_path), (bmrt, bmrt_path))) => {
-                    return bind(bmlib, bmlib_path, bmrt, bmrt_path);
+                    match bind(bmlib, bmlib_path, bmrt, bmrt_path) {
+                        Ok(opened) => return Ok(opened),
+                        Err(error) => refused.push(error),
+                    }
                 }
                 Err(attempt) => tried.push(attempt),
             }
         }
-        Err(Error::NotFound { tried })
+        Err(Error::of_all(refused, tried))
     }
 }
 

@@ -32,6 +32,26 @@ fn the_c_compiler_sees_the_layouts_that_rust_sees() {
     compile(&format!("#include \"wrapper.h\"\n{checks}"), None).unwrap();
 }
 
+/// What a library leaves in memory is any bytes: a `bool`, a `char`, an `enum` or a reference of Rust
+/// may not hold them.
+#[test]
+fn every_byte_is_a_value_of_every_field() {
+    let fields: Vec<&str> = BINDINGS
+        .lines()
+        .filter(|line| line.starts_with("    pub ") && !line.contains('('))
+        .filter_map(|line| Some(line.split_once(": ")?.1.trim_end_matches(',')))
+        .collect();
+    assert!(fields.len() > 50, "only {fields:?}");
+    for field in fields {
+        let words = field.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let bad = words
+            .into_iter()
+            .any(|word| ["bool", "char", "NonNull"].contains(&word));
+        assert!(!bad && !field.contains('&'), "a field is {field}");
+    }
+    assert!(!BINDINGS.contains("pub enum "));
+}
+
 #[test]
 fn every_function_of_the_wrapper_is_bound_and_no_other() {
     let wrapper = include_str!("../wrapper.h");

@@ -73,7 +73,11 @@ struct Device {
 
 impl Device {
     fn open() -> Self {
-        let folder = sdk(&[]);
+        Self::with(&[])
+    }
+
+    fn with(defines: &[&str]) -> Self {
+        let folder = sdk(defines);
         let api = open(&folder).unwrap();
         let handle = api.bm_dev_request(1).unwrap();
         Self {
@@ -170,6 +174,31 @@ fn libraries_of_another_major_version_are_refused() {
 }
 
 #[test]
+fn a_place_with_libraries_that_will_not_do_is_not_the_end_of_the_search() {
+    let old = sdk(&["WITHOUT_COPY"]);
+    let other = sdk(&["FAKE_VERSION=\"2.1.0\""]);
+    let good = sdk(&[]);
+    let folders = |list: &[&TempDir]| {
+        let paths = list.iter().map(|folder| folder.path().to_owned());
+        Search::folders(paths.chain([PathBuf::from("/nonexistent")]))
+    };
+    let api = Api::open(&folders(&[&old, &other, &good])).unwrap();
+    assert_eq!(api.bmrt().path, good.path().join("libbmrt.so"));
+    let error = Api::open(&folders(&[&old, &other])).unwrap_err();
+    assert!(matches!(error, Error::Unusable { .. }), "{error}");
+    let text = error.to_string();
+    for part in [
+        &*old.path().display().to_string(),
+        "lacks bm_memcpy_d2d_byte",
+        &*other.path().display().to_string(),
+        "has version 2.1.0",
+        "/nonexistent: no such folder",
+    ] {
+        assert!(text.contains(part), "{part} is not in: {text}");
+    }
+}
+
+#[test]
 fn a_folder_without_libraries_says_which_are_not_there() {
     let folder = tempfile::tempdir().unwrap();
     let text = open(&folder).unwrap_err().to_string();
@@ -212,7 +241,7 @@ fn a_file_that_is_no_library_is_reported_in_the_loaders_words() {
 
 #[test]
 fn functions_that_an_old_sdk_lacks_say_so_when_they_are_called() {
-    let device = Device::open();
+    let device = Device::with(&["WITHOUT_WAITING"]);
     // SAFETY: the device is open.
     let missing = unsafe { device.api.bm_handle_sync(device.handle) };
     assert!(
@@ -410,7 +439,7 @@ fn a_net_is_found_and_run() {
     };
     assert_eq!(
         (
-            info.is_dynamic,
+            info.is_dynamic != 0,
             info.stage_num,
             info.core_num,
             info.addr_mode
@@ -442,6 +471,11 @@ fn a_net_is_found_and_run() {
     // SAFETY: alive, used here alone, memory for eight numbers.
     unsafe { api.bmrt_launch_tensor_ex(bmrt, c"block_0", &[tensor([1, 3])], &mut results) }
         .unwrap();
+    // SAFETY: the device is open, and this thread has launched on its cores.
+    unsafe {
+        api.bm_thread_sync_from_core(device.handle, 0).unwrap();
+        api.bm_thread_sync_from_core(device.handle, 1).unwrap();
+    }
     assert_eq!(results[0].shape.dims[..2], [1, 3]);
     let want: Vec<u8> = [11i32, 21, 0]
         .iter()

@@ -4,12 +4,19 @@
  * Stands in for the SDK: libbmlib with FAKE_BMLIB defined, libbmrt with FAKE_BMRT.
  *
  * Device memory is host memory. What comes by value is looked at closely, so that a difference in
- * calling convention or layout between Rust and C shows. FAKE_VERSION sets the version; WITHOUT_COPY
- * and WITHOUT_LAUNCH leave a needed function out.
+ * calling convention or layout between Rust and C shows. FAKE_VERSION sets the version, FAKE_CORES
+ * the cores of a net; WITHOUT_COPY and WITHOUT_LAUNCH leave a needed function out, WITHOUT_WAITING
+ * those for waiting that old SDKs lack.
+ *
+ * A launch counts as running until it is waited for. fake_calls() tells what was called since the
+ * call before; fake_hang(1) lets every wait time out, and fake_refuse(1) refuses launches.
+ * Ended with a word on the standard error: what is freed under a launch, and a wait for a core that
+ * the calling thread has not launched on.
  */
 
 #include "wrapper.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,15 +24,70 @@
 #define FAKE_VERSION "1.0.0"
 #endif
 
+#ifndef FAKE_CORES
+#define FAKE_CORES 2
+#endif
+
 #define FLAGS 0x10u
 #define FD 42
 #define MOST (1u << 20)
+
+enum { MAX_CORES = 8 };
+
+void fake_note(const char *call, int number);
+void fake_launched(int cores);
+void fake_idle(const char *call);
 
 #ifdef FAKE_BMLIB
 
 struct bm_context {
   int timeout_ms;
 };
+
+static char calls[4096], told[4096];
+static bool hangs;
+/* Launches that nobody has waited for, and those of this thread. */
+static int running[MAX_CORES];
+static _Thread_local int mine[MAX_CORES];
+static _Thread_local bool launched[MAX_CORES];
+
+void fake_note(const char *call, int number) {
+  size_t at = strlen(calls);
+  const char *space = at == 0 ? "" : " ";
+  if (number < 0) snprintf(calls + at, sizeof calls - at, "%s%s", space, call);
+  else snprintf(calls + at, sizeof calls - at, "%s%s:%d", space, call, number);
+}
+
+const char *fake_calls(void) {
+  memcpy(told, calls, sizeof calls);
+  calls[0] = 0;
+  return told;
+}
+
+void fake_hang(int hang) { hangs = hang; }
+
+void fake_launched(int cores) {
+  for (int core = 0; core < cores; core++) {
+    running[core]++;
+    mine[core]++;
+    launched[core] = true;
+  }
+}
+
+void fake_idle(const char *call) {
+  for (int core = 0; core < MAX_CORES; core++) {
+    if (running[core] == 0) continue;
+    fprintf(stderr, "fake: %s under a launch\n", call);
+    abort();
+  }
+}
+
+static bm_status_t waited(int core) {
+  if (hangs) return BM_ERR_TIMEOUT;
+  running[core] -= mine[core];
+  mine[core] = 0;
+  return BM_SUCCESS;
+}
 
 static bool damaged(bm_device_mem_t mem) {
   return mem.u.device.device_addr == 0 || mem.u.device.reserved != 7 ||
@@ -51,7 +113,11 @@ bm_status_t bm_dev_request(bm_handle_t *handle, int devid) {
   return BM_SUCCESS;
 }
 
-void bm_dev_free(bm_handle_t handle) { free(handle); }
+void bm_dev_free(bm_handle_t handle) {
+  fake_note("dev_free", -1);
+  fake_idle("bm_dev_free");
+  free(handle);
+}
 
 bm_status_t bm_malloc_device_byte(bm_handle_t handle, bm_device_mem_t *pmem, unsigned int size) {
   if (handle == NULL) return BM_ERR_DEVNOTREADY;
@@ -67,6 +133,8 @@ bm_status_t bm_malloc_device_byte(bm_handle_t handle, bm_device_mem_t *pmem, uns
 
 void bm_free_device(bm_handle_t handle, bm_device_mem_t mem) {
   if (handle == NULL || damaged(mem)) abort();
+  fake_note("free", -1);
+  fake_idle("bm_free_device");
   free(bytes(mem, 0));
 }
 
@@ -101,8 +169,30 @@ bm_status_t bm_memset_device_ext(bm_handle_t handle, void *value, int mode, bm_d
 }
 
 bm_status_t bm_thread_sync(bm_handle_t handle) {
-  return handle->timeout_ms == 1 ? BM_ERR_TIMEOUT : BM_SUCCESS;
+  fake_note("thread_sync", -1);
+  return handle->timeout_ms == 1 ? BM_ERR_TIMEOUT : waited(0);
 }
+
+#ifndef WITHOUT_WAITING
+bm_status_t bm_thread_sync_from_core(bm_handle_t handle, int core_id) {
+  (void)handle;
+  fake_note("core_sync", core_id);
+  if (core_id < 0 || core_id >= MAX_CORES || !launched[core_id]) {
+    fprintf(stderr, "fake: a wait for core %d, which was not launched on\n", core_id);
+    abort();
+  }
+  return waited(core_id);
+}
+
+bm_status_t bm_handle_sync(bm_handle_t handle) {
+  (void)handle;
+  fake_note("handle_sync", -1);
+  if (hangs) return BM_ERR_TIMEOUT;
+  memset(running, 0, sizeof running);
+  memset(mine, 0, sizeof mine);
+  return BM_SUCCESS;
+}
+#endif
 
 bm_status_t bm_set_sync_timeout(bm_handle_t handle, int timeout) {
   handle->timeout_ms = timeout;
@@ -152,9 +242,14 @@ static bm_data_type_t int32 = BM_INT32;
 static size_t most = 32;
 static const char *names[] = {"block_0", "lm_head"};
 static bm_stage_info_t stage = {&shape, &shape, &place, &place};
+static bool refuses;
+
+void fake_refuse(int refuse) { refuses = refuse; }
+
 static bm_net_info_t net = {
     .name = "block_0",
-    .is_dynamic = true,
+    /* True to C++, which may have left any byte here. */
+    .is_dynamic = 0x40,
     .input_num = 1,
     .input_names = names,
     .input_dtypes = &int32,
@@ -165,7 +260,7 @@ static bm_net_info_t net = {
     .stages = &stage,
     .max_input_bytes = &most,
     .max_output_bytes = &most,
-    .core_num = 2,
+    .core_num = FAKE_CORES,
     .addr_mode = 1,
 };
 
@@ -182,7 +277,11 @@ void *bmrt_create(bm_handle_t bm_handle) {
   return made;
 }
 
-void bmrt_destroy(void *p_bmrt) { free(p_bmrt); }
+void bmrt_destroy(void *p_bmrt) {
+  fake_note("destroy", -1);
+  fake_idle("bmrt_destroy");
+  free(p_bmrt);
+}
 
 void bmrt_set_flags(void *p_bmrt, uint32_t flags) { ((struct runtime *)p_bmrt)->flags = flags; }
 
@@ -220,6 +319,8 @@ bool bmrt_launch_tensor_ex(void *p_bmrt, const char *net_name, const bm_tensor_t
                            bool user_mem, bool user_stmode) {
   int32_t numbers[8];
   struct runtime *runtime = p_bmrt;
+  fake_note("launch", -1);
+  if (refuses) return false;
   if (strcmp(net_name, net.name) != 0 || input_num != 1 || output_num != 1) return false;
   if (!user_mem || user_stmode || input_tensors[0].dtype != BM_INT32) return false;
   bm_shape_t in = input_tensors[0].shape;
@@ -229,6 +330,7 @@ bool bmrt_launch_tensor_ex(void *p_bmrt, const char *net_name, const bm_tensor_t
     return false;
   for (int i = 0; i < in.dims[1]; i++) numbers[i] += 1;
   output_tensors[0].shape = in;
+  fake_launched(net.core_num);
   return bm_memcpy_s2d_partial_offset(runtime->handle, output_tensors[0].device_mem, numbers, size,
                                       0) == BM_SUCCESS;
 }

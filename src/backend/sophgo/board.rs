@@ -8,22 +8,26 @@
 
 #![expect(unsafe_code, reason = "calls the vendor's library")]
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, c_void};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, ThreadId};
 
 use sophgo_sys::bindings::{
     bm_data_type_t, bm_device_mem_t, bm_handle_t, bm_net_info_t, bm_runtime_flag_t, bm_shape_t,
-    bm_tensor_t,
+    bm_status_t, bm_tensor_t,
 };
 use sophgo_sys::{Api, Chip};
 
 use super::Error;
 use super::tensor::{Arg, LoadedNet, Mem, Port, Ports, check, from_raw};
 
-/// A device with a bmodel on it. Must be used by one thread at a time, and its launches are waited
-/// for by the thread that made them.
+/// Cores that each stage of each net runs on, by the bmodel's file.
+pub(super) type Cores = BTreeMap<String, Vec<u32>>;
+
+/// A device with a bmodel on it. Must be used by one thread at a time.
 pub(super) struct Board {
     api: &'static Api,
     handle: bm_handle_t,
@@ -33,17 +37,27 @@ pub(super) struct Board {
     number: u32,
     index: usize,
     chip: Chip,
-    core_num: u32,
-    /// Launches may still be running.
-    in_flight: bool,
+    cores: Cores,
+    in_flight: Option<InFlight>,
     allocated: u64,
 }
 
+/// Launches that may still be running.
+#[derive(Debug, Clone, Copy)]
+struct InFlight {
+    /// Who made them: the library counts work by thread.
+    thread: ThreadId,
+    /// Cores that they run on, from 0; none of a launch that failed.
+    cores: u32,
+    /// Whether that is all that runs: a launch that failed may have begun.
+    certain: bool,
+    /// A wait for them has failed.
+    lost: bool,
+}
+
 // SAFETY: the handle and the runtime are not tied to the thread that made them; the library only
-// asks that one thread at a time uses them and waits for its own launches (bmlib tracks work by
-// thread). `Board` is not `Sync`, `&mut self` launches and copies, and whoever moves it waits first:
-// a call that returns has waited for its launches or left them to the next call of the same owner,
-// which begins with `sync`.
+// asks that one thread at a time uses them. `Board` is not `Sync`, and `&mut self` launches and
+// copies. It counts work by thread: `sync` waits for all threads' where another one has launched.
 unsafe impl Send for Board {}
 
 impl Board {
@@ -52,8 +66,11 @@ impl Board {
     /// # Errors
     /// [`Error::Api`] if the libraries or the device are not there, [`Error::Open`].
     pub(super) fn open(index: usize) -> Result<Self, Error> {
+        Self::open_with(Api::load()?, index)
+    }
+
+    fn open_with(api: &'static Api, index: usize) -> Result<Self, Error> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let api = Api::load()?;
         // Information lines of every copy would fill the application's output.
         if let Err(error @ sophgo_sys::Error::Status { .. }) = api.bmlib_log_set_level(16) {
             return Err(error.into());
@@ -78,8 +95,8 @@ impl Board {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             index,
             chip: Chip::Other(0),
-            core_num: 1,
-            in_flight: false,
+            cores: Cores::new(),
+            in_flight: None,
             allocated: 0,
         };
         // SAFETY: open.
@@ -151,15 +168,16 @@ impl Board {
         }
     }
 
-    /// Creates the runtime and loads a bmodel, whose file was checked.
+    /// Creates the runtime and loads a bmodel, whose file was checked and says which cores its nets
+    /// take.
     ///
     /// # Errors
     /// [`Error::Load`].
-    pub(super) fn load(&mut self, path: &Path, core_num: u32) -> Result<(), Error> {
+    pub(super) fn load(&mut self, path: &Path, cores: Cores) -> Result<(), Error> {
         // SAFETY: open, and closed after the runtime's end (`drop`).
         let bmrt = unsafe { self.api.bmrt_create(self.handle) }?;
         self.bmrt = Some(bmrt);
-        self.core_num = core_num;
+        self.cores = cores;
         // SAFETY: alive, without nets. BM1688's runtime starts without the flag, and then has no
         // memory for nets that a caller could name.
         unsafe {
@@ -175,7 +193,8 @@ impl Board {
     /// A net of the loaded bmodel.
     ///
     /// # Errors
-    /// [`Error::Api`] if there is none of this name.
+    /// [`Error::Api`] if there is none of this name; [`Error::NetCores`] if the library runs it on
+    /// other cores than the file says, which would not be the ones that are waited for.
     pub(super) fn net(&self, name: &str) -> Result<LoadedNet, Error> {
         let refused = || sophgo_sys::Error::Refused {
             op: "bmrt_get_network_info",
@@ -188,6 +207,7 @@ impl Board {
         // SAFETY: the runtime's, as long as it lives; nothing writes to it after loading.
         let info: &bm_net_info_t = unsafe { info.as_ref() };
         let count = |n: i32| usize::try_from(n).unwrap_or(0);
+        let cores = self.cores_of(name, info.core_num)?;
         let (n_inputs, n_outputs) = (count(info.input_num), count(info.output_num));
         let mut stages = Vec::with_capacity(count(info.stage_num));
         for index in 0..count(info.stage_num) {
@@ -218,9 +238,26 @@ impl Board {
         Ok(LoadedNet {
             name: c_name,
             board: self.number,
-            is_dynamic: info.is_dynamic,
+            is_dynamic: info.is_dynamic != 0,
+            cores,
             stages,
         })
+    }
+
+    /// Cores of each stage of a net. The library says one number for all stages; 0 if it does not
+    /// know.
+    fn cores_of(&self, name: &str, said: i32) -> Result<Vec<u32>, Error> {
+        let cores = self.cores.get(name).cloned().unwrap_or_default();
+        let said = u32::try_from(said).unwrap_or(0);
+        match said == 0 || cores.contains(&said) {
+            true => Ok(cores),
+            false => Err(Error::NetCores {
+                net: name.to_owned(),
+                device: self.index,
+                want: cores.iter().copied().max().unwrap_or(1),
+                got: said,
+            }),
+        }
     }
 
     /// # Safety
@@ -349,7 +386,7 @@ impl Board {
     /// Whether launches are waited for core by core: on chips that have several, whatever a net
     /// takes of them.
     fn has_cores(&self) -> bool {
-        self.core_num > 1 || self.chip == Chip::Bm1688
+        self.chip == Chip::Bm1688 || self.cores.values().flatten().any(|&n| n > 1)
     }
 
     /// Waits for all launches.
@@ -357,23 +394,75 @@ impl Board {
     /// # Errors
     /// [`Error::Api`]: the device hangs or is gone.
     pub(super) fn sync(&mut self) -> Result<(), Error> {
-        if !self.in_flight {
+        let Some(launched) = self.in_flight else {
             return Ok(());
+        };
+        let waited = match (launched.thread == thread::current().id(), launched.certain) {
+            (true, true) => self.wait_for_own(launched.cores),
+            (true, false) => self.wait_for_own(launched.cores).and(self.wait_for_all()),
+            (false, _) => match self.wait_for_all() {
+                Ok(true) => Ok(true),
+                Ok(false) => Err(sophgo_sys::Error::Unavailable {
+                    op: "bm_handle_sync",
+                }),
+                Err(error) => Err(error),
+            },
+        };
+        self.in_flight = match waited {
+            Ok(_) => None,
+            Err(_) => Some(InFlight {
+                lost: true,
+                ..launched
+            }),
+        };
+        waited?;
+        Ok(())
+    }
+
+    /// What this thread has launched, on cores below `cores`.
+    fn wait_for_own(&self, cores: u32) -> Result<bool, sophgo_sys::Error> {
+        if cores == 0 {
+            return Ok(true);
         }
-        self.in_flight = false;
         // SAFETY: open.
         unsafe { self.api.bm_thread_sync(self.handle) }?;
-        if self.has_cores() {
-            for core in 0..self.core_num as usize {
-                // SAFETY: open; every launch uses this many cores.
-                match unsafe { self.api.bm_thread_sync_from_core(self.handle, core) } {
-                    // An SDK without the function waits for all cores above.
-                    Ok(()) | Err(sophgo_sys::Error::Unavailable { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                }
+        if !self.has_cores() {
+            return Ok(true);
+        }
+        for core in 0..cores as usize {
+            // SAFETY: open; this thread has launched on this core.
+            match unsafe { self.api.bm_thread_sync_from_core(self.handle, core) } {
+                // An SDK without the function waits for all cores above.
+                Ok(()) | Err(sophgo_sys::Error::Unavailable { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// What any thread has launched; whether the library can wait so.
+    fn wait_for_all(&self) -> Result<bool, sophgo_sys::Error> {
+        // SAFETY: open.
+        match unsafe { self.api.bm_handle_sync(self.handle) } {
+            Ok(()) => Ok(true),
+            Err(sophgo_sys::Error::Unavailable { .. }) => Ok(false),
+            Err(sophgo_sys::Error::Status { status, .. })
+                if status == bm_status_t::BM_NOT_SUPPORTED =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether nothing runs any more, so that memory may be given back.
+    fn is_idle(&mut self) -> bool {
+        // A device that has not answered before is not waited for again.
+        if self.in_flight.is_some_and(|launched| launched.lost) || self.sync().is_err() {
+            return false;
+        }
+        // Our launches were waited for; this waits for what the library did itself, where it can.
+        self.wait_for_all().is_ok()
     }
 
     /// Starts a net; returns before it is done.
@@ -415,13 +504,32 @@ impl Board {
         // SAFETY: alive, one thread; as many tensors as the net has, of its types, each memory as
         // large as its shape (`Arg::new`) and of this device, no dimension above the compiled one
         // (`check`). The memory stays until the board goes, which waits first.
-        unsafe {
+        let launched = unsafe {
             self.api
                 .bmrt_launch_tensor_ex(bmrt, &net.name, &inputs, &mut outputs)
-        }
-        .map_err(failed)?;
-        self.in_flight = true;
-        Ok(())
+        };
+        let launched = launched.map_err(failed);
+        self.note(net.cores.get(stage).copied(), launched.is_ok());
+        launched
+    }
+
+    /// Notes a launch on so many cores, to be waited for.
+    fn note(&mut self, cores: Option<u32>, certain: bool) {
+        let now = InFlight {
+            thread: thread::current().id(),
+            cores: if certain { cores.unwrap_or(1) } else { 0 },
+            certain,
+            lost: false,
+        };
+        self.in_flight = Some(match self.in_flight {
+            None => now,
+            Some(before) => InFlight {
+                cores: before.cores.max(now.cores),
+                certain: before.certain && certain && before.thread == now.thread,
+                lost: before.lost,
+                ..now
+            },
+        });
     }
 }
 
@@ -441,9 +549,12 @@ fn troubles(bits: i32) -> String {
 }
 
 impl Drop for Board {
+    /// Gives everything back once nothing runs any more. Under a launch that does not end, all stays
+    /// where it is until the process ends: what the device still writes to must not be another's.
     fn drop(&mut self) {
-        // A device that hangs has said so before; there is nobody left to tell.
-        let _ = self.sync();
+        if !self.is_idle() {
+            return;
+        }
         if let Some(bmrt) = self.bmrt {
             // SAFETY: alive, idle, not used again.
             unsafe { self.api.bmrt_destroy(bmrt) };
@@ -458,13 +569,4 @@ impl Drop for Board {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_in_trouble_says_which_and_what_to_do() {
-        assert_eq!(troubles(0), "ok");
-        assert_eq!(troubles(1), "the TPU hangs, reboot or reset the card");
-        assert_eq!(troubles(6), "the PCIe link is down, too hot");
-    }
-}
+mod tests;

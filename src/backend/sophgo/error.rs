@@ -70,6 +70,21 @@ pub enum Error {
         /// Cores that are there.
         got: u32,
     },
+    /// A library that runs a net on other cores than its file says.
+    #[error(
+        "the library runs net {net} on {got} cores of device {device}, its bmodel says {want}; \
+         install the libsophon of the SDK that compiled it"
+    )]
+    NetCores {
+        /// The net.
+        net: String,
+        /// The device's number.
+        device: usize,
+        /// Cores by the file.
+        want: u32,
+        /// Cores by the library.
+        got: u32,
+    },
     /// Too little memory on the device, said before loading.
     #[error(
         "{file} needs about {needed_mib} MiB of device memory, device {device} has {free_mib} MiB \

@@ -39,7 +39,7 @@ pub use vision::Tables;
 
 use super::Cancel;
 use super::embedding::Table;
-use board::Board;
+use board::{Board, Cores};
 
 /// Room left beside what the model is known to need, bytes.
 const SLACK_BYTES: u64 = 64 << 20;
@@ -117,10 +117,20 @@ impl Described {
         self.check_memory(&board)?;
         cancel.check()?;
         progress(0.0);
-        board.load(&self.path, self.layout.core_num)?;
+        board.load(&self.path, self.cores())?;
         progress(1.0);
         cancel.check()?;
         Ok(Sophgo::new(board, self, options, table)?)
+    }
+
+    /// Cores that each stage of each net takes.
+    fn cores(&self) -> Cores {
+        let nets = self.model.nets.iter();
+        nets.map(|(name, net)| {
+            let cores = net.stages.iter().map(|stage| stage.core_num);
+            (name.clone(), cores.collect())
+        })
+        .collect()
     }
 
     /// Token embeddings on disk, for a bmodel without nets for them.

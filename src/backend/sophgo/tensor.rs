@@ -165,6 +165,8 @@ pub(super) struct LoadedNet {
     pub(super) name: CString,
     pub(super) board: u32,
     pub(super) is_dynamic: bool,
+    /// Cores that each stage runs on.
+    pub(super) cores: Vec<u32>,
     /// Its stages, in the file's order.
     pub stages: Vec<Ports>,
 }
@@ -231,6 +233,7 @@ mod tests {
             name: CString::default(),
             board: 1,
             is_dynamic,
+            cores: Vec::new(),
             stages: Vec::new(),
         }
     }
