@@ -40,8 +40,11 @@ pub struct Api {
     pub(crate) functions: Functions,
     library: Library,
     users: Mutex<Users>,
-    turn: Mutex<()>,
+    turns: Mutex<BTreeMap<i32, Turn>>,
 }
+
+/// Held by whoever loads, runs or unloads on a device.
+pub(crate) type Turn = Arc<Mutex<()>>;
 
 impl Api {
     /// The libraries of this process: opened by the first call that finds them, never closed (they
@@ -66,14 +69,15 @@ impl Api {
     /// there.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Version`], [`Error::WrongChip`] or [`Error::MissingSymbols`].
+    /// [`Error::NotFound`], [`Error::Version`], [`Error::WrongChip`], [`Error::MissingSymbols`] or
+    /// [`Error::Unusable`].
     pub fn open(search: &Search) -> Result<Self, Error> {
         let (functions, library) = search.open()?;
         Ok(Self {
             functions,
             library,
             users: Mutex::default(),
-            turn: Mutex::default(),
+            turns: Mutex::default(),
         })
     }
 
@@ -110,9 +114,10 @@ impl Api {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Held where the libraries must do one thing at a time.
-    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the users of a device take turns by: it does one thing at a time.
+    pub(crate) fn turn(&self, id: i32) -> Turn {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(id).or_default())
     }
 }
 

@@ -7,6 +7,7 @@
 mod engine;
 
 use std::ffi::{CStr, CString, c_char, c_void};
+use std::marker::PhantomData;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{self, NonNull};
@@ -31,6 +32,80 @@ pub enum Side {
     Input,
     /// What a run writes.
     Output,
+}
+
+/// Memory of a card, which is not in the address space of the process. Only [`Card::malloc`] makes
+/// one.
+#[derive(Debug)]
+pub struct Memory {
+    start: NonNull<c_void>,
+    size: usize,
+}
+
+/// Some bytes of a [`Memory`], which is not freed meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    start: NonNull<c_void>,
+    size: usize,
+    _memory: PhantomData<&'a Memory>,
+}
+
+/// A loaded model. Only [`Card::load`] makes one.
+#[derive(Debug)]
+pub struct ModelId(u64);
+
+/// What a run needs beside a model; ends with it. Only [`Card::create_model_context`] makes one.
+#[derive(Debug)]
+pub struct ModelContext(u64);
+
+impl Memory {
+    /// The `len` bytes from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`].
+    pub fn part(&self, op: &'static str, offset: usize, len: usize) -> Result<Place<'_>, Error> {
+        let size = self.size;
+        // Not a pointer of this process: an address is what is counted.
+        let start = NonNull::new(self.start.as_ptr().wrapping_byte_add(offset));
+        match start {
+            Some(start) if offset.checked_add(len).is_some_and(|end| end <= size) => Ok(Place {
+                start,
+                size: len,
+                _memory: PhantomData,
+            }),
+            _ => Err(Error::OutOfRange {
+                op,
+                offset,
+                len,
+                size,
+            }),
+        }
+    }
+}
+
+impl Place<'_> {
+    /// Where the card sees it.
+    pub fn address(self) -> NonNull<c_void> {
+        self.start
+    }
+
+    /// Bytes.
+    pub fn size_bytes(self) -> usize {
+        self.size
+    }
+
+    /// Refuses another number of bytes than it has.
+    fn check(self, op: &'static str, len: usize) -> Result<(), Error> {
+        match len == self.size {
+            true => Ok(()),
+            false => Err(Error::OutOfRange {
+                op,
+                offset: 0,
+                len,
+                size: self.size,
+            }),
+        }
+    }
 }
 
 /// The process and its cards.
@@ -172,7 +247,7 @@ impl Card {
     ///
     /// # Errors
     /// [`Error::Status`] if there is not enough in one piece.
-    pub fn malloc(&self, size_bytes: usize) -> Result<NonNull<c_void>, Error> {
+    pub fn malloc(&self, size_bytes: usize) -> Result<Memory, Error> {
         const OP: &str = "axclrtMalloc";
         let mut memory = ptr::null_mut();
         let policy = axclrtMemMallocPolicy::AXCL_MEM_MALLOC_NORMAL_ONLY;
@@ -180,7 +255,11 @@ impl Card {
         check(OP, unsafe {
             self.symbols.axclrtMalloc(&mut memory, size_bytes, policy)
         })?;
-        NonNull::new(memory).ok_or_else(|| no_result(OP))
+        let start = NonNull::new(memory).ok_or_else(|| no_result(OP))?;
+        Ok(Memory {
+            start,
+            size: size_bytes,
+        })
     }
 
     /// `axclrtFree`.
@@ -189,64 +268,62 @@ impl Card {
     /// [`Error::Status`].
     ///
     /// # Safety
-    /// `memory` came from [`Card::malloc`], is not freed yet, and no run uses it any more.
-    pub unsafe fn free(&self, memory: NonNull<c_void>) -> Result<(), Error> {
+    /// `memory` came from [`Card::malloc`] of this value, and no run uses it any more.
+    pub unsafe fn free(&self, memory: Memory) -> Result<(), Error> {
         // SAFETY: by the caller.
         check("axclrtFree", unsafe {
-            self.symbols.axclrtFree(memory.as_ptr())
+            self.symbols.axclrtFree(memory.start.as_ptr())
         })
     }
 
     /// `axclrtMemcpy` from the host.
     ///
     /// # Errors
-    /// [`Error::Status`].
+    /// [`Error::Status`]; [`Error::OutOfRange`] if the two are not of one size.
     ///
     /// # Safety
-    /// `dst` has room for `src` on the card.
-    pub unsafe fn write(&self, dst: NonNull<c_void>, src: &[u8]) -> Result<(), Error> {
+    /// `dst` is this card's, and no run uses it.
+    pub unsafe fn write(&self, dst: Place<'_>, src: &[u8]) -> Result<(), Error> {
+        dst.check("axclrtMemcpy", src.len())?;
         let kind = axclrtMemcpyKind::AXCL_MEMCPY_HOST_TO_DEVICE;
         // SAFETY: `dst` by the caller; `src` is read within its length.
         check("axclrtMemcpy", unsafe {
             self.symbols
-                .axclrtMemcpy(dst.as_ptr(), src.as_ptr().cast(), src.len(), kind)
+                .axclrtMemcpy(dst.start.as_ptr(), src.as_ptr().cast(), src.len(), kind)
         })
     }
 
     /// `axclrtMemcpy` to the host.
     ///
     /// # Errors
-    /// [`Error::Status`].
+    /// As [`Card::write`].
     ///
     /// # Safety
-    /// `src` has as many bytes on the card.
-    pub unsafe fn read(&self, src: NonNull<c_void>, dst: &mut [u8]) -> Result<(), Error> {
+    /// As [`Card::write`].
+    pub unsafe fn read(&self, src: Place<'_>, dst: &mut [u8]) -> Result<(), Error> {
+        src.check("axclrtMemcpy", dst.len())?;
         let kind = axclrtMemcpyKind::AXCL_MEMCPY_DEVICE_TO_HOST;
         // SAFETY: `src` by the caller; `dst` is written within its length.
         check("axclrtMemcpy", unsafe {
             self.symbols
-                .axclrtMemcpy(dst.as_mut_ptr().cast(), src.as_ptr(), dst.len(), kind)
+                .axclrtMemcpy(dst.as_mut_ptr().cast(), src.start.as_ptr(), dst.len(), kind)
         })
     }
 
     /// `axclrtMemcpy` inside the card.
     ///
     /// # Errors
-    /// [`Error::Status`].
+    /// As [`Card::write`].
     ///
     /// # Safety
-    /// Both have as many bytes on the card and do not overlap.
-    pub unsafe fn copy(
-        &self,
-        dst: NonNull<c_void>,
-        src: NonNull<c_void>,
-        size_bytes: usize,
-    ) -> Result<(), Error> {
+    /// As [`Card::write`], and the two do not overlap.
+    pub unsafe fn copy(&self, dst: Place<'_>, src: Place<'_>) -> Result<(), Error> {
+        dst.check("axclrtMemcpy", src.size)?;
         let kind = axclrtMemcpyKind::AXCL_MEMCPY_DEVICE_TO_DEVICE;
         // SAFETY: by the caller.
         check("axclrtMemcpy", unsafe {
             self.symbols
-                .axclrtMemcpy(dst.as_ptr(), src.as_ptr(), size_bytes, kind)
+                .axclrtMemcpy(dst.start.as_ptr(), src.start.as_ptr(), src.size, kind)
         })
     }
 }

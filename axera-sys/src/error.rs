@@ -22,6 +22,17 @@ pub enum Error {
         /// What was tried, in order.
         tried: Vec<Attempt>,
     },
+    /// There are libraries, none of them one that will do.
+    #[error(
+        "{}{}", .refused.iter().map(Self::to_string).collect::<Vec<_>>().join("; "),
+        Attempt::others(.tried)
+    )]
+    Unusable {
+        /// Why each was refused, in the order in which they were found.
+        refused: Vec<Error>,
+        /// Places without any.
+        tried: Vec<Attempt>,
+    },
     /// The library lacks functions that nothing works without.
     #[error("{library} lacks {}; install {fix}", .symbols.join(", "))]
     MissingSymbols {
@@ -160,7 +171,29 @@ pub struct Attempt {
     pub reason: String,
 }
 
+impl Error {
+    /// What a search says in the end.
+    pub(crate) fn of_all(mut refused: Vec<Self>, tried: Vec<Attempt>) -> Self {
+        match (refused.pop(), refused.is_empty() && tried.is_empty()) {
+            (None, _) => Self::NotFound { tried },
+            (Some(only), true) => only,
+            (Some(last), false) => {
+                refused.push(last);
+                Self::Unusable { refused, tried }
+            }
+        }
+    }
+}
+
 impl Attempt {
+    /// The places beside those that an error names already.
+    fn others(tried: &[Self]) -> String {
+        match tried.is_empty() {
+            true => String::new(),
+            false => format!(" (also tried: {})", Self::list(tried)),
+        }
+    }
+
     fn list(tried: &[Self]) -> String {
         let items: Vec<String> = tried.iter().map(Self::to_string).collect();
         items.join("; ")

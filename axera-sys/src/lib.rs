@@ -47,9 +47,9 @@ mod load;
 mod soc;
 
 pub use api::{Api, Kind};
-pub use card::{Card, Side};
+pub use card::{Card, Memory, ModelContext, ModelId, Place, Side};
 pub use code::meaning;
 pub use device::{DataType, Device, Group, Health, Mem, Model, Tensor};
 pub use error::{Attempt, Error};
 pub use load::{ENV_LIB, Library, Search};
-pub use soc::{Block, Soc};
+pub use soc::{Block, Part, Soc};

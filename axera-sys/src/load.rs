@@ -150,28 +150,40 @@ impl Search {
 
     /// One folder and no other place.
     pub fn folder(folder: impl Into<PathBuf>) -> Self {
-        let folder: PathBuf = folder.into();
-        Self::chosen(Some(folder.into_os_string()), false)
+        Self::folders([folder.into()])
     }
 
-    /// Opens the libraries of the first place that has them.
+    /// These folders in their order and no other place.
+    pub fn folders(folders: impl IntoIterator<Item = PathBuf>) -> Self {
+        let folders = folders.into_iter();
+        let places = folders.flat_map(|folder| Self::chosen(Some(folder.into()), false).places);
+        Self {
+            places: places.collect(),
+        }
+    }
+
+    /// Opens the libraries of the first place that has those that the headers here describe.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such place; [`Error::Version`], [`Error::WrongChip`] or
-    /// [`Error::MissingSymbols`] if they are not the ones that the headers here describe.
+    /// [`Error::NotFound`] if there are none anywhere; [`Error::Version`], [`Error::WrongChip`] or
+    /// [`Error::MissingSymbols`] if the only ones are others, [`Error::Unusable`] if there are such
+    /// and more places.
     pub(crate) fn open(&self) -> Result<(Functions, Library), Error> {
-        let mut tried = Vec::new();
+        let (mut refused, mut tried) = (Vec::new(), Vec::new());
         for (kind, place) in &self.places {
             let names: &[&str] = match kind {
                 Kind::Soc => &SOC_NAMES,
                 Kind::Card => &CARD_NAMES,
             };
             match place.open(names) {
-                Ok((opened, path)) => return bind(*kind, opened, path),
+                Ok((opened, path)) => match bind(*kind, opened, path) {
+                    Ok(found) => return Ok(found),
+                    Err(error) => refused.push(error),
+                },
                 Err(attempt) => tried.push(attempt),
             }
         }
-        Err(Error::NotFound { tried })
+        Err(Error::of_all(refused, tried))
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::ffi::{CStr, CString, c_void};
 use std::fs;
+use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
 use libloading::os::unix::Library as Handle;
@@ -32,15 +33,17 @@ pub struct Soc {
     _others: Vec<Handle>,
 }
 
-/// Memory of a board, seen by the CPU through its cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Block {
-    /// Where the NPU sees it.
-    pub physical: u64,
-    /// Where the CPU sees it.
-    pub address: NonNull<c_void>,
-    /// Bytes.
-    pub size: u32,
+/// Memory of a board, seen by the CPU through its cache. Only [`Soc::alloc`] makes one.
+#[derive(Debug)]
+pub struct Block(Part<'static>);
+
+/// Some bytes of a [`Block`], which is not freed meanwhile.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    physical: u64,
+    address: NonNull<c_void>,
+    size: u32,
+    _block: PhantomData<&'a Block>,
 }
 
 /// The process and its memory.
@@ -98,11 +101,12 @@ impl Soc {
             )
         })?;
         let address = NonNull::new(address).ok_or_else(|| no_result(OP))?;
-        Ok(Block {
+        Ok(Block(Part {
             physical,
             address,
             size,
-        })
+            _block: PhantomData,
+        }))
     }
 
     /// `AX_SYS_MemFree`.
@@ -111,12 +115,12 @@ impl Soc {
     /// [`Error::Status`].
     ///
     /// # Safety
-    /// `block` came from [`Soc::alloc`], is not freed yet, and no run uses it any more.
+    /// `block` came from [`Soc::alloc`] of this value, and no run uses it any more.
     pub unsafe fn free(&self, block: Block) -> Result<(), Error> {
         // SAFETY: by the caller.
         check("AX_SYS_MemFree", unsafe {
             self.symbols
-                .AX_SYS_MemFree(block.physical, block.address.as_ptr())
+                .AX_SYS_MemFree(block.0.physical, block.0.address.as_ptr())
         })
     }
 
@@ -128,7 +132,7 @@ impl Soc {
     ///
     /// # Safety
     /// `block` is allocated; no run uses these bytes, no other thread this block.
-    pub unsafe fn write(&self, block: Block, offset: usize, src: &[u8]) -> Result<(), Error> {
+    pub unsafe fn write(&self, block: &Block, offset: usize, src: &[u8]) -> Result<(), Error> {
         let to = block.part("AX_SYS_MflushCache", offset, src.len())?;
         // SAFETY: `to` has room for as many bytes, which are ours; a slice of Rust is elsewhere.
         unsafe { ptr::copy_nonoverlapping(src.as_ptr(), to.address.as_ptr().cast(), src.len()) };
@@ -144,7 +148,7 @@ impl Soc {
     ///
     /// # Safety
     /// As [`Soc::write`].
-    pub unsafe fn read(&self, block: Block, offset: usize, dst: &mut [u8]) -> Result<(), Error> {
+    pub unsafe fn read(&self, block: &Block, offset: usize, dst: &mut [u8]) -> Result<(), Error> {
         let from = block.part("AX_SYS_MinvalidateCache", offset, dst.len())?;
         // SAFETY: by the caller, and inside the block.
         unsafe { self.invalidate(from) }?;
@@ -162,7 +166,7 @@ impl Soc {
     ///
     /// # Safety
     /// As [`Soc::write`]; both are of one size and do not overlap.
-    pub unsafe fn copy(&self, dst: Block, src: Block) -> Result<(), Error> {
+    pub unsafe fn copy(&self, dst: Part<'_>, src: Part<'_>) -> Result<(), Error> {
         let n = dst.size.min(src.size) as usize;
         // SAFETY: by the caller.
         unsafe { self.invalidate(src) }?;
@@ -178,7 +182,7 @@ impl Soc {
         unsafe { self.flush(dst) }
     }
 
-    unsafe fn flush(&self, block: Block) -> Result<(), Error> {
+    unsafe fn flush(&self, block: Part<'_>) -> Result<(), Error> {
         // SAFETY: by the caller.
         check("AX_SYS_MflushCache", unsafe {
             self.symbols
@@ -186,7 +190,7 @@ impl Soc {
         })
     }
 
-    unsafe fn invalidate(&self, block: Block) -> Result<(), Error> {
+    unsafe fn invalidate(&self, block: Part<'_>) -> Result<(), Error> {
         // SAFETY: by the caller.
         check("AX_SYS_MinvalidateCache", unsafe {
             self.symbols
@@ -426,12 +430,12 @@ impl Soc {
 }
 
 impl Block {
-    /// The `len` bytes from `offset` on: both addresses move alike.
+    /// The `len` bytes from `offset` on.
     ///
     /// # Errors
     /// [`Error::OutOfRange`].
-    pub fn part(self, op: &'static str, offset: usize, len: usize) -> Result<Self, Error> {
-        let size = self.size as usize;
+    pub fn part(&self, op: &'static str, offset: usize, len: usize) -> Result<Part<'_>, Error> {
+        let size = self.0.size as usize;
         if offset.checked_add(len).is_none_or(|end| end > size) {
             return Err(Error::OutOfRange {
                 op,
@@ -440,13 +444,32 @@ impl Block {
                 size,
             });
         }
-        Ok(Self {
-            physical: self.physical + offset as u64,
-            // SAFETY: the offset is inside the block.
-            address: unsafe { self.address.cast::<u8>().add(offset) }.cast(),
+        Ok(Part {
+            // Both addresses move alike.
+            physical: self.0.physical + offset as u64,
+            // SAFETY: the offset is inside the block, which is allocated as long as it is there.
+            address: unsafe { self.0.address.cast::<u8>().add(offset) }.cast(),
             // At most the size of the block, which has 32 bits.
             size: len as u32,
+            _block: PhantomData,
         })
+    }
+}
+
+impl Part<'_> {
+    /// Where the NPU sees it.
+    pub fn physical(self) -> u64 {
+        self.physical
+    }
+
+    /// Where the CPU sees it.
+    pub fn address(self) -> NonNull<c_void> {
+        self.address
+    }
+
+    /// Bytes.
+    pub fn size_bytes(self) -> u32 {
+        self.size
     }
 }
 
@@ -486,15 +509,16 @@ mod tests {
     #[test]
     fn a_part_moves_both_addresses_and_stays_inside() {
         let mut bytes = [0u8; 64];
-        let block = Block {
+        let block = Block(Part {
             physical: 0x1000,
             address: NonNull::from(&mut bytes).cast(),
             size: 64,
-        };
+            _block: PhantomData,
+        });
         let part = block.part("copy", 16, 48).unwrap();
         assert_eq!((part.physical, part.size), (0x1010, 48));
         assert_eq!(
-            part.address.as_ptr() as usize - block.address.as_ptr() as usize,
+            part.address.as_ptr() as usize - block.0.address.as_ptr() as usize,
             16
         );
         assert!(block.part("copy", 17, 48).is_err());

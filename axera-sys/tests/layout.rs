@@ -110,6 +110,28 @@ fn every_function_of_the_headers_is_bound_and_no_other() {
     }
 }
 
+/// What a library leaves in memory is any bytes: a `bool`, a `char`, an `enum` or a reference of Rust
+/// may not hold them.
+#[test]
+fn every_byte_is_a_value_of_every_field() {
+    for bindings in [SOC, CARD] {
+        let fields: Vec<&str> = bindings
+            .lines()
+            .filter(|line| line.starts_with("    pub ") && !line.contains('('))
+            .filter_map(|line| Some(line.split_once(": ")?.1.trim_end_matches(',')))
+            .collect();
+        assert!(fields.len() > 20, "only {fields:?}");
+        for field in fields {
+            let words = field.split(|c: char| !c.is_alphanumeric() && c != '_');
+            let bad = words
+                .into_iter()
+                .any(|word| ["bool", "char", "NonNull"].contains(&word));
+            assert!(!bad && !field.contains('&'), "a field is {field}");
+        }
+        assert!(!bindings.contains("pub enum "));
+    }
+}
+
 #[test]
 fn a_wrong_number_is_noticed() {
     let checks = checks(SOC).replace(

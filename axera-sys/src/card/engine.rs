@@ -6,7 +6,7 @@ use std::ffi::c_void;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
-use super::{Card, Side, c_path, no_result, text};
+use super::{Card, ModelContext, ModelId, Place, Side, c_path, no_result, text};
 use crate::bindings::card::{
     axclrtEngineDataType, axclrtEngineIODims, axclrtEngineModelKind, axclrtEngineVNpuKind,
 };
@@ -89,7 +89,7 @@ impl Card {
     ///
     /// # Errors
     /// [`Error::Status`], [`Error::ZeroByte`].
-    pub fn load(&self, path: &Path) -> Result<u64, Error> {
+    pub fn load(&self, path: &Path) -> Result<ModelId, Error> {
         const OP: &str = "axclrtEngineLoadFromFile";
         let file = c_path(OP, path)?;
         let mut model = 0;
@@ -98,7 +98,7 @@ impl Card {
             self.symbols
                 .axclrtEngineLoadFromFile(file.as_ptr(), &mut model)
         })?;
-        Ok(model)
+        Ok(ModelId(model))
     }
 
     /// `axclrtEngineUnload`: with its contexts.
@@ -107,11 +107,11 @@ impl Card {
     /// [`Error::Status`].
     ///
     /// # Safety
-    /// `model` is loaded and idle; its inputs and outputs were given back.
-    pub unsafe fn unload(&self, model: u64) -> Result<(), Error> {
+    /// `model` is of this value and idle; its inputs and outputs were given back.
+    pub unsafe fn unload(&self, model: ModelId) -> Result<(), Error> {
         // SAFETY: by the caller.
         check("axclrtEngineUnload", unsafe {
-            self.symbols.axclrtEngineUnload(model)
+            self.symbols.axclrtEngineUnload(model.0)
         })
     }
 
@@ -119,24 +119,25 @@ impl Card {
     ///
     /// # Errors
     /// [`Error::Status`].
-    pub fn create_model_context(&self, model: u64) -> Result<u64, Error> {
+    pub fn create_model_context(&self, model: &ModelId) -> Result<ModelContext, Error> {
         let mut context = 0;
-        // SAFETY: a number; `context` is valid for a write.
+        // SAFETY: loaded; `context` is valid for a write.
         check("axclrtEngineCreateContext", unsafe {
-            self.symbols.axclrtEngineCreateContext(model, &mut context)
+            self.symbols
+                .axclrtEngineCreateContext(model.0, &mut context)
         })?;
-        Ok(context)
+        Ok(ModelContext(context))
     }
 
     /// `axclrtEngineGetModelCompilerVersion`; `None` in packages without it.
-    pub fn compiler(&self, model: u64) -> Option<String> {
+    pub fn compiler(&self, model: &ModelId) -> Option<String> {
         let function = self
             .symbols
             .axclrtEngineGetModelCompilerVersion
             .as_ref()
             .ok()?;
-        // SAFETY: a number.
-        text(unsafe { function(model) })
+        // SAFETY: loaded.
+        text(unsafe { function(model.0) })
     }
 
     /// `axclrtEngineGetIOInfo`: the description of a model, to be given back with
@@ -144,12 +145,12 @@ impl Card {
     ///
     /// # Errors
     /// [`Error::Status`].
-    pub fn io_info(&self, model: u64) -> Result<NonNull<c_void>, Error> {
+    pub fn io_info(&self, model: &ModelId) -> Result<NonNull<c_void>, Error> {
         const OP: &str = "axclrtEngineGetIOInfo";
         let mut info = ptr::null_mut();
-        // SAFETY: a number; `info` is valid for a write.
+        // SAFETY: loaded; `info` is valid for a write.
         check(OP, unsafe {
-            self.symbols.axclrtEngineGetIOInfo(model, &mut info)
+            self.symbols.axclrtEngineGetIOInfo(model.0, &mut info)
         })?;
         NonNull::new(info).ok_or_else(|| no_result(OP))
     }
@@ -348,16 +349,15 @@ impl Card {
     /// [`Error::Status`].
     ///
     /// # Safety
-    /// `io` is alive; `memory` is the card's, has `size_bytes` and outlives the next run.
+    /// `io` is alive; `memory` is the card's and outlives the next run.
     pub unsafe fn set_buffer(
         &self,
         io: NonNull<c_void>,
         side: Side,
         index: u32,
-        memory: NonNull<c_void>,
-        size_bytes: u64,
+        memory: Place<'_>,
     ) -> Result<(), Error> {
-        let memory = memory.as_ptr();
+        let (memory, size_bytes) = (memory.start.as_ptr(), memory.size as u64);
         // SAFETY: by the caller.
         let code = unsafe {
             match side {
@@ -388,15 +388,15 @@ impl Card {
     /// as large as the group says.
     pub unsafe fn execute(
         &self,
-        model: u64,
-        context: u64,
+        model: &ModelId,
+        context: &ModelContext,
         group: u32,
         io: NonNull<c_void>,
     ) -> Result<(), Error> {
         // SAFETY: by the caller.
         check("axclrtEngineExecute", unsafe {
             self.symbols
-                .axclrtEngineExecute(model, context, group, io.as_ptr())
+                .axclrtEngineExecute(model.0, context.0, group, io.as_ptr())
         })
     }
 }

@@ -9,25 +9,26 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::{DataType, Described, Driver, Group, Health, Mem, Run, Tensor, refused};
-use crate::api::{Api, Functions};
+use super::{DataType, Described, Driver, Group, Health, Mem, Run, Tensor, refused, take};
+use crate::api::{Api, Functions, Turn};
 use crate::bindings::card::{axclrtEngineDataType as Raw, axclrtEngineVNpuKind};
-use crate::card::{Card, Side};
+use crate::card::{Card, Memory, ModelContext, ModelId, Place, Side};
 use crate::error::Error;
 
 /// A card, what is loaded and what is allocated there.
 pub(super) struct Slot {
     api: Arc<Api>,
+    turn: Turn,
     /// Number of its PCIe bus.
     id: i32,
     context: NonNull<c_void>,
     models: Vec<Loaded>,
-    blocks: Vec<NonNull<c_void>>,
+    blocks: Vec<Memory>,
 }
 
 struct Loaded {
-    model: u64,
-    context: u64,
+    model: ModelId,
+    context: ModelContext,
     info: NonNull<c_void>,
     /// One a shape group, with the memory that it names.
     groups: Vec<Io>,
@@ -81,6 +82,7 @@ impl Slot {
             Ok((id, context)) => {
                 drop(users);
                 Ok(Self {
+                    turn: api.turn(id),
                     api,
                     id,
                     context,
@@ -100,27 +102,26 @@ impl Slot {
     }
 
     /// The functions, with the context on this thread.
-    fn enter(&mut self) -> Result<&Card, Error> {
+    fn enter(&self) -> Result<&Card, Error> {
         let card = functions(&self.api)?;
         // Said anew for every call: another device of this thread may have bound its own, or this
         // may be another thread than before.
-        // SAFETY: open; `&mut self` says that no other thread uses it.
+        // SAFETY: open; this value is one thread's at a time, it is not `Sync`.
         unsafe { card.set_current_context(self.context) }?;
         Ok(card)
     }
-
-    fn address(&self, block: usize, offset: usize) -> Result<NonNull<c_void>, Error> {
-        let found = self.blocks.get(block);
-        let start = found.ok_or_else(|| refused("memory", "a block that is not there"))?;
-        address(*start, offset)
-    }
 }
 
-/// A place inside memory of the card; the vendor's programs count so, too.
-fn address(start: NonNull<c_void>, offset: usize) -> Result<NonNull<c_void>, Error> {
-    // Not a pointer of this process: an address is what is counted.
-    let place = start.as_ptr().wrapping_byte_add(offset);
-    NonNull::new(place).ok_or_else(|| refused("memory", "an address of 0"))
+/// Some bytes of a block.
+fn place<'a>(
+    blocks: &'a [Memory],
+    op: &'static str,
+    (block, offset): (usize, usize),
+    len: usize,
+) -> Result<Place<'a>, Error> {
+    let found = blocks.get(block);
+    let found = found.ok_or_else(|| refused(op, "memory that is not there"))?;
+    found.part(op, offset, len)
 }
 
 /// The id of card `index`.
@@ -236,19 +237,17 @@ impl Driver for Slot {
     }
 
     fn load(&mut self, path: &Path) -> Result<Described, Error> {
-        let card = self.enter()?;
-        card.model_type(path)?;
-        let model = {
-            // Several loads at once end the card's own program.
-            let _turn = self.api.turn();
-            functions(&self.api)?.load(path)?
-        };
+        self.enter()?.model_type(path)?;
         let card = functions(&self.api)?;
+        // Several loads at once end the card's own program; what a run beside one does is not
+        // documented.
+        let _turn = take(&self.turn);
+        let model = card.load(path)?;
         let mut info = None;
         let mut ios = Vec::new();
         let described = (|| {
-            let context = card.create_model_context(model)?;
-            let found = card.io_info(model)?;
+            let context = card.create_model_context(&model)?;
+            let found = card.io_info(&model)?;
             info = Some(found);
             let groups = groups(card, found)?;
             for group in &groups {
@@ -260,7 +259,7 @@ impl Driver for Slot {
                     outputs: vec![None; group.outputs.len()],
                 });
             }
-            let compiler = card.compiler(model);
+            let compiler = card.compiler(&model);
             Ok((context, found, Described { groups, compiler }))
         })();
         match described {
@@ -283,35 +282,38 @@ impl Driver for Slot {
     fn alloc(&mut self, size_bytes: usize) -> Result<(), Error> {
         let card = self.enter()?;
         let block = card.malloc(size_bytes)?;
-        // SAFETY: just allocated, as many bytes.
-        let cleared = unsafe { card.write(block, &vec![0; size_bytes]) };
+        let whole = block.part("axclrtMemcpy", 0, size_bytes)?;
+        // SAFETY: just allocated, on this card.
+        let cleared = unsafe { card.write(whole, &vec![0; size_bytes]) };
         self.blocks.push(block);
         cleared
     }
 
     fn write(&mut self, block: usize, offset: usize, src: &[u8]) -> Result<(), Error> {
-        let to = self.address(block, offset)?;
-        // SAFETY: inside the block, by the caller's check.
+        let to = place(&self.blocks, "write", (block, offset), src.len())?;
+        // SAFETY: this card's; nothing runs, since runs return when they are done and one thread has
+        // this value.
         unsafe { self.enter()?.write(to, src) }
     }
 
     fn read(&mut self, block: usize, offset: usize, dst: &mut [u8]) -> Result<(), Error> {
-        let from = self.address(block, offset)?;
-        // SAFETY: inside the block, by the caller's check.
+        let from = place(&self.blocks, "read", (block, offset), dst.len())?;
+        // SAFETY: as in `write`.
         unsafe { self.enter()?.read(from, dst) }
     }
 
     fn copy(&mut self, dst: (usize, usize), src: (usize, usize), size: usize) -> Result<(), Error> {
-        let to = self.address(dst.0, dst.1)?;
-        let from = self.address(src.0, src.1)?;
-        // SAFETY: inside the blocks and apart, by the caller's check.
-        unsafe { self.enter()?.copy(to, from, size) }
+        let to = place(&self.blocks, "copy", dst, size)?;
+        let from = place(&self.blocks, "copy", src, size)?;
+        // SAFETY: as in `write`; the caller looked for an overlap.
+        unsafe { self.enter()?.copy(to, from) }
     }
 
     fn run(&mut self, slot: usize, index: usize, run: &Run<'_>) -> Result<(), Error> {
         const OP: &str = "axclrtEngineExecute";
         self.enter()?;
         let card = functions(&self.api)?;
+        let _turn = take(&self.turn);
         let model = self.models.get_mut(slot);
         let model = model.ok_or_else(|| refused(OP, "a model that is not there"))?;
         let group = model.groups.get_mut(index);
@@ -325,24 +327,22 @@ impl Driver for Slot {
                 if *bound == Some(*mem) {
                     continue;
                 }
-                let start = self.blocks.get(mem.block).copied();
-                let start = start.ok_or_else(|| refused(OP, "memory that is not there"))?;
-                let place = address(start, mem.offset)?;
+                let place = place(&self.blocks, OP, (mem.block, mem.offset), *size)?;
                 *bound = None;
                 // SAFETY: alive; memory of this card, as large, that stays until the card goes.
-                unsafe { card.set_buffer(group.io, side, i, place, *size as u64) }?;
+                unsafe { card.set_buffer(group.io, side, i, place) }?;
                 *bound = Some(*mem);
             }
         }
         let group = u32::try_from(index).unwrap_or(u32::MAX);
         let io = model.groups[index].io;
         // SAFETY: loaded, its context, and memory for every tensor was named above.
-        unsafe { card.execute(model.model, model.context, group, io) }
+        unsafe { card.execute(&model.model, &model.context, group, io) }
     }
 }
 
 /// Gives a model back with what was made of it.
-fn end(card: &Card, model: u64, info: Option<NonNull<c_void>>, ios: &[Io]) {
+fn end(card: &Card, model: ModelId, info: Option<NonNull<c_void>>, ios: &[Io]) {
     // There is nobody left to tell of a failure.
     for io in ios {
         // SAFETY: alive, not used again.
@@ -363,10 +363,12 @@ impl Drop for Slot {
         let Ok(card) = functions(&self.api) else {
             return;
         };
-        for loaded in &self.models {
+        let turn = take(&self.turn);
+        for loaded in self.models.drain(..) {
             end(card, loaded.model, Some(loaded.info), &loaded.groups);
         }
-        for &block in &self.blocks {
+        drop(turn);
+        for block in self.blocks.drain(..) {
             // SAFETY: allocated, freed only here, and nothing runs.
             let _ = unsafe { card.free(block) };
         }

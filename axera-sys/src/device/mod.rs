@@ -6,10 +6,10 @@ mod card;
 mod soc;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
-use crate::api::{Api, Functions, Kind};
+use crate::api::{Api, Functions, Kind, Turn};
 use crate::error::Error;
 use crate::load::Library;
 
@@ -371,6 +371,10 @@ fn pair(
         pairs.push((mem.part(0, want)?, want));
     }
     Ok(())
+}
+
+fn take(turn: &Turn) -> MutexGuard<'_, ()> {
+    turn.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn refused(op: &'static str, what: &str) -> Error {

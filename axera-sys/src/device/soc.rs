@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use memmap2::Mmap;
 
-use super::{DataType, Described, Driver, Group, Health, Run, Tensor, refused};
-use crate::api::{Api, Functions};
+use super::{DataType, Described, Driver, Group, Health, Run, Tensor, refused, take};
+use crate::api::{Api, Functions, Turn};
 use crate::bindings::soc::{
     AX_ENGINE_DATA_TYPE_T as Raw, AX_ENGINE_IO_BUFFER_T, AX_ENGINE_IO_T, AX_ENGINE_IOMETA_T,
     AX_ENGINE_MODEL_TYPE_T, AX_ENGINE_NPU_MODE_T,
@@ -25,6 +25,7 @@ use crate::soc::{Block, Soc};
 /// The engine, what is loaded and what is allocated.
 pub(super) struct Board {
     api: Arc<Api>,
+    turn: Turn,
     models: Vec<Loaded>,
     blocks: Vec<Block>,
     inputs: Vec<AX_ENGINE_IO_BUFFER_T>,
@@ -63,6 +64,7 @@ impl Board {
         users.process += 1;
         drop(users);
         Ok(Self {
+            turn: api.turn(0),
             api,
             models: Vec::new(),
             blocks: Vec::new(),
@@ -75,8 +77,8 @@ impl Board {
         functions(&self.api)
     }
 
-    fn block(&self, block: usize, op: &'static str) -> Result<Block, Error> {
-        let found = self.blocks.get(block).copied();
+    fn block(&self, block: usize, op: &'static str) -> Result<&Block, Error> {
+        let found = self.blocks.get(block);
         found.ok_or_else(|| refused(op, "memory that is not there"))
     }
 }
@@ -193,6 +195,7 @@ impl Driver for Board {
         if kind.0 > AX_ENGINE_MODEL_TYPE_T::AX_ENGINE_MODEL_TYPE2.0 {
             return Err(refused("AX_ENGINE_GetModelType", "a model of another chip"));
         }
+        let _turn = take(&self.turn);
         let handle = soc.create_handle(&data, &name)?;
         drop(data);
         let described = (|| {
@@ -226,7 +229,7 @@ impl Driver for Board {
         let soc = self.soc()?;
         let block = soc.alloc(size_bytes)?;
         // SAFETY: just allocated, nobody else knows it.
-        let cleared = unsafe { soc.write(block, 0, &vec![0; size_bytes]) };
+        let cleared = unsafe { soc.write(&block, 0, &vec![0; size_bytes]) };
         self.blocks.push(block);
         cleared
     }
@@ -265,9 +268,9 @@ impl Driver for Board {
                 let block = block.ok_or_else(|| refused(OP, "memory that is not there"))?;
                 let part = block.part(OP, mem.offset, *size)?;
                 buffers.push(AX_ENGINE_IO_BUFFER_T {
-                    phyAddr: part.physical,
-                    pVirAddr: part.address.as_ptr(),
-                    nSize: part.size,
+                    phyAddr: part.physical(),
+                    pVirAddr: part.address().as_ptr(),
+                    nSize: part.size_bytes(),
                     ..Default::default()
                 });
             }
@@ -279,8 +282,8 @@ impl Driver for Board {
             nOutputSize: narrow(OP, self.outputs.len())?,
             ..Default::default()
         };
-        // Whether handles may run side by side is not documented.
-        let _turn = self.api.turn();
+        // Whether handles may run side by side, or beside a load, is not documented.
+        let _turn = take(&self.turn);
         let soc = functions(&self.api)?;
         // SAFETY: loaded, its context; the memory is allocated, as large as the group says, and stays
         // until the board goes; the arrays live through the call; nothing else runs.
@@ -294,11 +297,13 @@ impl Drop for Board {
             return;
         };
         // There is nobody left to tell of a failure.
+        let turn = take(&self.turn);
         for model in &self.models {
             // SAFETY: loaded, idle, not used again.
             let _ = unsafe { soc.destroy_handle(model.handle) };
         }
-        for &block in &self.blocks {
+        drop(turn);
+        for block in self.blocks.drain(..) {
             // SAFETY: allocated, freed only here, and nothing runs.
             let _ = unsafe { soc.free(block) };
         }

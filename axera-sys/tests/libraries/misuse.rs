@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::{env, fs, thread};
 
+use axera_sys::bindings::card::axclrtMemcpyKind;
 use axera_sys::bindings::soc::{AX_ENGINE_IO_BUFFER_T, AX_ENGINE_IO_T, AX_ENGINE_NPU_MODE_T};
 use axera_sys::{Api, Block, Side};
 
@@ -54,12 +55,14 @@ fn misuse_a_board() {
         ..Default::default()
     });
     for (buffer, block) in inputs.iter_mut().zip(&blocks) {
-        buffer.phyAddr = block.physical;
-        buffer.pVirAddr = block.address.as_ptr();
+        let whole = block.part("test", 0, 64).unwrap();
+        buffer.phyAddr = whole.physical();
+        buffer.pVirAddr = whole.address().as_ptr();
     }
+    let last = blocks[2].part("test", 0, 64).unwrap();
     let mut output = AX_ENGINE_IO_BUFFER_T {
-        phyAddr: blocks[2].physical,
-        pVirAddr: blocks[2].address.as_ptr(),
+        phyAddr: last.physical(),
+        pVirAddr: last.address().as_ptr(),
         nSize: 8,
         ..Default::default()
     };
@@ -70,23 +73,27 @@ fn misuse_a_board() {
     unsafe {
         let context = soc.create_context(handle).unwrap();
         for block in &blocks {
-            soc.write(*block, 0, &[0; 64]).unwrap();
+            soc.write(block, 0, &[0; 64]).unwrap();
         }
-        let mut longer = blocks[0];
+        let first = blocks[0].part("test", 0, 64).unwrap();
+        let bytes = first.address().cast::<u8>();
+        // What no other than unsafe code can have: a block twice.
+        let again = || std::ptr::read(&blocks[0]);
         match misuse.as_str() {
             "free twice" => {
-                soc.free(blocks[0]).unwrap();
-                let _ = soc.free(blocks[0]);
+                soc.free(again()).unwrap();
+                let _ = soc.free(again());
             }
-            "use after free" => soc.free(blocks[0]).unwrap(),
-            "no flush" => blocks[0].address.cast::<u8>().write(1),
+            "use after free" => soc.free(again()).unwrap(),
+            "no flush" => bytes.write(1),
             "lost write" => {
-                blocks[0].address.cast::<u8>().write(1);
-                let _ = soc.read(blocks[0], 0, &mut [0; 4]);
+                bytes.write(1);
+                let _ = soc.read(&blocks[0], 0, &mut [0; 4]);
             }
             "too long" => {
-                longer.size = 65;
-                let _ = soc.read(longer, 60, &mut [0; 5]);
+                assert!(soc.read(&blocks[0], 60, &mut [0; 5]).is_err(), "checked");
+                let (physical, address) = (first.physical(), first.address().as_ptr());
+                let _ = soc.symbols().AX_SYS_MinvalidateCache(physical, address, 65);
             }
             "other address" => inputs[0].phyAddr += 8,
             "stride" => output.pStride = stride.as_mut_ptr(),
@@ -156,49 +163,64 @@ fn misuse_a_card() {
     }
     card.engine_init().unwrap();
     let model = card.load(&path).unwrap();
-    let mut context = card.create_model_context(model).unwrap();
-    let info = card.io_info(model).unwrap();
+    let mut context = card.create_model_context(&model).unwrap();
+    let info = card.io_info(&model).unwrap();
     let blocks = [0; 3].map(|_| card.malloc(64).unwrap());
     let mut group = 0;
     let mut size = 8;
     let mut memory = true;
     // SAFETY: the library is the stand-in's, which looks at what it is given.
     unsafe {
+        // What no other than unsafe code can have: memory and a model twice.
+        let again = || std::ptr::read(&blocks[0]);
+        let model_again = || std::ptr::read(&model);
+        let place = |i: usize, size| blocks[i].part("test", 0, size).unwrap();
         let io = card.create_io(info).unwrap();
         match misuse.as_str() {
             "free twice" => {
-                card.free(blocks[0]).unwrap();
-                let _ = card.free(blocks[0]);
+                card.free(again()).unwrap();
+                let _ = card.free(again());
             }
             "use after free" => {
-                card.free(blocks[0]).unwrap();
-                let _ = card.write(blocks[0], &[1]);
+                card.free(again()).unwrap();
+                let _ = card.write(place(0, 1), &[1]);
             }
             "too long" => {
-                let _ = card.write(blocks[0], &[0; 65]);
+                assert!(card.write(place(0, 64), &[0; 65]).is_err(), "checked");
+                let to = place(0, 64).address();
+                let kind = axclrtMemcpyKind::AXCL_MEMCPY_HOST_TO_DEVICE;
+                let from = [0u8; 65];
+                let from = from.as_ptr().cast();
+                let _ = card.symbols().axclrtMemcpy(to.as_ptr(), from, 65, kind);
             }
             "size" => size = 16,
             "group" => group = 9,
             "after unload" => {
                 card.destroy_io(io).unwrap();
                 card.destroy_io_info(info).unwrap();
-                card.unload(model).unwrap();
-                let _ = card.create_model_context(model);
+                card.unload(model_again()).unwrap();
+                let _ = card.create_model_context(&model);
             }
             "unload first" => {
-                let _ = card.unload(model);
+                let _ = card.unload(model_again());
             }
-            "context of another" => context += 1,
+            "context of another" => {
+                let other = card.load(&path).unwrap();
+                context = card.create_model_context(&other).unwrap();
+            }
             "no memory" => memory = false,
             _ => return,
         }
         if memory {
-            card.set_buffer(io, Side::Input, 0, blocks[0], size)
-                .unwrap();
-            card.set_buffer(io, Side::Input, 1, blocks[1], 4).unwrap();
-            card.set_buffer(io, Side::Output, 0, blocks[2], 8).unwrap();
+            for (side, i, block, size) in [
+                (Side::Input, 0, 0, size),
+                (Side::Input, 1, 1, 4),
+                (Side::Output, 0, 2, 8),
+            ] {
+                card.set_buffer(io, side, i, place(block, size)).unwrap();
+            }
         }
-        let _ = card.execute(model, context, group, io);
+        let _ = card.execute(&model, &context, group, io);
     }
     println!("said: nothing");
 }

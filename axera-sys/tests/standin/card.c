@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CARD(part, error) ((int)(0x80300000u | (part) << 8 | (error)))
 
@@ -33,7 +34,9 @@ static const int32_t ids[] = {129, 3};
 
 /* Of the lists. */
 static pthread_mutex_t lock = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
-static int process, set[2], engine[2], loads, runs, loading;
+static int process, set[2], engine[2], loads, runs;
+/* Loads and runs that go on on each card. */
+static int busy[2];
 
 static int device_index(int32_t id) {
   for (int i = 0; i < setting("STANDIN_DEVICES", 1); i++)
@@ -365,12 +368,20 @@ axclError axclrtEngineGetUsage(const char *path, int64_t *sys, int64_t *cmm) {
 }
 #endif
 
+static void begin(int device, const char *what) {
+  if (__atomic_add_fetch(&busy[device], 1, __ATOMIC_SEQ_CST) > 1)
+    die("%s while the card loads or runs", what);
+}
+
 axclError axclrtEngineLoadFromFile(const char *path, uint64_t *id) {
   if (here() < 0) return NO_CONTEXT;
   /* Mode 0: another program started the engine. */
   if (!engine[here()] && setting("STANDIN_VNPU", -1) != 0)
     die("axclrtEngineLoadFromFile before axclrtEngineInit");
-  if (__atomic_add_fetch(&loading, 1, __ATOMIC_SEQ_CST) > 1) die("two loads at a time");
+  int device = here();
+  begin(device, "a load");
+  /* Long enough for others to come. */
+  usleep(2000);
   axclError code = 0;
   struct net *net = NULL;
   if (++loads == setting("STANDIN_LOAD_FAILS", 0)) {
@@ -391,7 +402,7 @@ axclError axclrtEngineLoadFromFile(const char *path, uint64_t *id) {
     pthread_mutex_unlock(&lock);
     born();
   }
-  __atomic_sub_fetch(&loading, 1, __ATOMIC_SEQ_CST);
+  __atomic_sub_fetch(&busy[device], 1, __ATOMIC_SEQ_CST);
   return code;
 }
 
@@ -600,9 +611,11 @@ axclError axclrtEngineExecute(uint64_t id, uint64_t context, uint32_t group, axc
       if (to < (const uint8_t *)in[j] + g->in[j].bytes && (const uint8_t *)in[j] < to + t->bytes)
         die("output %s lies over input %s", t->name, g->in[j].name);
   }
-  if (++runs == setting("STANDIN_RUN_FAILS", 0)) return CARD_DIED;
-  net_run(m->net, group, in, out);
-  return 0;
+  begin(m->device, "a run");
+  bool fails = __atomic_add_fetch(&runs, 1, __ATOMIC_SEQ_CST) == setting("STANDIN_RUN_FAILS", 0);
+  if (!fails) net_run(m->net, group, in, out);
+  __atomic_sub_fetch(&busy[m->device], 1, __ATOMIC_SEQ_CST);
+  return fails ? CARD_DIED : 0;
 }
 
 __attribute__((destructor)) static void end(void) {

@@ -5,6 +5,8 @@
  * it lacks a function that is needed, with STANDIN_FAMILY it is another family's.
  */
 
+#define _DEFAULT_SOURCE
+
 #include "soc.h"
 #include "standin.h"
 
@@ -12,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { NO_MEMORY = (int)0x800B0018, PARAMETER = (int)0x8006000A, NOT_READY = (int)0x80060010,
        PRIVATE = (int)0x80060081 };
@@ -192,17 +195,30 @@ static AX_ENGINE_IOMETA_T *describe(struct tensor *list, AX_U32 n) {
   return metas;
 }
 
+static void begin(const char *what) {
+  if (__atomic_add_fetch(&running, 1, __ATOMIC_SEQ_CST) > 1)
+    die("%s while the engine loads or runs", what);
+}
+
 AX_S32 AX_ENGINE_CreateHandleV2(AX_ENGINE_HANDLE *out, const void *data, AX_U32 size,
                                 AX_ENGINE_HANDLE_EXTRA_T *extra) {
   if (engine_users == 0) die("AX_ENGINE_CreateHandleV2 before AX_ENGINE_Init");
   if (extra == NULL || extra->pName == NULL || extra->nNpuSet != 0) die("CreateHandle: extra");
-  if (++loads == setting("STANDIN_LOAD_FAILS", 0)) return PRIVATE;
-  struct net *net = net_parse(data, size);
-  if (net == NULL) return PARAMETER;
-  if (!take_memory(net->cmm)) {
+  begin("a load");
+  /* Long enough for others to come. */
+  usleep(2000);
+  AX_S32 code = 0;
+  struct net *net = NULL;
+  if (++loads == setting("STANDIN_LOAD_FAILS", 0)) {
+    code = PRIVATE;
+  } else if ((net = net_parse(data, size)) == NULL) {
+    code = PARAMETER;
+  } else if (!take_memory(net->cmm)) {
     net_free(net);
-    return NO_MEMORY;
+    code = NO_MEMORY;
   }
+  __atomic_sub_fetch(&running, 1, __ATOMIC_SEQ_CST);
+  if (code != 0) return code;
   struct handle *h = calloc(1, sizeof *h);
   h->net = net;
   h->infos = calloc(net->n_groups, sizeof *h->infos);
@@ -284,7 +300,7 @@ static struct block *bound(const AX_ENGINE_IO_BUFFER_T *buffer, const struct ten
 AX_S32 AX_ENGINE_RunGroupIOSync(AX_ENGINE_HANDLE handle, AX_ENGINE_CONTEXT context, AX_U32 index,
                                 AX_ENGINE_IO_T *io) {
   struct handle *h = alive(handle, "AX_ENGINE_RunGroupIOSync");
-  if (__atomic_add_fetch(&running, 1, __ATOMIC_SEQ_CST) > 1) die("two runs at a time");
+  begin("a run");
   if (context == NULL || context != h->context) die("the context of another model");
   if (index >= h->net->n_groups) die("there is no group %u", index);
   const struct group *g = &h->net->groups[index];
