@@ -14,7 +14,8 @@
 //! beginning to its end: a mapping would leave its pages in the memory of this process for as long as
 //! the model is there, since the matrices that are multiplied are copies.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -105,16 +106,19 @@ impl Cache {
 
     /// Begins to write the file, whatever is there.
     pub(super) fn write(&mut self) -> Result<(), String> {
-        let temporary = self
-            .path
-            .with_extension(format!("{}.tmp", std::process::id()));
+        let temporary = self.temporary();
         let begin = || -> io::Result<Output> {
             if let Some(folder) = self.path.parent() {
                 std::fs::create_dir_all(folder)?;
             }
-            let file = File::create(&temporary)?;
-            // Where there are no locks, nobody removes what has none.
-            let _ = file.try_lock();
+            // A file of its own: nothing that is there is followed or written over.
+            let file = File::create_new(&temporary)?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::ResourceBusy.into()),
+                // Where there are no locks, nobody removes what has none.
+                Err(TryLockError::Error(_)) => {}
+            }
             let mut file = Checked::new(BufWriter::with_capacity(1 << 20, file));
             file.write_all(MAGIC)?;
             file.write_number(FORMAT)?;
@@ -127,11 +131,19 @@ impl Cache {
                 Ok(())
             }
             Err(error) => {
-                // What is there of it is of no use to anybody.
-                let _ = std::fs::remove_file(&temporary);
+                // What is there of it is of no use to anybody; what was there before is not ours.
+                if error.kind() != io::ErrorKind::AlreadyExists {
+                    let _ = std::fs::remove_file(&temporary);
+                }
                 Err(error.to_string())
             }
         }
+    }
+
+    /// A name that no other engine has, of this process or another, and that nobody can foresee.
+    fn temporary(&self) -> PathBuf {
+        let random = RandomState::new().build_hasher().finish();
+        self.path.with_extension(format!("{random:016x}.tmp"))
     }
 
     /// The file, behind its identity; `None` if there is none of these weights.
@@ -241,9 +253,10 @@ impl Cache {
     fn put_in_place(&self, mut file: Output, temporary: &Path) -> io::Result<File> {
         file.write_number(END)?;
         let file = file.inner.into_inner()?;
+        // Under the lock: who tidies takes a name like this without one for left behind.
+        std::fs::rename(temporary, &self.path)?;
         let _ = file.unlock();
         use_file(&file);
-        std::fs::rename(temporary, &self.path)?;
         Ok(file)
     }
 
@@ -425,6 +438,71 @@ mod tests {
         std::fs::write(&path, &whole).expect("a writable folder");
         cache.open().expect("a file");
         assert!(cache.take("b", [2, 70]).is_err(), "another matrix");
+    }
+
+    #[test]
+    fn two_engines_of_a_process_write_a_file_each() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let begin = |seed| {
+            let mut cache = Cache::new(folder.path(), place(), IDENTITY);
+            cache.open().expect("a writable folder");
+            cache.put("a", [2, 70], &matrix(seed)).expect("room");
+            cache
+        };
+        let (mut first, second) = (begin(0.7), begin(0.9));
+        assert_eq!(files(folder.path()), 2);
+        first.put("b", [2, 70], &matrix(0.8)).expect("room");
+        for cache in [second, first] {
+            let outcome = cache.finish(None).outcome;
+            assert!(matches!(outcome, Outcome::Written(_)), "{outcome:?}");
+        }
+        assert_eq!(files(folder.path()), 1);
+        let mut cache = Cache::new(folder.path(), place(), IDENTITY);
+        cache.open().expect("a file");
+        for (name, seed) in [("a", 0.7), ("b", 0.8)] {
+            let got = cache.take(name, [2, 70]).expect("a whole file");
+            assert_eq!(bytes(&got.expect("a matrix")), bytes(&matrix(seed)));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_waits_for_our_file_is_not_followed() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let victim = folder.path().join("victim");
+        std::fs::write(&victim, "theirs").expect("a writable folder");
+        let cache = Cache::new(folder.path(), place(), IDENTITY);
+        // The name can be known by who knows the process.
+        let known = cache
+            .path
+            .with_extension(format!("{}.tmp", std::process::id()));
+        for link in [&known, &cache.path] {
+            std::os::unix::fs::symlink(&victim, link).expect("a writable folder");
+        }
+        let path = written(folder.path());
+        assert_eq!(std::fs::read(&victim).expect("a file"), b"theirs");
+        assert!(!path.is_symlink() && known.is_symlink());
+        assert_ne!(cache.temporary(), cache.temporary());
+    }
+
+    #[test]
+    fn what_is_being_written_outlives_who_tidies_until_it_is_in_place() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut cache = Cache::new(folder.path(), place(), IDENTITY);
+        cache.open().expect("a writable folder");
+        let large = matrix(0.7);
+        for i in 0..2000 {
+            cache.put(&i.to_string(), [2, 70], &large).expect("room");
+        }
+        let nothing = Bounds {
+            size_bytes: 0,
+            ..Bounds::default()
+        };
+        tidy(folder.path(), MAGIC, nothing);
+        assert_eq!(files(folder.path()), 1);
+        let used = cache.finish(None);
+        tidy(folder.path(), MAGIC, nothing);
+        assert!(matches!(used.outcome, Outcome::Written(path) if path.is_file()));
     }
 
     #[test]

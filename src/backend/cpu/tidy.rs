@@ -12,6 +12,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+/// How often and how far apart a lock is asked for that somebody else has.
+const LOOKS: u32 = 20;
+const LOOK: Duration = Duration::from_millis(10);
+
 /// What a folder may hold.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -32,8 +36,10 @@ impl Default for Bounds {
 }
 
 /// A file of ours.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Kept {
+    /// Open, and locked if nobody else has it: nobody begins to use it until it is decided.
+    _file: File,
     path: PathBuf,
     size_bytes: u64,
     used: SystemTime,
@@ -54,7 +60,13 @@ enum State {
 /// noted it may be removed, which harms nobody.
 pub(super) fn use_file(file: &File) {
     let _ = file.set_modified(SystemTime::now());
-    let _ = file.try_lock_shared();
+    // Who tidies has it for the blink of an eye.
+    for _ in 0..LOOKS {
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK),
+            Ok(()) | Err(TryLockError::Error(_)) => return,
+        }
+    }
 }
 
 /// Removes what `bounds` do not allow of the files in `folder` that begin with `magic`: those named
@@ -64,9 +76,10 @@ pub(super) fn tidy(folder: &Path, magic: &[u8], bounds: Bounds) {
         return;
     };
     let files = entries.filter_map(|entry| look_at(entry.ok()?.path(), magic));
-    for path in surplus(files.collect(), bounds, SystemTime::now()) {
+    // With their locks.
+    for file in surplus(files.collect(), bounds, SystemTime::now()) {
         // It is somebody else's, or gone already.
-        let _ = std::fs::remove_file(path);
+        let _ = std::fs::remove_file(&file.path);
     }
 }
 
@@ -89,6 +102,7 @@ fn look_at(path: PathBuf, magic: &[u8]) -> Option<Kept> {
         Err(TryLockError::WouldBlock | TryLockError::Error(_)) => State::InUse,
     };
     Some(Kept {
+        _file: file,
         path,
         size_bytes: metadata.len(),
         used: metadata.modified().ok()?,
@@ -97,7 +111,7 @@ fn look_at(path: PathBuf, magic: &[u8]) -> Option<Kept> {
 }
 
 /// What has to go.
-fn surplus(mut files: Vec<Kept>, bounds: Bounds, now: SystemTime) -> Vec<PathBuf> {
+fn surplus(mut files: Vec<Kept>, bounds: Bounds, now: SystemTime) -> Vec<Kept> {
     files.sort_by_key(|file| file.used);
     let mut total: u64 = files.iter().map(|file| file.size_bytes).sum();
     let mut gone = Vec::new();
@@ -111,7 +125,7 @@ fn surplus(mut files: Vec<Kept>, bounds: Bounds, now: SystemTime) -> Vec<PathBuf
         };
         if goes {
             total -= file.size_bytes;
-            gone.push(file.path);
+            gone.push(file);
         }
     }
     gone
