@@ -9,6 +9,7 @@
 pub mod axera;
 pub mod cpu;
 mod embedding;
+mod finite;
 pub(crate) mod json;
 mod kept;
 pub mod mock;
@@ -421,6 +422,16 @@ pub enum Error {
     /// A file of quantised matrices is damaged; whoever loads makes it anew.
     #[error("the file of quantised matrices is damaged")]
     Cache,
+    /// NaN or infinity where a number should be.
+    #[error(
+        "the model computed no number (NaN or infinity) in {place}: its files are damaged, or its \
+         numbers are too large for the type they are held in; fetch the checkpoint again, or choose \
+         another precision"
+    )]
+    NotANumber {
+        /// Where it was found first.
+        place: String,
+    },
     /// A script of the mock backend is not one.
     #[error("mock script {file}: {reason}")]
     Script {

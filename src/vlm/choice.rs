@@ -12,7 +12,7 @@ use super::Error;
 use super::answer::without_reasoning;
 use super::generate::{Asked, Generated, StopReason};
 use super::interview::{Interview, Prefilled};
-use super::sampling::Sampler;
+use super::sampling::{Sampler, numbers};
 use super::tokenizer::Tokenizer;
 use crate::backend::Next;
 
@@ -239,6 +239,7 @@ impl Interview<'_> {
 /// # Errors
 /// [`Error::Logits`] if none of these tokens has a finite logit.
 pub(super) fn probabilities(logits: &[f32], tokens: &[u32]) -> Result<Vec<f64>, Error> {
+    numbers(logits)?;
     let finite = |logit: &&f32| logit.is_finite();
     let largest = logits.iter().filter(finite).copied();
     let largest = largest.max_by(f32::total_cmp).ok_or(Error::Logits)?;

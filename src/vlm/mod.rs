@@ -347,7 +347,11 @@ pub enum Error {
     #[error("{0}")]
     Grid(String),
     /// The device program gave no number to choose a token by.
-    #[error("the model gave no finite logit; are its weights damaged?")]
+    #[error(
+        "the model computed no number (NaN) to choose a token by: its files are damaged, or its \
+         numbers are too large for the type they are held in; fetch it again, or choose another \
+         precision"
+    )]
     Logits,
     /// An answer that does not have the form that was asked for.
     #[error("{0}")]

@@ -89,7 +89,7 @@ impl Sampler {
     /// Chooses a token and notes it. `logits` is `[vocab_size]`.
     ///
     /// # Errors
-    /// [`Error::Logits`] if no entry is a finite number.
+    /// [`Error::Logits`] if no entry is a finite number, or one is none at all.
     pub fn choose(&mut self, logits: &[f32]) -> Result<u32, Error> {
         let id = self.pick(logits)?;
         self.observe(&[id]);
@@ -126,8 +126,9 @@ impl Sampler {
     /// Up to `n` tokens, the likeliest first.
     ///
     /// # Errors
-    /// [`Error::Logits`] if no entry is a finite number.
+    /// [`Error::Logits`] if no entry is a finite number, or one is none at all.
     pub fn likeliest(&self, logits: &[f32], n: usize) -> Result<Vec<u32>, Error> {
+        numbers(logits)?;
         let mut all: Vec<(u32, f32)> = self
             .penalized(logits)
             .filter(|(_, logit)| logit.is_finite())
@@ -149,6 +150,7 @@ impl Sampler {
     /// # Errors
     /// [`Error::Logits`] if none of them has a finite logit.
     pub fn choose_of(&mut self, logits: &[f32], allowed: &[u32]) -> Result<u32, Error> {
+        numbers(logits)?;
         let mut masked = vec![f32::NEG_INFINITY; logits.len()];
         for &id in allowed {
             if let (Some(to), Some(from)) = (masked.get_mut(id as usize), logits.get(id as usize)) {
@@ -162,8 +164,9 @@ impl Sampler {
     /// probabilities that sum to 1.
     ///
     /// # Errors
-    /// [`Error::Logits`] if no entry is a finite number.
+    /// [`Error::Logits`] if no entry is a finite number, or one is none at all.
     pub fn candidates(&self, logits: &[f32]) -> Result<Vec<Candidate>, Error> {
+        numbers(logits)?;
         let temperature = match self.sampling.temperature {
             t if t > 0.0 => t,
             _ => 1.0,
@@ -196,6 +199,7 @@ impl Sampler {
 
     /// The first of the largest logits.
     fn first_largest(&self, logits: &[f32]) -> Result<u32, Error> {
+        numbers(logits)?;
         let mut best: Option<(u32, f32)> = None;
         for (id, logit) in self.penalized(logits) {
             if logit.is_finite() && best.is_none_or(|(_, largest)| logit > largest) {
@@ -216,6 +220,19 @@ impl Sampler {
             };
             (id as u32, logit)
         })
+    }
+}
+
+/// Refuses logits that say nothing: one that is NaN, or larger than all numbers, comes from a model
+/// that computed nonsense, and the others are no better. Minus infinity is a token that cannot be.
+pub(super) fn numbers(logits: &[f32]) -> Result<(), Error> {
+    let is_number = |logit: &f32| *logit < f32::INFINITY;
+    match logits
+        .iter()
+        .fold(true, |all, logit| all & is_number(logit))
+    {
+        true => Ok(()),
+        false => Err(Error::Logits),
     }
 }
 
@@ -284,7 +301,29 @@ mod tests {
     #[test]
     fn greedy_takes_the_first_of_the_largest() {
         let mut sampler = Sampler::new(&Sampling::greedy());
-        assert_eq!(sampler.choose(&[0.0, 2.0, 2.0, f32::NAN]).unwrap(), 1);
+        assert_eq!(
+            sampler.choose(&[0.0, 2.0, 2.0, f32::NEG_INFINITY]).unwrap(),
+            1
+        );
+    }
+
+    #[test]
+    fn one_logit_that_is_no_number_is_an_error_of_all() {
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY] {
+            let logits = [0.0, 2.0, bad, 1.0];
+            for temperature in [0.0, 1.0] {
+                let mut sampler = Sampler::new(&Sampling {
+                    temperature,
+                    ..Sampling::greedy()
+                });
+                assert!(matches!(sampler.choose(&logits), Err(Error::Logits)));
+                let allowed = sampler.choose_of(&logits, &[0, 1]);
+                assert!(matches!(allowed, Err(Error::Logits)));
+                assert!(sampler.likeliest(&logits, 2).is_err());
+            }
+            let told = numbers(&logits).unwrap_err().to_string();
+            assert!(told.contains("no number (NaN)"), "{told}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::layout::place;
 use super::{Error, Options, Pixels};
 use crate::backend::rows::Seen;
 use crate::backend::vit::{levels, planes};
-use crate::backend::{self, Patches};
+use crate::backend::{self, Patches, finite};
 
 /// Side of the merge of every family.
 const MERGE_SIZE: usize = 2;
@@ -186,6 +186,9 @@ impl VisionModel {
                     }
                 }
             }
+        }
+        for level in &levels {
+            finite::check(level, || "the vision model's output".to_owned())?;
         }
         let embeds = levels.remove(0);
         let id = self.next_id;

@@ -16,6 +16,7 @@ use super::norm::{LayerNorm, RmsNorm};
 use super::pages::Filling;
 use super::weights::Reader;
 use super::{Error, Precision, awq};
+use crate::backend::finite;
 use crate::backend::spec::{Awq, Spec};
 
 /// A model with fewer numbers than this stays in f32 unless asked otherwise.
@@ -346,7 +347,9 @@ impl<'a> Loader<'a> {
         let mut row = 0;
         let mut scaled = Vec::new();
         for (name, shape) in parts {
+            let mut is_finite = true;
             self.weights(name, shape, &mut |piece| {
+                is_finite &= finite::is_finite(piece);
                 let Some(scale) = scale else {
                     return matrix.push(piece);
                 };
@@ -357,6 +360,11 @@ impl<'a> Loader<'a> {
                 }
                 matrix.push(&scaled);
             })?;
+            if !is_finite {
+                return Err(Error::NotANumber {
+                    place: format!("weight {name} of the checkpoint"),
+                });
+            }
         }
         Ok(match matrix {
             Growing::F32(matrix) => Matrix::F32(matrix),

@@ -110,20 +110,22 @@ pub(super) fn to_words(x: &[f32], slices: Slices) -> WordRows {
     WordRows { q, scales }
 }
 
-/// Largest magnitude, in lanes that vector registers can hold; 0 counts as 1e-30.
+/// Largest magnitude, in lanes that vector registers can hold; 0 counts as 1e-30. NaN if a number is
+/// NaN or infinite: a scale must not hide it.
 #[inline(always)]
 fn largest(x: &[f32]) -> f32 {
     const LANES: usize = 32;
-    let mut max = [1e-30f32; LANES];
+    // The bits of magnitudes have their order, and those of infinity and NaN are the largest.
+    let mut max = [1e-30f32.to_bits(); LANES];
     let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
-            let v = chunk[lane].abs();
-            max[lane] = if v > max[lane] { v } else { max[lane] };
+            max[lane] = max[lane].max(chunk[lane].abs().to_bits());
         }
     }
-    let rest = rest.iter().map(|v| v.abs());
-    max.into_iter().chain(rest).fold(1e-30, f32::max)
+    let rest = rest.iter().map(|v| v.abs().to_bits());
+    let max = f32::from_bits(max.into_iter().chain(rest).fold(0, u32::max));
+    if max.is_finite() { max } else { f32::NAN }
 }
 
 /// Nearest integer of a number below 2^22, without the range checks of `as`.
@@ -141,6 +143,10 @@ fn nearest(x: f32) -> i32 {
 pub(super) fn slice_to_bytes(x: &[f32], zero: u8, q: &mut [u8]) -> f32 {
     let top = f32::from(zero - 1);
     let max = largest(x);
+    if max.is_nan() {
+        q.fill(zero);
+        return max;
+    }
     let factor = top / max;
     for (q, &x) in q.iter_mut().zip(x) {
         *q = (nearest(x * factor) + i32::from(zero)) as u8;
@@ -154,6 +160,10 @@ pub(super) fn slice_to_bytes(x: &[f32], zero: u8, q: &mut [u8]) -> f32 {
 ))]
 fn slice_to_words(x: &[f32], q: &mut [i16]) -> f32 {
     let max = largest(x);
+    if max.is_nan() {
+        q.fill(0);
+        return max;
+    }
     let factor = 32767.0 / max;
     for (q, &x) in q.iter_mut().zip(x) {
         *q = nearest(x * factor) as i16;
@@ -168,6 +178,10 @@ fn slice_to_words(x: &[f32], q: &mut [i16]) -> f32 {
 ))]
 pub(super) fn weights_to_i8(w: &[f32], q: &mut [i8]) -> (f32, i32) {
     let max = largest(w);
+    if max.is_nan() {
+        q.fill(0);
+        return (max, 0);
+    }
     let factor = 127.0 / max;
     let mut sum = 0;
     for (q, &w) in q.iter_mut().zip(w) {
@@ -217,6 +231,27 @@ mod tests {
         assert_eq!(bytes.q, [128; 64]);
         assert!(bytes.scales[0].is_finite());
         assert_eq!(to_words(&[0.0; 64], Slices::new(64)).q, [0; 64]);
+    }
+
+    #[test]
+    fn what_is_no_number_gives_a_scale_that_is_none() {
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, 31, 400, 800, 1099] {
+                let mut x = vec![1.0; 1100];
+                x[at] = bad;
+                let slices = Slices::new(1100);
+                // The slice with it, and no other.
+                let bytes = to_bytes(&x, slices, 128);
+                let bad_bytes: Vec<bool> = bytes.scales.iter().map(|s| s.is_nan()).collect();
+                let words = to_words(&x, slices);
+                let bad_words: Vec<bool> = words.scales.iter().map(|s| s.is_nan()).collect();
+                let want: Vec<bool> = (0..slices.count())
+                    .map(|i| slices.range(i).contains(&at))
+                    .collect();
+                assert_eq!((&bad_bytes, &bad_words), (&want, &want), "{bad} at {at}");
+                assert!(weights_to_i8(&x, &mut [0; 1100]).0.is_nan());
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::norm::RmsNorm;
 use super::rope::Rotation;
 use super::{Cancel, Error, attention};
 use crate::backend::spec::{Head, TextSpec};
-use crate::backend::{Position, Segment};
+use crate::backend::{Position, Segment, finite};
 
 /// Rows that pass the layers together; longer prompts go in several passes, so that the memory
 /// for activations does not grow with them.
@@ -173,6 +173,7 @@ impl Text {
                     cancel,
                 )?;
                 add_deepstack(&runs, i, pass.start, hidden, &mut x);
+                finite::check(&x, || format!("decoder layer {i}"))?;
             }
             kv.commit(pass.len());
             last.copy_from_slice(&x[x.len() - hidden..]);

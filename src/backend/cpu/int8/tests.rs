@@ -167,3 +167,26 @@ fn planted_channels_lose_no_more_than_the_others() {
         }
     }
 }
+
+#[test]
+fn a_row_with_what_is_no_number_gives_none_and_the_others_are_not_touched() {
+    let (k, n) = (1100, 200);
+    let w = noise(n * k, 3);
+    for gemm in kernels() {
+        for rows in [1, 3, 40] {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut x = noise(rows * k, 5);
+                let row = rows / 2;
+                x[row * k + 700] = bad;
+                let mut y = vec![0.0; rows * n];
+                matrix_of(&w, n).forward(&gemm, &x, &mut y);
+                for (i, y) in y.chunks_exact(n).enumerate() {
+                    let is_number = |y: &f32| y.is_finite();
+                    let all = y.iter().all(is_number);
+                    assert_eq!(all, i != row, "{bad} in row {row} of {rows}: row {i}");
+                    assert!(all || !y.iter().any(is_number), "part of row {i}");
+                }
+            }
+        }
+    }
+}

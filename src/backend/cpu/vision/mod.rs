@@ -14,7 +14,7 @@ use super::loader::{Bias, Loader};
 use super::{Cancel, Error};
 use crate::backend::spec::{Tower, VisionSpec};
 use crate::backend::vit::levels;
-use crate::backend::{Features, GridThw, Patches, VisualTokens, next_launch};
+use crate::backend::{Features, GridThw, Patches, VisualTokens, finite, next_launch};
 
 use block::{Block, Merger};
 use internvl::InternVl;
@@ -112,6 +112,9 @@ impl Vision {
             Family::Qwen25(own) => own.forward(&self.stem, gemm, grid, x, cancel)?,
             Family::Intern(own) => own.forward(&self.stem, gemm, grid, &x, cancel)?,
         };
+        for features in deepstack.iter().chain([&embeds]) {
+            finite::check(features, || "the vision tower".to_owned())?;
+        }
         Ok(VisualTokens {
             grid,
             n_tokens: grid.n_tokens(self.stem.spec.spatial_merge_size),
