@@ -57,11 +57,16 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] if it is not one.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(without_bom(bytes)).map_err(|e| {
+        let damaged = |reason: &dyn std::fmt::Display| {
             Error::Tokenizer(format!(
-                "tokenizer.json cannot be read ({e}); fetch it again"
+                "tokenizer.json cannot be read ({reason}); fetch it again"
             ))
-        })?;
+        };
+        // The library panics at some damage instead of refusing it.
+        let mut inner =
+            std::panic::catch_unwind(|| tokenizers::Tokenizer::from_bytes(without_bom(bytes)))
+                .map_err(|_| damaged(&"a part is not what it must be"))?
+                .map_err(|e| damaged(&e))?;
         // A file may carry what its last user had set; prompts are never cut or filled up.
         inner.with_padding(None);
         inner
@@ -313,6 +318,16 @@ mod tests {
                 .to_string()
                 .starts_with("tokenizer: tokenizer.json cannot be read")
         );
+    }
+
+    #[test]
+    fn damage_at_which_the_library_panics_is_told() {
+        let bytes = ModelFiles::demo().require("tokenizer.json").unwrap();
+        let mut json: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        json["decoder"] = serde_json::json!("no object");
+        let error = Tokenizer::from_bytes(json.to_string().as_bytes());
+        let said = error.err().unwrap().to_string();
+        assert!(said.contains("tokenizer.json cannot be read"), "{said}");
     }
 
     proptest! {
