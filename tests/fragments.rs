@@ -93,7 +93,9 @@ fn literals(source: &str) -> Vec<String> {
                     Some((_, '\n')) => {
                         let left = chars.as_str();
                         let skipped = left.len() - left.trim_start().len();
-                        (0..skipped).for_each(|_| drop(chars.next()));
+                        for _ in 0..skipped {
+                            chars.next();
+                        }
                     }
                     Some((_, other)) => text.push(other),
                     None => break,
