@@ -347,7 +347,7 @@ impl SessionState {
 
     /// Whether there is something to look at: pairs may turn out to be needed no more.
     pub(super) fn has_work(&self) -> bool {
-        !self.held && !(self.windows.is_empty() && self.pairs.is_empty())
+        !self.held && (!self.windows.is_empty() || !self.pairs.is_empty())
     }
 
     /// A complete window before pairs of windows to come; pairs that nobody needs any more, or
