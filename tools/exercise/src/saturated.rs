@@ -128,14 +128,15 @@ impl Pipeline {
         stats.get(field).unwrap_or(0)
     }
 
-    /// What the bus says against it; the rest of the bus is thrown away.
+    /// What the bus says against it first; what it has said before is thrown away.
     fn error(&self) -> Option<String> {
         let bus = self.pipeline.bus()?;
-        let errors = std::iter::from_fn(|| bus.pop()).find_map(|message| match message.view() {
-            gst::MessageView::Error(error) => Some(error.error().to_string()),
-            _ => None,
-        });
-        errors
+        while let Some(message) = bus.pop() {
+            if let gst::MessageView::Error(error) = message.view() {
+                return Some(error.error().to_string());
+            }
+        }
+        None
     }
 }
 
