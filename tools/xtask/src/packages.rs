@@ -26,6 +26,8 @@ enum Source {
     },
     /// What a file of this repository gets from PyPI.
     Pip { file: &'static str },
+    /// Nowhere: a test names what does not exist.
+    Nothing,
 }
 
 struct Line {
@@ -64,6 +66,7 @@ fn source(words: &[&'static str]) -> Option<Source> {
     };
     match *words {
         ["pip", file] => Some(Source::Pip { file }),
+        ["nothing"] => Some(Source::Nothing),
         [package] => Some(debian(package, package, None)),
         [package, "with", need] => Some(debian(package, need, None)),
         [package, "from", since] => Some(debian(package, package, Some(version(since)?))),
