@@ -3,24 +3,20 @@
 //! Whether what was computed is a number: NaN and infinity begin with one damaged weight and end as a
 //! plausible text, since a sampler takes the largest of whatever is there.
 
-use multiversion::multiversion;
-
 use super::Error;
 
 /// The bits of a magnitude; those of infinity and NaN are the largest.
 const MAGNITUDE: u32 = 0x7fff_ffff;
 
 /// Whether no number is NaN or infinite.
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
 pub(super) fn is_finite(numbers: &[f32]) -> bool {
-    // Integers, since a maximum of floats passes over NaN.
-    let most = numbers
-        .iter()
-        .fold(0, |most: u32, x| most.max(x.to_bits() & MAGNITUDE));
-    most < f32::INFINITY.to_bits()
+    // Integers, since a comparison of floats passes over NaN; signed ones, which the oldest vector
+    // units compare.
+    let infinity = f32::INFINITY.to_bits().cast_signed();
+    let bad = numbers.iter().fold(0, |bad, x| {
+        bad | i32::from((x.to_bits() & MAGNITUDE).cast_signed() >= infinity)
+    });
+    bad == 0
 }
 
 /// Refuses what is not finite.

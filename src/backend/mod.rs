@@ -432,6 +432,9 @@ pub enum Error {
         /// Where it was found first.
         place: String,
     },
+    /// The environment names an instruction set that this processor does not have.
+    #[error("{0}")]
+    Isa(String),
     /// A script of the mock backend is not one.
     #[error("mock script {file}: {reason}")]
     Script {

@@ -9,9 +9,9 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::activation::softmax_unscaled;
-use super::avx512::Avx512Bf16;
 use super::blocked::Keys;
 use super::gemv;
+use super::isa::Bf16Kernels;
 use super::kv::{Head, Rows};
 use super::linear::Gemm;
 use super::rope::Rotation;
@@ -132,9 +132,9 @@ pub(super) fn causal(
             }
             let Rows { k, v } = match head {
                 Head::F32(rows) => rows,
-                Head::Bf16(isa, Rows { k, v }) => {
+                Head::Bf16(kernels, Rows { k, v }) => {
                     cancel.check()?;
-                    attend_few(*isa, q, k, v, head_dim, seen, out);
+                    attend_few(kernels, q, k, v, head_dim, seen, out);
                     return Ok(());
                 }
             };
@@ -180,7 +180,7 @@ pub(super) fn causal(
 /// Attention of a few queries to keys and values in bf16 `[keys, head_dim]`, query `i` to the first
 /// `seen(i)`. Scores, weights and sums are f32.
 fn attend_few(
-    isa: Avx512Bf16,
+    kernels: &Bf16Kernels,
     q: &[f32],
     k: &[bf16],
     v: &[bf16],
@@ -190,14 +190,14 @@ fn attend_few(
 ) {
     let (n_queries, n_keys) = (q.len() / head_dim, k.len() / head_dim);
     let mut weights = vec![0.0; n_keys * n_queries];
-    isa.scores(q, k, head_dim, &mut weights);
+    (kernels.scores)(q, k, head_dim, &mut weights);
     let mut scales = Vec::with_capacity(n_queries);
     for (i, weights) in weights.chunks_exact_mut(n_keys).enumerate() {
         let (seen, hidden) = weights.split_at_mut(seen(i));
         scales.push(softmax_unscaled(seen));
         hidden.fill(0.0);
     }
-    isa.weighted(&weights, v, head_dim, out);
+    (kernels.weighted)(&weights, v, head_dim, out);
     scale_rows(out, &scales);
 }
 
@@ -212,8 +212,8 @@ fn scale_rows(x: &mut [f32], scales: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::kv::Kv;
-    use crate::backend::cpu::linear::Isa;
+    use crate::backend::cpu::isa::Isa;
+    use crate::backend::cpu::kv::{Kv, KvType};
 
     fn wave(n: usize, step: f32) -> Vec<f32> {
         (0..n).map(|i| (i as f32 * step).sin()).collect()
@@ -240,20 +240,15 @@ mod tests {
 
     /// All kernels that this processor can run, and how exact they are.
     fn all_kernels() -> Vec<(Gemm, f64)> {
-        let life = Cancel::default();
-        let mut all = vec![
-            (Gemm::new(Isa::default(), &life), 1e-5),
-            (Gemm::new(Isa::exact(), &life), 1e-5),
-        ];
-        if Isa::detect().bf16.is_some() {
-            all.push((Gemm::new(Isa::detect(), &life), 2e-2));
-        }
-        all
+        let error = |isa: &Isa| if isa.bf16.is_some() { 2e-2 } else { 1e-5 };
+        let all = Isa::available().into_iter();
+        all.map(|isa| (Gemm::new(isa, &Cancel::default()), error(&isa)))
+            .collect()
     }
 
     /// Keys and values `[rows, dim]` as these kernels keep them.
     fn head(gemm: &Gemm, k: &[f32], v: &[f32], dim: usize) -> Head {
-        let mut kv = Kv::new(gemm.isa.kv_type(), 1, 1, dim);
+        let mut kv = Kv::new(KvType::of(gemm.isa), 1, 1, dim);
         for (k, v) in k.chunks(dim).zip(v.chunks(dim)) {
             kv.layer_mut(0, 1)[0].push(k, v);
         }

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! Attention in blocks of keys with a running softmax, after `FlashAttention` (arXiv 2205.14135), on
-//! the tile products of [`avx512`](super::avx512): the lanes are queries, so a query's largest score
+//! the tile products ([`TileKernels`]): the lanes are queries, so a query's largest score
 //! and its sum are numbers in a lane, and no row of scores is ever whole.
 
-use super::avx512::{Avx512, Avx512Bf16, Out, Running, TILE_ROWS, Weights, Words};
-use super::lanes::{LANES, Line, TILE_LINES};
+use super::isa::operands::{LANES, Line, Out, Running, TILE_LINES, TILE_ROWS, Weights, Words};
+use super::isa::{Bf16Kernels, TileKernels};
+use super::panel::panel;
 use super::product::scatter;
-use super::tiled::{Number, pack_pairs, pair, panel};
+use super::tiled::{Number, pack_pairs, pair};
 use super::{Cancel, Error};
 
 /// Keys whose scores are held at a time.
@@ -19,15 +20,15 @@ const TILE: usize = TILE_LINES * LANES;
 /// What the products are made of: pairs of bf16 where they are allowed, else f32.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernels {
-    pub(super) isa: Avx512,
-    pub(super) bf16: Option<Avx512Bf16>,
+    pub(super) tiles: &'static TileKernels,
+    pub(super) bf16: Option<&'static Bf16Kernels>,
 }
 
 impl Kernels {
     fn multiply(self, a: &[Words], b: &[Line<u32>], out: Out<'_>) {
         match self.bf16 {
-            Some(isa) => isa.pairs(a, b, out),
-            None => self.isa.floats(a, b, out),
+            Some(bf16) => (bf16.pairs)(a, b, out),
+            None => (self.tiles.floats)(a, b, out),
         }
     }
 
@@ -149,7 +150,7 @@ impl Keys {
         let (kernels, dim) = (self.kernels, self.head_dim);
         let per_word = kernels.per_word();
         let words = dim.div_ceil(per_word);
-        let queries = panel(kernels.isa, q.len() / dim, words, |i, words| {
+        let queries = panel(kernels.tiles, q.len() / dim, words, |i, words| {
             kernels.encode(&q[i * dim..][..dim], words);
         });
         let width = queries.n_lines();
@@ -180,7 +181,7 @@ impl Keys {
             }
             let scores = &mut scores[..len * width];
             if first + len > least {
-                kernels.isa.hide(scores, &limits[..width], first);
+                (kernels.tiles.hide)(scores, &limits[..width], first);
             }
             let n = len.div_ceil(per_word);
             let weights = &mut weights[..n * width];
@@ -188,7 +189,7 @@ impl Keys {
                 Some(_) => Weights::Pairs(weights),
                 None => Weights::Floats(weights),
             };
-            kernels.isa.weigh(scores, width, &mut running, to, sums);
+            (kernels.tiles.weigh)(scores, width, &mut running, to, sums);
             for (i, sums) in sums.chunks_mut(TILE_ROWS * width).enumerate() {
                 let a = &self.v[i * n_words + first / per_word..][..n];
                 let out = Out {
@@ -207,7 +208,7 @@ impl Keys {
             }
         }
         let mut rows: Vec<&mut [f32]> = out.chunks_exact_mut(dim).collect();
-        scatter(kernels.isa, sums, width, None, &mut rows);
+        scatter(kernels.tiles, sums, width, None, &mut rows);
     }
 }
 

@@ -5,11 +5,10 @@
 //! Every function takes some rows of the matrix, `[n, in_features]`, and writes `[n, rows]`: one
 //! line of results per row of the matrix, so that tasks can share the work by its rows.
 
-use half::bf16;
-use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::linear::Isa;
+use super::isa::Isa;
+use super::isa::operands::Bf16Matrix;
 
 /// More rows than this go to the blocked product of `rten-gemm`, which packs the matrix on each call
 /// and is slower below (int8, 2048 x 6144: 60 Gop/s at 16 rows, 165 at 64, 360 at 720).
@@ -47,72 +46,28 @@ pub(super) fn share(
     }
 }
 
-/// Sum of products, in lanes that vector registers can hold.
-#[inline(always)]
-fn dot_by<T: Copy>(x: &[f32], w: &[T], widen: impl Fn(T) -> f32) -> f32 {
-    const LANES: usize = 64;
-    let mut sums = [0.0f32; LANES];
-    let ((x_chunks, x_rest), (w_chunks, w_rest)) = (x.as_chunks::<LANES>(), w.as_chunks::<LANES>());
-    for (x, w) in x_chunks.iter().zip(w_chunks) {
-        for lane in 0..LANES {
-            sums[lane] += x[lane] * widen(w[lane]);
-        }
-    }
-    let rest: f32 = x_rest.iter().zip(w_rest).map(|(&x, &w)| x * widen(w)).sum();
-    sums.iter().sum::<f32>() + rest
-}
-
 /// `y[i, r] = w[i] . x[r]` for an f32 matrix.
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
 pub(super) fn f32_rows(x: &[f32], w: &[f32], in_features: usize, y: &mut [f32]) {
-    let rows = x.len() / in_features;
-    for (w, y) in w.chunks_exact(in_features).zip(y.chunks_exact_mut(rows)) {
-        for (x, y) in x.chunks_exact(in_features).zip(y) {
-            *y = dot_by(x, w, |w| w);
-        }
-    }
+    (Isa::host().loops.f32_rows)(x, w, in_features, y);
 }
 
-/// `y[i, r] = w[i] . x[r]` for a bf16 matrix `[n, in_features]`.
-pub(super) fn bf16_rows(isa: Isa, x: &[f32], w: &[bf16], in_features: usize, y: &mut [f32]) {
-    match isa.avx512 {
-        Some(isa) => isa.few_bf16(x, w, in_features, y),
-        None => bf16_rows_anywhere(x, w, in_features, y),
-    }
-}
-
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-fn bf16_rows_anywhere(x: &[f32], w: &[bf16], in_features: usize, y: &mut [f32]) {
-    let rows = x.len() / in_features;
-    for (w, y) in w.chunks_exact(in_features).zip(y.chunks_exact_mut(rows)) {
-        for (x, y) in x.chunks_exact(in_features).zip(y) {
-            *y = dot_by(x, w, |w| f32::from_bits(u32::from(w.to_bits()) << 16));
-        }
+/// `y[i, r] = w[i] . x[r]` for a bf16 matrix.
+pub(super) fn bf16_rows(isa: Isa, x: &[f32], matrix: Bf16Matrix<'_>, y: &mut [f32]) {
+    match isa.tiles {
+        Some(tiles) => (tiles.few_bf16)(x, matrix, y),
+        None => (isa.loops.bf16_rows)(x, matrix.rows, matrix.k, y),
     }
 }
 
 /// `y += sum_i p[i] * rows[i]` for `rows` `[p.len(), y.len()]`: the weighted sum of attention.
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
 pub(super) fn add_weighted(p: &[f32], rows: &[f32], y: &mut [f32]) {
-    let width = y.len();
-    for (&p, row) in p.iter().zip(rows.chunks_exact(width)) {
-        for (y, &v) in y.iter_mut().zip(row) {
-            *y += p * v;
-        }
-    }
+    (Isa::host().loops.add_weighted)(p, rows, y);
 }
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
 
     fn wave(n: usize, step: f32) -> Vec<f32> {
@@ -128,10 +83,11 @@ mod tests {
             share(rows, n, 4 * k, &mut a, |first, y| {
                 f32_rows(&x, &w[first * k..], k, y);
             });
-            for isa in [Isa::default(), Isa::exact()] {
+            for isa in Isa::available() {
                 share(rows, n, 4 * k, &mut b, |first, y| {
                     let n = y.len() / rows;
-                    bf16_rows(isa, &x, &narrow[first * k..][..n * k], k, y);
+                    let rows = &narrow[first * k..][..n * k];
+                    bf16_rows(isa, &x, Bf16Matrix { rows, k }, y);
                 });
                 for r in 0..rows {
                     for i in 0..n {

@@ -8,20 +8,21 @@
 
 use std::io::{self, Read, Write};
 
-use multiversion::multiversion;
 use rayon::prelude::*;
 use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedAMatrix};
 use rten_tensor::NdTensorView;
 use zerocopy::IntoBytes;
 
-use super::avx512::{Avx512, ByteMatrix, FewWords};
 use super::cache::Checked;
 use super::gemv;
+use super::isa::operands::{ByteMatrix, FewWords};
+use super::isa::{Isa, TileKernels};
 use super::linear::Gemm;
 use super::outliers::{column_scales, outlier_columns, without};
 use super::pages::Pages;
 use super::product::Columns;
-use super::quantize::{ByteRows, Slices, to_bytes, to_words, weights_to_i8};
+use super::quantize::{ByteRows, to_bytes, to_words};
+use super::slices::Slices;
 use super::tiled::{ByteTiles, byte_panel};
 use crate::backend::Cancel;
 
@@ -112,7 +113,7 @@ impl Int8Builder {
             .for_each(|((q, row), by_slice)| {
                 for (i, slice) in by_slice.iter_mut().enumerate() {
                     let range = slices.range(i);
-                    *slice = weights_to_i8(&row[range.clone()], &mut q[range]);
+                    *slice = (Isa::host().loops.weights_to_i8)(&row[range.clone()], &mut q[range]);
                 }
             });
         let transposed = (0..n).flat_map(|i| by_row.iter().skip(i).step_by(n).copied());
@@ -154,7 +155,8 @@ impl Int8Rows {
             let q = &mut matrix.q[self.filled * k..][..k];
             for i in 0..matrix.slices.count() {
                 let range = matrix.slices.range(i);
-                let (scale, sum) = weights_to_i8(&row[range.clone()], &mut q[range]);
+                let (scale, sum) =
+                    (Isa::host().loops.weights_to_i8)(&row[range.clone()], &mut q[range]);
                 matrix.scales[i * matrix.out_features + self.filled] = scale;
                 matrix.sums[i * matrix.out_features + self.filled] = sum;
             }
@@ -280,14 +282,14 @@ impl Int8Matrix {
             }
         };
         let rows = x.len() / self.slices.in_features();
-        if let Some(isa) = gemm.isa.avx512 {
+        if let Some(kernels) = gemm.isa.tiles {
             if rows <= TILE_FROM {
-                self.forward_few(Some(isa), x, y);
+                self.forward_few(gemm.isa, x, y);
             } else {
-                self.forward_tiled(isa, x, &gemm.life, y);
+                self.forward_tiled(kernels, x, &gemm.life, y);
             }
         } else if rows <= gemv::MAX_ROWS {
-            self.forward_few(None, x, y);
+            self.forward_few(gemm.isa, x, y);
         } else {
             // Without VNNI the product adds pairs in 16 bits, which 7-bit activations cannot fill.
             let zero = if gemm.int8.may_saturate() { 64 } else { 128 };
@@ -295,16 +297,16 @@ impl Int8Matrix {
         }
     }
 
-    fn forward_tiled(&self, isa: Avx512, x: &[f32], life: &Cancel, y: &mut [f32]) {
+    fn forward_tiled(&self, kernels: &TileKernels, x: &[f32], life: &Cancel, y: &mut [f32]) {
         let k = self.slices.in_features();
         let outliers = outlier_columns(x, k);
-        let (panel, row_scales) = byte_panel(isa, x, self.slices, &outliers);
+        let (panel, row_scales) = byte_panel(kernels, x, self.slices, &outliers);
         let columns = (!outliers.is_empty()).then(|| {
             let weight = |row: usize, i: usize| self.weight(row, outliers[i]);
-            Columns::new(isa, x, k, &outliers, weight)
+            Columns::new(kernels, x, k, &outliers, weight)
         });
         let tiles = ByteTiles {
-            isa,
+            kernels,
             q: &self.q,
             slices: self.slices,
             scales: &self.scales,
@@ -315,30 +317,26 @@ impl Int8Matrix {
         tiles.forward(&panel, None, life, y);
     }
 
-    fn forward_few(&self, isa: Option<Avx512>, x: &[f32], y: &mut [f32]) {
+    fn forward_few(&self, isa: Isa, x: &[f32], y: &mut [f32]) {
         let k = self.slices.in_features();
+        let rows = x.len() / k;
         let words = to_words(x, self.slices);
-        if let Some(isa) = isa {
-            let few = FewWords::new(&words.q, k, &words.scales);
-            gemv::share(x.len() / k, self.out_features, k, y, |first, y| {
-                let n = y.len() / (x.len() / k);
-                let matrix = ByteMatrix {
-                    q: &self.q[first * k..][..n * k],
-                    scales: &self.scales[first..],
-                    sums: &self.sums[first..],
-                    out_features: self.out_features,
-                    slices: self.slices,
-                };
-                isa.few_words(&few, matrix, y);
-            });
-            return;
-        }
-        gemv::share(x.len() / k, self.out_features, k, y, |first, y| {
-            let part = RowsOf {
-                matrix: self,
-                first,
+        let few = isa
+            .tiles
+            .map(|tiles| (tiles, FewWords::new(&words.q, k, &words.scales)));
+        gemv::share(rows, self.out_features, k, y, |first, y| {
+            let n = y.len() / rows;
+            let matrix = ByteMatrix {
+                q: &self.q[first * k..][..n * k],
+                scales: &self.scales[first..],
+                sums: &self.sums[first..],
+                out_features: self.out_features,
+                slices: self.slices,
             };
-            words_rows(&words.q, &words.scales, part, y);
+            match &few {
+                Some((tiles, few)) => (tiles.few_words)(few, matrix, y),
+                None => (isa.loops.words_rows)(&words.q, &words.scales, matrix, y),
+            }
         });
     }
 
@@ -386,6 +384,7 @@ impl Int8Matrix {
         y: &mut [&mut [f32]],
     ) {
         let (k, rows, width) = (self.slices.in_features(), y.len(), y[0].len());
+        let loops = Isa::host().loops;
         let weights = NdTensorView::from_data([width, k], &self.q[first * k..][..width * k]);
         let mut sums = vec![0i32; rows * width];
         let mut offsets = vec![0i32; width];
@@ -409,9 +408,9 @@ impl Int8Matrix {
             let row_scales = &bytes.scales[i * rows..][..rows];
             for ((y, sums), &scale) in y.iter_mut().zip(sums.chunks_exact(width)).zip(row_scales) {
                 if i == 0 {
-                    scale_sums(sums, &offsets, scales, scale, y);
+                    (loops.scale_sums)(sums, &offsets, scales, scale, y);
                 } else {
-                    add_scaled_sums(sums, &offsets, scales, scale, y);
+                    (loops.add_scaled_sums)(sums, &offsets, scales, scale, y);
                 }
             }
         }
@@ -429,65 +428,6 @@ impl Int8Matrix {
                 gemv::add_weighted(&[x[column]], &column_weights, y);
             }
         }
-    }
-}
-
-/// The matrix from row `first` on.
-#[derive(Clone, Copy)]
-struct RowsOf<'a> {
-    matrix: &'a Int8Matrix,
-    first: usize,
-}
-
-/// `y[i, r] = w[first + i] . x[r]` for 16-bit activations `[rows, in_features]` with `scales`
-/// `[rows, slices]`.
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-fn words_rows(x: &[i16], scales: &[f32], part: RowsOf<'_>, y: &mut [f32]) {
-    let RowsOf { matrix, first } = part;
-    let slices = matrix.slices;
-    let (k, n_slices) = (slices.in_features(), slices.count());
-    let rows = x.len() / k;
-    let weights = matrix.q[first * k..].chunks_exact(k);
-    for (i, (w, y)) in weights.zip(y.chunks_exact_mut(rows)).enumerate() {
-        for ((x, scales), y) in x.chunks_exact(k).zip(scales.chunks_exact(n_slices)).zip(y) {
-            let mut sum = 0.0;
-            let parts = slices.of(x).zip(slices.of(w)).zip(scales);
-            for (s, ((x, w), scale)) in parts.enumerate() {
-                // 512 products below 2^22 stay below 2^31.
-                let exact: i32 = x
-                    .iter()
-                    .zip(w)
-                    .map(|(&x, &w)| i32::from(x) * i32::from(w))
-                    .sum();
-                sum += exact as f32 * scale * matrix.scales[s * matrix.out_features + first + i];
-            }
-            *y = sum;
-        }
-    }
-}
-
-/// `y = (sums - offsets) * scales * scale`.
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-fn scale_sums(sums: &[i32], offsets: &[i32], scales: &[f32], scale: f32, y: &mut [f32]) {
-    for ((y, scales), (sum, offset)) in y.iter_mut().zip(scales).zip(sums.iter().zip(offsets)) {
-        *y = (sum - offset) as f32 * (scales * scale);
-    }
-}
-
-/// `y += (sums - offsets) * scales * scale`.
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-fn add_scaled_sums(sums: &[i32], offsets: &[i32], scales: &[f32], scale: f32, y: &mut [f32]) {
-    for ((y, scales), (sum, offset)) in y.iter_mut().zip(scales).zip(sums.iter().zip(offsets)) {
-        *y += (sum - offset) as f32 * (scales * scale);
     }
 }
 

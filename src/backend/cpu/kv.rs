@@ -4,7 +4,7 @@
 
 use half::bf16;
 
-use super::avx512::Avx512Bf16;
+use super::isa::{Bf16Kernels, Isa};
 use super::tiled;
 
 /// Rows by which the buffers grow: a doubling would hold up to twice the memory.
@@ -17,7 +17,14 @@ pub(super) enum KvType {
     F32,
     /// Rounded, where the attention of prompts rounds them anyway: half the bytes to keep, and to read
     /// for each token.
-    Bf16(Avx512Bf16),
+    Bf16(&'static Bf16Kernels),
+}
+
+impl KvType {
+    /// As the attention of prompts takes them.
+    pub(super) fn of(isa: Isa) -> Self {
+        isa.bf16.map_or(Self::F32, Self::Bf16)
+    }
 }
 
 /// Keys and values of one key-value head of one layer, each `[rows, head_dim]`.
@@ -30,7 +37,7 @@ pub(super) struct Rows<T> {
 /// [`Rows`] in their number type.
 pub(super) enum Head {
     F32(Rows<f32>),
-    Bf16(Avx512Bf16, Rows<bf16>),
+    Bf16(&'static Bf16Kernels, Rows<bf16>),
 }
 
 /// The rows of one sequence in every layer; grows as needed.
@@ -63,7 +70,7 @@ impl Head {
     fn new(kv_type: KvType) -> Self {
         match kv_type {
             KvType::F32 => Self::F32(Rows::default()),
-            KvType::Bf16(isa) => Self::Bf16(isa, Rows::default()),
+            KvType::Bf16(kernels) => Self::Bf16(kernels, Rows::default()),
         }
     }
 
@@ -156,7 +163,7 @@ mod tests {
     /// An empty sequence in each number type that this processor keeps.
     fn each(n_layers: usize, head_dim: usize) -> Vec<Kv> {
         let mut types = vec![KvType::F32];
-        types.extend(Avx512Bf16::detect().map(KvType::Bf16));
+        types.extend(Isa::best().bf16.map(KvType::Bf16));
         let kv = |kv_type| Kv::new(kv_type, n_layers, 1, head_dim);
         types.into_iter().map(kv).collect()
     }

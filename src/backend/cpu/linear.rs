@@ -8,11 +8,11 @@ use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensorView;
 
 use super::activation::add_assign;
-use super::avx512::{Avx512, Avx512Bf16};
 use super::blocked::Kernels;
 use super::gemv;
 use super::int8::Int8Matrix;
-use super::kv::KvType;
+use super::isa::Isa;
+use super::isa::operands::Bf16Matrix;
 use super::ledger::Compared;
 use super::pages::Pages;
 use super::tiled::{Bf16Tiles, F32Tiles};
@@ -21,8 +21,8 @@ use crate::backend::Cancel;
 /// Rows that `rten-gemm` is given at a time: a product says that it goes on after each such block.
 const LIVELY_ROWS: usize = 256;
 
-/// The blocked products, with kernels chosen for this processor: our own where it has AVX-512, those
-/// of `rten-gemm` elsewhere.
+/// The blocked products, with kernels chosen for this processor: our own where it has tiles for
+/// them, those of `rten-gemm` elsewhere.
 ///
 /// Nothing but two tables of functions and whom to tell that a product goes on, and not `Send`: each
 /// call of the program makes its own.
@@ -34,42 +34,10 @@ pub(super) struct Gemm {
     pub(super) life: Cancel,
 }
 
-/// What of our own kernels this processor can run.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Isa {
-    pub(super) avx512: Option<Avx512>,
-    pub(super) bf16: Option<Avx512Bf16>,
-}
-
-impl Isa {
-    /// All that this processor has.
-    pub(super) fn detect() -> Self {
-        Self {
-            avx512: Avx512::detect(),
-            bf16: Avx512Bf16::detect(),
-        }
-    }
-}
-
-impl Isa {
-    /// Without kernels that round to bf16.
-    pub(super) fn exact() -> Self {
-        Self {
-            bf16: None,
-            ..Self::detect()
-        }
-    }
-
-    /// How keys and values are kept: as the attention of prompts takes them.
-    pub(super) fn kv_type(self) -> KvType {
-        self.bf16.map_or(KvType::F32, KvType::Bf16)
-    }
-}
-
 impl Default for Gemm {
     /// The fastest for this processor that round no f32.
     fn default() -> Self {
-        Self::new(Isa::exact(), &Cancel::default())
+        Self::new(Isa::host().exact(), &Cancel::default())
     }
 }
 
@@ -87,7 +55,7 @@ impl Gemm {
     /// The kernels of attention in blocks of keys, if this processor has them.
     pub(super) fn blocked(&self) -> Option<Kernels> {
         let bf16 = self.isa.bf16;
-        self.isa.avx512.map(|isa| Kernels { isa, bf16 })
+        self.isa.tiles.map(|tiles| Kernels { tiles, bf16 })
     }
 
     /// `y` `[rows, n]` = `x` `[rows, k]` times the transposed `w` `[n, k]`, plus `bias` `[n]`.
@@ -99,9 +67,9 @@ impl Gemm {
         bias: Option<&[f32]>,
         y: &mut [f32],
     ) {
-        if let Some(isa) = self.isa.avx512 {
+        if let Some(kernels) = self.isa.tiles {
             let tiles = F32Tiles {
-                isa,
+                kernels,
                 matrix: w,
                 in_features: k,
             };
@@ -126,9 +94,9 @@ impl Gemm {
     fn times_transposed_bf16(&self, x: &[f32], w: &[bf16], k: usize, y: &mut [f32]) {
         /// Rows of the matrix that are widened at a time.
         const WIDENED: usize = 128;
-        if let (Some(isa), Some(bf16)) = (self.isa.avx512, self.isa.bf16) {
+        if let (Some(kernels), Some(bf16)) = (self.isa.tiles, self.isa.bf16) {
             let tiles = Bf16Tiles {
-                isa,
+                kernels,
                 bf16,
                 matrix: w,
                 in_features: k,
@@ -243,7 +211,8 @@ impl Linear {
             }
             Matrix::Bf16(matrix) => gemv::share(x.len() / k, n, 2 * k, y, |first, y| {
                 let n = y.len() / (x.len() / k);
-                gemv::bf16_rows(gemm.isa, x, &matrix[first * k..][..n * k], k, y);
+                let rows = &matrix[first * k..][..n * k];
+                gemv::bf16_rows(gemm.isa, x, Bf16Matrix { rows, k }, y);
             }),
             Matrix::Int8(matrix) => matrix.forward(gemm, x, y),
             Matrix::Compared(both) => {
@@ -313,7 +282,8 @@ impl Table {
             }),
             TableRows::Bf16(table) => gemv::share(rows, n, 2 * k, y, |first, y| {
                 let n = y.len() / rows;
-                gemv::bf16_rows(gemm.isa, x, &table[first * k..][..n * k], k, y);
+                let rows = &table[first * k..][..n * k];
+                gemv::bf16_rows(gemm.isa, x, Bf16Matrix { rows, k }, y);
             }),
             TableRows::Int8(matrix) => matrix.forward(gemm, x, y),
         }
@@ -341,7 +311,7 @@ mod tests {
         }
         for matrix in [Matrix::F32(w.clone()), int8(), Matrix::Bf16(bf16)] {
             let linear = Linear::new(k, matrix, None);
-            for isa in [Isa::default(), Isa::exact(), Isa::detect()] {
+            for isa in Isa::available() {
                 let life = Cancel::default();
                 let mut y = vec![0.0; rows * n];
                 linear.forward(&Gemm::new(isa, &life), &x, &mut y);

@@ -8,16 +8,14 @@
 
 mod activation;
 mod attention;
-#[cfg_attr(not(target_arch = "x86_64"), path = "avx512_absent.rs")]
-mod avx512;
 mod awq;
 mod blocked;
 mod cache;
 mod fits;
 mod gemv;
 mod int8;
+mod isa;
 mod kv;
-mod lanes;
 mod layout;
 mod ledger;
 mod linear;
@@ -25,10 +23,12 @@ mod loader;
 mod norm;
 mod outliers;
 mod pages;
+mod panel;
 mod product;
 mod quantize;
 mod rope;
 mod sequences;
+mod slices;
 mod text;
 mod tidy;
 mod tiled;
@@ -40,8 +40,10 @@ use std::path::PathBuf;
 use rayon::ThreadPool;
 
 use cache::{Cached, Outcome};
+use isa::Isa;
+use kv::KvType;
 pub use ledger::{LayerError, Ledger};
-use linear::{Gemm, Isa};
+use linear::Gemm;
 use loader::{Loader, Reuse};
 use sequences::Sequences;
 use text::Text;
@@ -142,6 +144,7 @@ pub fn load_compared(
     cancel: &Cancel,
 ) -> Result<(Box<dyn Program>, Ledger), Error> {
     let pool = thread_pool(threads)?;
+    isa::chosen().map_err(Error::Isa)?;
     let reader = Reader::open(weights, progress, cancel)?;
     let mut loader = Loader::new(reader, &pool, spec, Precision::F32);
     let ledger = Ledger::default();
@@ -192,8 +195,8 @@ impl Parts {
     fn read(spec: &Spec, mut loader: Loader<'_>) -> Result<Self, Error> {
         fits::check(spec, &loader)?;
         let isa = match loader.is_exact() {
-            true => Isa::exact(),
-            false => Isa::detect(),
+            true => Isa::host().exact(),
+            false => Isa::host(),
         };
         Ok(Self {
             vision: Vision::load(&spec.vision, &mut loader)?,
@@ -214,6 +217,7 @@ fn assemble(
     progress: &mut dyn FnMut(f32),
     cancel: &Cancel,
 ) -> Result<Parts, Error> {
+    isa::chosen().map_err(Error::Isa)?;
     let reader = Reader::open(weights, progress, cancel)?;
     let mut loader = Loader::new(reader, pool, spec, options.precision);
     if let (Some(folder), Weights::Files(files)) = (&options.cache, weights)
@@ -291,7 +295,7 @@ impl Program for Engine {
     }
 
     fn open(&mut self) -> Result<SequenceId, Error> {
-        let kv = self.text.open(self.isa.kv_type());
+        let kv = self.text.open(KvType::of(self.isa));
         Ok(self.sequences.open(kv))
     }
 

@@ -2,25 +2,12 @@
 
 //! Layer norm and RMS norm over the rows of a matrix.
 
-use multiversion::multiversion;
 use rayon::prelude::*;
+
+use super::isa::Isa;
 
 /// Rows that one task normalises.
 const ROWS_PER_TASK: usize = 32;
-
-/// Sum of `f(x)` over a row, in lanes that vector registers can hold.
-#[inline(always)]
-fn sum_by(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    const LANES: usize = 32;
-    let mut sums = [0.0f32; LANES];
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            sums[lane] += f(chunk[lane]);
-        }
-    }
-    sums.iter().sum::<f32>() + rest.iter().map(|&x| f(x)).sum::<f32>()
-}
 
 /// `torch.nn.LayerNorm` over the last dimension.
 pub(super) struct LayerNorm {
@@ -40,7 +27,9 @@ impl LayerNorm {
         let step = ROWS_PER_TASK * self.weight.len();
         y.par_chunks_mut(step)
             .zip(x.par_chunks(step))
-            .for_each(|(y, x)| layer_norm(x, &self.weight, &self.bias, self.eps, y));
+            .for_each(|(y, x)| {
+                (Isa::host().loops.layer_norm)(x, &self.weight, &self.bias, self.eps, y);
+            });
     }
 }
 
@@ -61,12 +50,12 @@ impl RmsNorm {
         let step = ROWS_PER_TASK * self.weight.len();
         y.par_chunks_mut(step)
             .zip(x.par_chunks(step))
-            .for_each(|(y, x)| rms_norm(x, &self.weight, self.eps, y));
+            .for_each(|(y, x)| (Isa::host().loops.rms_norm)(x, &self.weight, self.eps, y));
     }
 
     /// Normalises one row in place.
     pub(super) fn row(&self, row: &mut [f32]) {
-        rms_norm_row(row, &self.weight, self.eps);
+        (Isa::host().loops.rms_norm_row)(row, &self.weight, self.eps);
     }
 }
 
@@ -91,47 +80,6 @@ impl Norm {
             Norm::Layer(norm) => norm.forward(x, y),
             Norm::Rms(norm) => norm.forward(x, y),
         }
-    }
-}
-
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, y: &mut [f32]) {
-    let width = weight.len();
-    for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
-        let mean = sum_by(x, |v| v) / width as f32;
-        let variance = sum_by(x, |v| (v - mean) * (v - mean)) / width as f32;
-        let scale = 1.0 / (variance + eps).sqrt();
-        for ((y, &x), (&w, &b)) in y.iter_mut().zip(x).zip(weight.iter().zip(bias)) {
-            *y = (x - mean) * scale * w + b;
-        }
-    }
-}
-
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-fn rms_norm(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32]) {
-    let width = weight.len();
-    for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
-        let scale = 1.0 / (sum_by(x, |v| v * v) / width as f32 + eps).sqrt();
-        for ((y, &x), &w) in y.iter_mut().zip(x).zip(weight) {
-            *y = x * scale * w;
-        }
-    }
-}
-
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-fn rms_norm_row(row: &mut [f32], weight: &[f32], eps: f32) {
-    let scale = 1.0 / (sum_by(row, |v| v * v) / weight.len() as f32 + eps).sqrt();
-    for (x, &w) in row.iter_mut().zip(weight) {
-        *x = *x * scale * w;
     }
 }
 

@@ -3,8 +3,9 @@
 //! Columns that are not like the others: of weights, which are scaled before they are rounded, and of
 //! activations, which are left out of the product of bytes.
 
-use multiversion::multiversion;
 use rayon::prelude::*;
+
+use super::isa::Isa;
 
 /// A column is an outlier if a value in it exceeds this many times the root mean square of all.
 const OUTLIER_FACTOR: f32 = 8.0;
@@ -50,7 +51,7 @@ fn column_sizes(rows: &[f32], k: usize) -> Vec<f32> {
         .map(|rows| {
             let mut sums = vec![0.0; k];
             rows.chunks_exact(k)
-                .for_each(|row| add_squares(row, &mut sums));
+                .for_each(|row| (Isa::host().loops.add_squares)(row, &mut sums));
             sums
         })
         .reduce_with(|mut a, b| {
@@ -61,21 +62,6 @@ fn column_sizes(rows: &[f32], k: usize) -> Vec<f32> {
     sums.into_iter().map(f32::sqrt).collect()
 }
 
-/// `sums += row^2 / |row|^2`
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-fn add_squares(row: &[f32], sums: &mut [f32]) {
-    let size: f64 = row.iter().map(|&w| f64::from(w * w)).sum();
-    if size > 0.0 {
-        let inverse = (1.0 / size) as f32;
-        for (sum, w) in sums.iter_mut().zip(row) {
-            *sum += w * w * inverse;
-        }
-    }
-}
-
 /// Columns of `x` `[rows, k]` with a value beyond [`OUTLIER_FACTOR`], the largest first, at most
 /// [`MAX_OUTLIERS`].
 ///
@@ -83,7 +69,7 @@ fn add_squares(row: &[f32], sums: &mut [f32]) {
 /// does not hide another.
 pub(super) fn outlier_columns(x: &[f32], k: usize) -> Vec<usize> {
     let mut max = vec![0.0f32; k];
-    let squares = note_magnitudes(x, &mut max);
+    let squares = (Isa::host().loops.note_magnitudes)(x, &mut max);
     let most = MAX_OUTLIERS.min(k / 4);
     if most == 0 {
         return Vec::new();
@@ -101,28 +87,6 @@ pub(super) fn outlier_columns(x: &[f32], k: usize) -> Vec<usize> {
     let limit = OUTLIER_FACTOR * (rest.max(0.0) / n_rest as f64).sqrt() as f32;
     columns.retain(|&column| max[column] > limit);
     columns
-}
-
-/// Raises `max` to the largest magnitudes of the columns of `x`; returns the sum of all squares.
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-fn note_magnitudes(x: &[f32], max: &mut [f32]) -> f64 {
-    const LANES: usize = 32;
-    let mut total = 0.0;
-    for row in x.chunks_exact(max.len()) {
-        let mut squares = [0.0f32; LANES];
-        for (x, max) in row.chunks(LANES).zip(max.chunks_mut(LANES)) {
-            for ((x, max), square) in x.iter().zip(max).zip(&mut squares) {
-                let v = x.abs();
-                *max = if v > *max { v } else { *max };
-                *square += x * x;
-            }
-        }
-        total += f64::from(squares.iter().sum::<f32>());
-    }
-    total
 }
 
 /// A copy of `x` `[rows, k]` with zeros in `columns`.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Products of a matrix with many rows, tile by tile ([`avx512`](super::avx512)).
+//! Products of a matrix with many rows, tile by tile ([`TileKernels`]).
 //!
 //! ```text
 //! for 64 rows of the matrix (a task):
@@ -16,9 +16,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::activation::add_assign;
-use super::avx512::{Avx512, Out, TILE_ROWS, Words};
-use super::lanes::{LANES, Line, Panel, TILE_LINES};
-use super::tiled::panel;
+use super::isa::TileKernels;
+use super::isa::operands::{LANES, Line, Out, TILE_LINES, TILE_ROWS, Words};
+use super::panel::{Panel, panel};
 use crate::backend::Cancel;
 
 /// Rows of a matrix that one task multiplies.
@@ -63,7 +63,7 @@ pub(super) trait Tiles: Sync {
 
 /// Columns of a matrix and of the activations that are multiplied in f32, besides the others.
 pub(super) struct Columns<'a> {
-    isa: Avx512,
+    kernels: &'a TileKernels,
     /// The activations of these columns.
     panel: Panel,
     n: usize,
@@ -74,19 +74,19 @@ pub(super) struct Columns<'a> {
 impl<'a> Columns<'a> {
     /// `columns` of `x` `[rows, k]`, at most [`BLOCK_WORDS`], and their weights.
     pub(super) fn new(
-        isa: Avx512,
+        kernels: &'a TileKernels,
         x: &[f32],
         k: usize,
         columns: &[usize],
         weight: impl Fn(usize, usize) -> f32 + Sync + 'a,
     ) -> Self {
-        let panel = panel(isa, x.len() / k, columns.len(), |row, words| {
+        let panel = panel(kernels, x.len() / k, columns.len(), |row, words| {
             for (word, column) in words.iter_mut().zip(columns) {
                 *word = x[row * k + column].to_bits();
             }
         });
         Self {
-            isa,
+            kernels,
             panel,
             n: columns.len(),
             weight: Box::new(weight),
@@ -111,7 +111,7 @@ impl<'a> Columns<'a> {
                     add: true,
                 };
                 let b = self.panel.tile(tile, 0, self.n);
-                self.isa.floats(&words[..self.n], b, out);
+                (self.kernels.floats)(&words[..self.n], b, out);
             }
         }
     }
@@ -120,7 +120,7 @@ impl<'a> Columns<'a> {
 /// `y` `[rows, n]`: all rows of the matrix with all rows of the panel, plus `bias` `[n]`; `life` hears
 /// of each task.
 pub(super) fn product(
-    isa: Avx512,
+    kernels: &TileKernels,
     matrix: &impl Tiles,
     panel: &Panel,
     bias: Option<&[f32]>,
@@ -153,7 +153,7 @@ pub(super) fn product(
             let n_rows = TASK_ROWS.min(n - first);
             for (i, block) in blocks.iter().enumerate() {
                 let len = block.len();
-                gather(isa, matrix, first..first + n_rows, block, words);
+                gather(kernels, matrix, first..first + n_rows, block, words);
                 let ahead = blocks.get(i + 1);
                 let mut soon = (first..first + n_rows).flat_map(|row| {
                     let words = ahead.cloned().unwrap_or(0..0);
@@ -184,14 +184,14 @@ pub(super) fn product(
                 columns.add(first..first + n_rows, sums);
             }
             let bias = bias.map(|bias| &bias[first..first + n_rows]);
-            scatter(isa, sums, n_lines, bias, &mut y);
+            scatter(kernels, sums, n_lines, bias, &mut y);
             life.alive();
         });
 }
 
 /// The words of `block` of some rows, 8 rows side by side: `[tiles][BLOCK_WORDS]`.
 fn gather(
-    isa: Avx512,
+    kernels: &TileKernels,
     matrix: &impl Tiles,
     rows: Range<usize>,
     block: &Range<usize>,
@@ -207,7 +207,7 @@ fn gather(
             for (row, line) in (first..rows.end).zip(&mut square) {
                 *line = matrix.words(row, block.start + at);
             }
-            isa.transpose(&mut square);
+            (kernels.transpose)(&mut square);
             for (i, line) in square.iter().enumerate().take(len) {
                 low[at + i].copy_from_slice(&line.0[..TILE_ROWS]);
                 high[at + i].copy_from_slice(&line.0[TILE_ROWS..]);
@@ -218,7 +218,7 @@ fn gather(
 
 /// Turns `sums` `[columns][lines]` over into rows of `y`, plus `bias`.
 pub(super) fn scatter(
-    isa: Avx512,
+    kernels: &TileKernels,
     sums: &[Line<f32>],
     n_lines: usize,
     bias: Option<&[f32]>,
@@ -231,7 +231,7 @@ pub(super) fn scatter(
             for (i, to) in (column..width).zip(&mut square) {
                 to.0 = sums[i * n_lines + line].0.map(f32::to_bits);
             }
-            isa.transpose(&mut square);
+            (kernels.transpose)(&mut square);
             for (y, from) in y.iter_mut().zip(&square) {
                 match y[column..].first_chunk_mut::<LANES>() {
                     Some(y) => *y = from.0.map(f32::from_bits),

@@ -2,55 +2,10 @@
 
 //! Rounding rows to integers, a scale per row and K-slice.
 
-use std::ops::Range;
-
-use multiversion::multiversion;
 use rayon::prelude::*;
 
-/// Longest K-slice. Shorter slices are more exact (an outlier spoils only its own) and cost more
-/// scaling afterwards; 512 products of 8 bits also stay exact in f32.
-const SLICE_LEN: usize = 512;
-
-/// How a row of `in_features` is cut into slices of about the same length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Slices {
-    in_features: usize,
-    len: usize,
-}
-
-impl Slices {
-    /// The slices of a row: as few as [`SLICE_LEN`] allows, in whole cache lines.
-    pub(super) fn new(in_features: usize) -> Self {
-        let n = in_features.div_ceil(SLICE_LEN).max(1);
-        let len = in_features.div_ceil(n).next_multiple_of(64);
-        Self { in_features, len }
-    }
-
-    /// Number of slices.
-    pub(super) fn count(&self) -> usize {
-        self.in_features.div_ceil(self.len)
-    }
-
-    /// Width of a row.
-    pub(super) fn in_features(&self) -> usize {
-        self.in_features
-    }
-
-    /// Columns of slice `i`.
-    pub(super) fn range(&self, i: usize) -> Range<usize> {
-        i * self.len..((i + 1) * self.len).min(self.in_features)
-    }
-
-    /// The slice that has a column.
-    pub(super) fn slice_of(&self, column: usize) -> usize {
-        column / self.len
-    }
-
-    /// The slices of one row.
-    pub(super) fn of<'a, T>(&self, row: &'a [T]) -> impl Iterator<Item = &'a [T]> + use<'a, T> {
-        row.chunks(self.len)
-    }
-}
+use super::isa::Isa;
+use super::slices::Slices;
 
 /// Activations as unsigned bytes with a zero point: `x = (q - zero) * scale`.
 pub(super) struct ByteRows {
@@ -74,7 +29,7 @@ pub(super) fn to_bytes(x: &[f32], slices: Slices, zero: u8) -> ByteRows {
         .for_each(|((q, x), scales)| {
             for (i, scale) in scales.iter_mut().enumerate() {
                 let range = slices.range(i);
-                *scale = slice_to_bytes(&x[range.clone()], zero, &mut q[range]);
+                *scale = (Isa::host().loops.slice_to_bytes)(&x[range.clone()], zero, &mut q[range]);
             }
         });
     let mut scales = Vec::with_capacity(by_row.len());
@@ -104,110 +59,16 @@ pub(super) fn to_words(x: &[f32], slices: Slices) -> WordRows {
     for (q, x) in q.chunks_exact_mut(k).zip(x.chunks_exact(k)) {
         for i in 0..slices.count() {
             let range = slices.range(i);
-            scales.push(slice_to_words(&x[range.clone()], &mut q[range]));
+            let q = &mut q[range.clone()];
+            scales.push((Isa::host().loops.slice_to_words)(&x[range], q));
         }
     }
     WordRows { q, scales }
 }
 
-/// Largest magnitude, in lanes that vector registers can hold; 0 counts as 1e-30. NaN if a number is
-/// NaN or infinite: a scale must not hide it.
-#[inline(always)]
-fn largest(x: &[f32]) -> f32 {
-    const LANES: usize = 32;
-    // The bits of magnitudes have their order, and those of infinity and NaN are the largest.
-    let mut max = [1e-30f32.to_bits(); LANES];
-    let (chunks, rest) = x.as_chunks::<LANES>();
-    for chunk in chunks {
-        for lane in 0..LANES {
-            max[lane] = max[lane].max(chunk[lane].abs().to_bits());
-        }
-    }
-    let rest = rest.iter().map(|v| v.abs().to_bits());
-    let max = f32::from_bits(max.into_iter().chain(rest).fold(0, u32::max));
-    if max.is_finite() { max } else { f32::NAN }
-}
-
-/// Nearest integer of a number below 2^22, without the range checks of `as`.
-#[inline(always)]
-fn nearest(x: f32) -> i32 {
-    // Adding 1.5 * 2^23 leaves the integer in the low bits of the mantissa.
-    const MAGIC: f32 = 12_582_912.0;
-    (x + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32
-}
-
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-pub(super) fn slice_to_bytes(x: &[f32], zero: u8, q: &mut [u8]) -> f32 {
-    let top = f32::from(zero - 1);
-    let max = largest(x);
-    if max.is_nan() {
-        q.fill(zero);
-        return max;
-    }
-    let factor = top / max;
-    for (q, &x) in q.iter_mut().zip(x) {
-        *q = (nearest(x * factor) + i32::from(zero)) as u8;
-    }
-    max / top
-}
-
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-fn slice_to_words(x: &[f32], q: &mut [i16]) -> f32 {
-    let max = largest(x);
-    if max.is_nan() {
-        q.fill(0);
-        return max;
-    }
-    let factor = 32767.0 / max;
-    for (q, &x) in q.iter_mut().zip(x) {
-        *q = nearest(x * factor) as i16;
-    }
-    max / 32767.0
-}
-
-/// Rounds a slice of weights to 8 bits; returns their scale and their sum.
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-pub(super) fn weights_to_i8(w: &[f32], q: &mut [i8]) -> (f32, i32) {
-    let max = largest(w);
-    if max.is_nan() {
-        q.fill(0);
-        return (max, 0);
-    }
-    let factor = 127.0 / max;
-    let mut sum = 0;
-    for (q, &w) in q.iter_mut().zip(w) {
-        let rounded = nearest(w * factor);
-        sum += rounded;
-        *q = rounded as i8;
-    }
-    (max / 127.0, sum)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slices_cover_a_row_without_a_short_last_one() {
-        for (k, want) in [
-            (64, vec![64]),
-            (2048, vec![512; 4]),
-            (1100, vec![384, 384, 332]),
-        ] {
-            let slices = Slices::new(k);
-            let lens: Vec<usize> = (0..slices.count()).map(|i| slices.range(i).len()).collect();
-            assert_eq!(lens, want);
-        }
-    }
 
     #[test]
     fn rounding_stays_within_half_a_step() {
@@ -249,16 +110,9 @@ mod tests {
                     .map(|i| slices.range(i).contains(&at))
                     .collect();
                 assert_eq!((&bad_bytes, &bad_words), (&want, &want), "{bad} at {at}");
+                let weights_to_i8 = Isa::host().loops.weights_to_i8;
                 assert!(weights_to_i8(&x, &mut [0; 1100]).0.is_nan());
             }
         }
-    }
-
-    #[test]
-    fn weights_come_with_their_sum() {
-        let mut q = [0; 3];
-        let (scale, sum) = weights_to_i8(&[1.27, -1.0, 0.5], &mut q);
-        assert_eq!((q, sum), ([127, -100, 50], 77));
-        assert!((scale - 0.01).abs() < 1e-6);
     }
 }

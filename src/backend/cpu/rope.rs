@@ -2,10 +2,8 @@
 
 //! Rotary positions: two axes for the vision towers, three for the decoders.
 
-use multiversion::multiversion;
-
+use super::isa::Isa;
 use crate::backend::Position;
-
 use crate::backend::spec::{Rope, TextSpec};
 
 /// Cosines and sines of the rotation of each row, `[rows, half]`: component `j` of a head turns
@@ -68,24 +66,7 @@ impl Rotation {
         let half = self.half;
         let cos = &self.cos[row * half..][..half];
         let sin = &self.sin[row * half..][..half];
-        turn(cos, sin, head, scale, out);
-    }
-}
-
-/// One head `[2 * half]` by angles `[half]`, times `scale`.
-#[multiversion(targets(
-    "x86_64+avx2+avx512bw+avx512dq+avx512f+avx512vl+avx512vnni+fma",
-    "x86_64+avx2+fma"
-))]
-fn turn(cos: &[f32], sin: &[f32], head: &[f32], scale: f32, out: &mut [f32]) {
-    let half = cos.len();
-    let (sin, (a, b)) = (&sin[..half], head.split_at(half));
-    let (out_a, out_b) = out.split_at_mut(half);
-    let (b, out_a, out_b) = (&b[..half], &mut out_a[..half], &mut out_b[..half]);
-    for j in 0..half {
-        let (c, s) = (cos[j] * scale, sin[j] * scale);
-        out_a[j] = a[j] * c - b[j] * s;
-        out_b[j] = b[j] * c + a[j] * s;
+        (Isa::host().loops.turn)(cos, sin, head, scale, out);
     }
 }
 

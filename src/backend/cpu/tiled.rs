@@ -8,30 +8,31 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::avx512::{Avx512, Avx512Bf16, Out, Scaling, TILE_ROWS, Words};
-use super::lanes::{LANES, Line, Panel, TILE_LINES};
+use super::isa::operands::{LANES, Line, Out, Scaling, TILE_ROWS, Words};
+use super::isa::{Bf16Kernels, Isa, TileKernels};
+use super::panel::{Panel, panel};
 use super::product::{BLOCK_WORDS, Columns, Tiles, product};
-use super::quantize::{Slices, slice_to_bytes};
+use super::slices::Slices;
 use crate::backend::Cancel;
 
 /// `[n, in_features]` in f32.
 pub(super) struct F32Tiles<'a> {
-    pub(super) isa: Avx512,
+    pub(super) kernels: &'a TileKernels,
     pub(super) matrix: &'a [f32],
     pub(super) in_features: usize,
 }
 
 /// `[n, in_features]` in bf16.
 pub(super) struct Bf16Tiles<'a> {
-    pub(super) isa: Avx512,
-    pub(super) bf16: Avx512Bf16,
+    pub(super) kernels: &'a TileKernels,
+    pub(super) bf16: &'a Bf16Kernels,
     pub(super) matrix: &'a [bf16],
     pub(super) in_features: usize,
 }
 
 /// `[n, in_features]` in 8 bits.
 pub(super) struct ByteTiles<'a> {
-    pub(super) isa: Avx512,
+    pub(super) kernels: &'a TileKernels,
     pub(super) q: &'a [i8],
     pub(super) slices: Slices,
     /// `[slices, n]`
@@ -51,12 +52,12 @@ impl F32Tiles<'_> {
     /// `y` `[rows, n]` for `x` `[rows, in_features]`, plus `bias` `[n]`.
     pub(super) fn forward(&self, x: &[f32], bias: Option<&[f32]>, life: &Cancel, y: &mut [f32]) {
         let k = self.in_features;
-        let panel = panel(self.isa, x.len() / k, k, |row, words| {
+        let panel = panel(self.kernels, x.len() / k, k, |row, words| {
             for (word, x) in words.iter_mut().zip(&x[row * k..][..k]) {
                 *word = x.to_bits();
             }
         });
-        product(self.isa, self, &panel, bias, life, y);
+        product(self.kernels, self, &panel, bias, life, y);
     }
 }
 
@@ -64,16 +65,16 @@ impl Bf16Tiles<'_> {
     /// `y` `[rows, n]` for `x` `[rows, in_features]`, plus `bias` `[n]`.
     pub(super) fn forward(&self, x: &[f32], bias: Option<&[f32]>, life: &Cancel, y: &mut [f32]) {
         let k = self.in_features;
-        let panel = panel(self.isa, x.len() / k, k.div_ceil(2), |row, words| {
+        let panel = panel(self.kernels, x.len() / k, k.div_ceil(2), |row, words| {
             pack_pairs(&x[row * k..][..k], words);
         });
-        product(self.isa, self, &panel, bias, life, y);
+        product(self.kernels, self, &panel, bias, life, y);
     }
 }
 
 /// Rows of bytes as a panel, zeros in the columns `left_out`, and their scales `[slices][lines]`.
 pub(super) fn byte_panel(
-    isa: Avx512,
+    kernels: &TileKernels,
     x: &[f32],
     slices: Slices,
     left_out: &[usize],
@@ -100,7 +101,7 @@ pub(super) fn byte_panel(
             };
             for (i, scale) in scales.iter_mut().enumerate() {
                 let range = slices.range(i);
-                *scale = slice_to_bytes(&x[range.clone()], ZERO, &mut q[range]);
+                *scale = (Isa::host().loops.slice_to_bytes)(&x[range.clone()], ZERO, &mut q[range]);
             }
         });
     let mut scales = vec![Line([0.0; LANES]); slices.count() * n_lines];
@@ -109,7 +110,7 @@ pub(super) fn byte_panel(
             scales[i * n_lines + row / LANES].0[row % LANES] = *scale;
         }
     }
-    let panel = panel(isa, rows, k.div_ceil(4), |row, words| {
+    let panel = panel(kernels, rows, k.div_ceil(4), |row, words| {
         let (chunks, rest) = bytes[row * k..][..k].as_chunks::<4>();
         for (word, chunk) in words.iter_mut().zip(chunks) {
             *word = u32::from_le_bytes(*chunk);
@@ -132,7 +133,7 @@ impl ByteTiles<'_> {
         life: &Cancel,
         y: &mut [f32],
     ) {
-        product(self.isa, self, panel, bias, life, y);
+        product(self.kernels, self, panel, bias, life, y);
     }
 }
 
@@ -197,45 +198,6 @@ pub(super) fn round(x: f32) -> u16 {
     (bits >> 16) as u16
 }
 
-/// Rows of words, written by `encode(row, words)`, as a panel.
-pub(super) fn panel(
-    isa: Avx512,
-    rows: usize,
-    words: usize,
-    encode: impl Fn(usize, &mut [u32]) + Sync,
-) -> Panel {
-    let mut panel = Panel::new(rows, words);
-    let padded = words.next_multiple_of(LANES);
-    let n_lines = panel.n_lines();
-    panel.tiles_mut().enumerate().for_each(|(tile, lines)| {
-        let first = tile * TILE_LINES;
-        let width = TILE_LINES.min(n_lines - first);
-        let mut encoded = vec![0u32; LANES * padded];
-        let mut square = [Line([0; LANES]); LANES];
-        for line in 0..width {
-            let row = (first + line) * LANES;
-            for (lane, words_of) in encoded.chunks_exact_mut(padded).enumerate() {
-                if row + lane < rows {
-                    encode(row + lane, &mut words_of[..words]);
-                } else {
-                    words_of.fill(0);
-                }
-            }
-            for at in (0..words).step_by(LANES) {
-                for (line, encoded) in square.iter_mut().zip(encoded.chunks_exact(padded)) {
-                    line.0.copy_from_slice(&encoded[at..at + LANES]);
-                }
-                isa.transpose(&mut square);
-                let to = lines[at * width..].iter_mut().skip(line).step_by(width);
-                for (to, from) in to.zip(&square) {
-                    *to = *from;
-                }
-            }
-        }
-    });
-    panel
-}
-
 /// The first 16 words of `row`, each made of `N` numbers, filled up with `zero`.
 #[inline(always)]
 fn line<T: Copy, const N: usize>(row: &[T], zero: T, word: impl Fn([T; N]) -> u32) -> Line<u32> {
@@ -281,8 +243,8 @@ impl Tiles for F32Tiles<'_> {
     }
 
     fn prefetch(&self, row: usize, from: usize) {
-        self.isa
-            .prefetch(&self.matrix[row * self.in_features + from], 0);
+        let at = &self.matrix[row * self.in_features + from];
+        (self.kernels.prefetch)(std::ptr::from_ref(at).cast());
     }
 
     fn multiply(
@@ -294,7 +256,7 @@ impl Tiles for F32Tiles<'_> {
         _: Range<usize>,
         out: Out<'_>,
     ) {
-        self.isa.floats(a, b, out);
+        (self.kernels.floats)(a, b, out);
     }
 }
 
@@ -316,7 +278,7 @@ impl Tiles for Bf16Tiles<'_> {
 
     fn prefetch(&self, row: usize, from: usize) {
         let at = row * self.in_features + 2 * from;
-        self.isa.prefetch(&self.matrix[at], 0);
+        (self.kernels.prefetch)(std::ptr::from_ref(&self.matrix[at]).cast());
     }
 
     fn multiply(
@@ -328,7 +290,7 @@ impl Tiles for Bf16Tiles<'_> {
         _: Range<usize>,
         out: Out<'_>,
     ) {
-        self.bf16.pairs(a, b, out);
+        (self.bf16.pairs)(a, b, out);
     }
 }
 
@@ -354,7 +316,7 @@ impl Tiles for ByteTiles<'_> {
 
     fn prefetch(&self, row: usize, from: usize) {
         let at = row * self.slices.in_features() + 4 * from;
-        self.isa.prefetch(&self.q[at], 0);
+        (self.kernels.prefetch)(std::ptr::from_ref(&self.q[at]).cast());
     }
 
     fn columns(&self) -> Option<&Columns<'_>> {
@@ -383,7 +345,7 @@ impl Tiles for ByteTiles<'_> {
         for (offset, sum) in scaling.offsets.iter_mut().zip(&self.sums[at..at + here]) {
             *offset = i32::from(ZERO) * sum;
         }
-        self.isa.bytes(a, b, &scaling, out);
+        (self.kernels.bytes)(a, b, &scaling, out);
     }
 }
 
@@ -411,12 +373,14 @@ mod tests {
 
     #[test]
     fn tiles_of_floats_agree_with_the_plain_sum_at_any_size() {
-        let Some(isa) = Avx512::detect() else { return };
+        let Some(kernels) = Isa::best().tiles else {
+            return;
+        };
         for [rows, k, n] in [[1, 5, 3], [50, 130, 70], [17, 300, 64], [97, 33, 9]] {
             let (x, w, bias) = (wave(rows * k, 0.37), wave(n * k, 0.11), wave(n, 0.5));
             let mut y = vec![f32::NAN; rows * n];
             let tiles = F32Tiles {
-                isa,
+                kernels,
                 matrix: &w,
                 in_features: k,
             };
@@ -428,7 +392,12 @@ mod tests {
 
     #[test]
     fn tiles_of_bf16_round_their_inputs_only() {
-        let (Some(isa), Some(bf16)) = (Avx512::detect(), Avx512Bf16::detect()) else {
+        let Isa {
+            tiles: Some(kernels),
+            bf16: Some(bf16),
+            ..
+        } = Isa::best()
+        else {
             return;
         };
         for [rows, k, n] in [[1, 5, 3], [50, 130, 70], [17, 301, 64], [97, 600, 9]] {
@@ -440,7 +409,7 @@ mod tests {
             let (w, bias) = (rounded(wave(n * k, 0.11)), wave(n, 0.5));
             let mut y = vec![f32::NAN; rows * n];
             let tiles = Bf16Tiles {
-                isa,
+                kernels,
                 bf16,
                 matrix: &w,
                 in_features: k,

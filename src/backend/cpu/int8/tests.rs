@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
 use super::*;
-use crate::backend::cpu::linear::Isa;
+use crate::backend::cpu::isa::Isa;
 
 fn noise(n: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
@@ -41,9 +41,10 @@ fn error(
     (off / size).sqrt()
 }
 
-/// With the kernels of any processor, and with those of this one.
-fn kernels() -> [Gemm; 2] {
-    [Isa::default(), Isa::exact()].map(|isa| Gemm::new(isa, &Cancel::default()))
+/// With the kernels of each instruction set that this processor has.
+fn kernels() -> Vec<Gemm> {
+    let all = Isa::available().into_iter();
+    all.map(|isa| Gemm::new(isa, &Cancel::default())).collect()
 }
 
 #[test]

@@ -10,9 +10,9 @@ use std::arch::x86_64::{
 
 use half::bf16;
 
-use super::LANES;
 use super::few::bf16_rows;
 use super::memory::{load_pairs, prefetch_far, store_slice, widen_bf16};
+use crate::backend::cpu::isa::operands::{Bf16Matrix, LANES};
 
 /// Numbers of bf16 in a register.
 const WIDE: usize = 2 * LANES;
@@ -36,8 +36,9 @@ pub(super) fn scores(q: &[f32], k: &[bf16], dim: usize, scores: &mut [f32]) {
         128 => scores_wide::<4>(q, k, scores),
         _ => {
             let n = k.len() / dim;
+            let keys = Bf16Matrix { rows: k, k: dim };
             for (q, scores) in q.chunks_exact(dim).zip(scores.chunks_exact_mut(n)) {
-                bf16_rows::<1>(q, k, dim, 0, 1, scores);
+                bf16_rows::<1>(q, keys, 0, 1, scores);
             }
         }
     }

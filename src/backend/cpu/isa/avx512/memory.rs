@@ -12,8 +12,7 @@ use std::arch::x86_64::{
 
 use half::bf16;
 
-use super::few::STEP;
-use super::{LANES, Line};
+use crate::backend::cpu::isa::operands::{LANES, Line, STEP};
 
 #[target_feature(enable = "avx512f")]
 pub(super) fn transpose(lines: &mut [Line<u32>; LANES]) {
@@ -59,32 +58,31 @@ pub(super) fn transpose(lines: &mut [Line<u32>; LANES]) {
     }
 }
 
-/// Asks for the cache line `bytes` bytes after `at`.
+/// Asks for the cache line at an address.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn prefetch<T>(at: &T, bytes: usize) {
-    ask::<_MM_HINT_T0, T>(at, bytes);
+pub(super) fn prefetch(at: *const u8) {
+    ask::<_MM_HINT_T0>(at.cast());
 }
 
-/// Asks for it into the second cache only: the first takes too few requests at a time for what comes
+/// Asks for the cache line `bytes` bytes after `at` into the second cache only: the first takes too few requests at a time for what comes
 /// from memory.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn prefetch_far<T>(at: &T, bytes: usize) {
-    ask::<_MM_HINT_T1, T>(at, bytes);
+    ask::<_MM_HINT_T1>(std::ptr::from_ref(at).cast::<i8>().wrapping_add(bytes));
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn ask<const HINT: i32, T>(at: &T, bytes: usize) {
-    let ahead = std::ptr::from_ref(at).cast::<i8>().wrapping_add(bytes);
+fn ask<const HINT: i32>(at: *const i8) {
     #[allow(
         unused_unsafe,
         reason = "safe since a later Rust than the oldest that builds this"
     )]
     // SAFETY: asking for memory reads none, wherever it points.
     unsafe {
-        _mm_prefetch::<HINT>(ahead)
+        _mm_prefetch::<HINT>(at)
     }
 }
 

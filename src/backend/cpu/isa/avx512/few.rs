@@ -9,30 +9,14 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use half::bf16;
-
 use super::memory::{load_bytes, load_slice, prefetch_far, widen_bf16};
-use super::{ByteMatrix, Slices};
-
-/// Bytes of a matrix row that one step of the products with few rows reads.
-pub(super) const STEP: usize = 64;
+use crate::backend::cpu::isa::operands::{Bf16Matrix, ByteMatrix, Halves, STEP};
+use crate::backend::cpu::slices::Slices;
 
 /// How many bytes ahead of where a matrix is read it is asked for, at least, if several rows are
 /// multiplied with it: the products of a line take longer than the processor looks ahead. With one
 /// row they do not, and asking costs a third of the speed (26 to 17 GB/s).
 const AHEAD: usize = 8192;
-
-/// One cache line of bytes.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-pub(super) struct Bytes(pub(super) [u8; STEP]);
-
-/// 64 16-bit activations, as two unsigned bytes each: `x + 32768 = 256 high + low`.
-#[derive(Clone, Copy)]
-pub(super) struct Halves {
-    pub(super) high: Bytes,
-    pub(super) low: Bytes,
-}
 
 /// Up to 4 rows of activations.
 pub(super) struct Group<'a> {
@@ -204,17 +188,18 @@ fn words_block<const R: usize, const W: usize>(
     y
 }
 
+/// `y[i, first..first + R]` for a group of `R` of the `rows` rows of activations, `x` `[R, k]`.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn bf16_rows<const R: usize>(
     x: &[f32],
-    w: &[bf16],
-    k: usize,
+    matrix: Bf16Matrix<'_>,
     first: usize,
     rows: usize,
     y: &mut [f32],
 ) {
     const STEP: usize = 32;
-    for (w, y) in w.chunks_exact(k).zip(y.chunks_exact_mut(rows)) {
+    let k = matrix.k;
+    for (w, y) in matrix.rows.chunks_exact(k).zip(y.chunks_exact_mut(rows)) {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
         let mut a: [&[f32]; R] = [&[]; R];
         for (r, a) in a.iter_mut().enumerate() {

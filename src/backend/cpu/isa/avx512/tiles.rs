@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 };
 
 use super::memory::{load, load_floats, store};
-use super::{Line, Out, Scaling, TILE_ROWS, Words};
+use crate::backend::cpu::isa::operands::{Line, Out, Scaling, TILE_ROWS, Words};
 
 /// Sums of `dot` over the words of 8 matrix rows and `V` lines of activations, `[8][V]`, which stay
 /// in registers.

@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 };
 
 use super::memory::{load_floats, load_slice, store, store_bits, store_slice};
-use super::{LANES, Line, Running, Weights};
+use crate::backend::cpu::isa::operands::{LANES, Line, Running, Weights};
 
 #[target_feature(enable = "avx512f")]
 pub(super) fn hide(scores: &mut [Line<f32>], limits: &[Line<i32>], first: usize) {
@@ -102,7 +102,7 @@ fn join(low: __m512, high: __m512) -> __m512 {
     _mm512_castsi512_ps(_mm512_or_si512(_mm512_srli_epi32::<16>(low), high))
 }
 
-/// `e^x` for `x <= 0`, as [`activation::exp`](super::activation::exp) with fused products.
+/// `e^x` for `x <= 0`, as [`plain::exp`](crate::backend::cpu::isa::plain::exp) with fused products.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn exp(x: __m512) -> __m512 {

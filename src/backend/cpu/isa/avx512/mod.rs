@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Kernels for x86 processors with AVX-512: products of 8 rows of a matrix with a tile of 48 rows of
+//! activations, and of a matrix with very few rows.
+//!
+//! The lanes of a register are rows of activations, and each word of a matrix is spread over all
+//! lanes. So matrices stay as they are, row by row, whatever the number of rows they are multiplied
+//! with, and what belongs to a row (its scale, its largest score) is a number in each lane.
+
+#![expect(
+    unsafe_code,
+    reason = "functions with target features are called where the features were found"
+)]
+#![expect(
+    clippy::needless_range_loop,
+    reason = "registers are numbered: one index names those of several tables"
+)]
+
+mod attend;
+mod few;
+mod memory;
+mod tiles;
+mod weights;
+
+use half::bf16;
+
+use super::loops::{Loops, avx512 as plain};
+use super::operands::{
+    Bf16Matrix, ByteMatrix, FewWords, GROUP_ROWS, Line, Out, Running, STEP, Scaling, Weights, Words,
+};
+use super::tables::{Bf16Kernels, TileKernels};
+use few::{Group, bf16_rows, words_rows};
+use tiles::{bytes_tile, floats_tile, pairs_tile};
+
+/// For processors with AVX-512 F, BW, DQ, VL and VNNI.
+pub(super) static TILES: TileKernels = TileKernels {
+    bytes,
+    floats,
+    // SAFETY: the table is handed out where the features were found; so with all below.
+    transpose: |lines| unsafe { memory::transpose(lines) },
+    // SAFETY: as above.
+    prefetch: |at| unsafe { memory::prefetch(at) },
+    // SAFETY: as above.
+    hide: |scores, limits, first| unsafe { weights::hide(scores, limits, first) },
+    weigh,
+    few_words,
+    few_bf16,
+};
+
+/// For processors that multiply bf16 too.
+pub(super) static BF16: Bf16Kernels = Bf16Kernels {
+    pairs,
+    // SAFETY: the table is handed out where the features were found.
+    scores: |q, k, dim, scores| unsafe { attend::scores(q, k, dim, scores) },
+    weighted,
+};
+
+/// The plain loops, and what is better by hand.
+pub(super) static LOOPS: Loops = Loops {
+    // SAFETY: the table is handed out where the features were found.
+    gelu_tanh: |x| unsafe { weights::gelu_tanh(x) },
+    // SAFETY: as above.
+    swiglu: |gate, up, y| unsafe { weights::swiglu(gate, up, y) },
+    ..plain::LOOPS
+};
+
+fn bytes(a: &[Words], b: &[Line<u32>], scaling: &Scaling<'_>, out: Out<'_>) {
+    // SAFETY: the table is handed out where the features were found.
+    unsafe {
+        match b.len() / a.len().max(1) {
+            3 => bytes_tile::<3>(a, b, scaling, out),
+            2 => bytes_tile::<2>(a, b, scaling, out),
+            _ => bytes_tile::<1>(a, b, scaling, out),
+        }
+    }
+}
+
+fn floats(a: &[Words], b: &[Line<u32>], out: Out<'_>) {
+    // SAFETY: the table is handed out where the features were found.
+    unsafe {
+        match b.len() / a.len().max(1) {
+            3 => floats_tile::<3>(a, b, out),
+            2 => floats_tile::<2>(a, b, out),
+            _ => floats_tile::<1>(a, b, out),
+        }
+    }
+}
+
+fn pairs(a: &[Words], b: &[Line<u32>], out: Out<'_>) {
+    // SAFETY: the table is handed out where the features were found.
+    unsafe {
+        match b.len() / a.len().max(1) {
+            3 => pairs_tile::<3>(a, b, out),
+            2 => pairs_tile::<2>(a, b, out),
+            _ => pairs_tile::<1>(a, b, out),
+        }
+    }
+}
+
+fn weigh(
+    scores: &[Line<f32>],
+    width: usize,
+    running: &mut Running,
+    to: Weights<'_>,
+    sums: &mut [Line<f32>],
+) {
+    // SAFETY: the table is handed out where the features were found.
+    unsafe {
+        match width {
+            3 => weights::weigh::<3>(scores, running, to, sums),
+            2 => weights::weigh::<2>(scores, running, to, sums),
+            _ => weights::weigh::<1>(scores, running, to, sums),
+        }
+    }
+}
+
+fn few_words(x: &FewWords<'_>, w: ByteMatrix<'_>, y: &mut [f32]) {
+    let (n_slices, n_lines) = (w.slices.count(), w.slices.in_features().div_ceil(STEP));
+    let rows = x.lines.len() / n_lines;
+    for first in (0..rows).step_by(GROUP_ROWS) {
+        let n = (rows - first).min(GROUP_ROWS);
+        let x = Group {
+            lines: &x.lines[first * n_lines..][..n * n_lines],
+            scales: &x.scales[first * n_slices..][..n * n_slices],
+        };
+        // SAFETY: the table is handed out where the features were found.
+        unsafe {
+            match n {
+                4 => words_rows::<4>(&x, w, first, rows, y),
+                3 => words_rows::<3>(&x, w, first, rows, y),
+                2 => words_rows::<2>(&x, w, first, rows, y),
+                _ => words_rows::<1>(&x, w, first, rows, y),
+            }
+        }
+    }
+}
+
+fn few_bf16(x: &[f32], w: Bf16Matrix<'_>, y: &mut [f32]) {
+    let k = w.k;
+    let rows = x.len() / k;
+    for first in (0..rows).step_by(GROUP_ROWS) {
+        let n = (rows - first).min(GROUP_ROWS);
+        let x = &x[first * k..][..n * k];
+        // SAFETY: the table is handed out where the features were found.
+        unsafe {
+            match n {
+                4 => bf16_rows::<4>(x, w, first, rows, y),
+                3 => bf16_rows::<3>(x, w, first, rows, y),
+                2 => bf16_rows::<2>(x, w, first, rows, y),
+                _ => bf16_rows::<1>(x, w, first, rows, y),
+            }
+        }
+    }
+}
+
+fn weighted(p: &[f32], v: &[bf16], width: usize, y: &mut [f32]) {
+    let n = v.len() / width;
+    let p = p.chunks(GROUP_ROWS * n);
+    for (p, y) in p.zip(y.chunks_mut(GROUP_ROWS * width)) {
+        // SAFETY: the table is handed out where the features were found.
+        unsafe {
+            match y.len() / width {
+                4 => attend::weighted::<4>(p, v, width, y),
+                3 => attend::weighted::<3>(p, v, width, y),
+                2 => attend::weighted::<2>(p, v, width, y),
+                _ => attend::weighted::<1>(p, v, width, y),
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What an instruction set may have beside the plain loops.
+
+use half::bf16;
+
+use super::operands::{
+    Bf16Matrix, ByteMatrix, FewWords, LANES, Line, Lines, Out, Running, Scaling, Weights, Words,
+};
+
+/// Products of 8 rows of a matrix with a tile of activations, and of a matrix with very few rows.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "other processors have no such table yet")
+)]
+pub(crate) struct TileKernels {
+    /// Products of bytes: words of weights with as many words of unsigned activations, 1 to 3 lines
+    /// each.
+    pub(crate) bytes: fn(&[Words], &Lines<u32>, &Scaling<'_>, Out<'_>),
+
+    /// Products of f32: words of a matrix with as many words of activations, 1 to 3 lines each.
+    pub(crate) floats: fn(&[Words], &Lines<u32>, Out<'_>),
+
+    /// Lines for columns: number `j` of line `i` becomes number `i` of line `j`.
+    pub(crate) transpose: fn(&mut [Line<u32>; LANES]),
+
+    /// Asks for the 64 bytes from an address on, which are read soon.
+    pub(crate) prefetch: fn(*const u8),
+
+    /// Hides from each lane of scores `[keys][lines]` the keys that are not below its limit; the first
+    /// key has the number that is given.
+    pub(crate) hide: fn(&mut Lines<f32>, &Lines<i32>, usize),
+
+    /// Turns scores `[keys][lines]`, so many lines wide, into weights, `exp(score - max)`, in words of
+    /// one key or of two (bf16); weighted sums `[any][lines]` of earlier keys are brought to the new
+    /// maximum.
+    pub(crate) weigh: fn(&Lines<f32>, usize, &mut Running, Weights<'_>, &mut Lines<f32>),
+
+    /// `y[i, r] = w[i] . x[r]`; `y` is `[matrix rows, rows]`. What a row comes to does not depend on the
+    /// others.
+    pub(crate) few_words: fn(&FewWords<'_>, ByteMatrix<'_>, &mut [f32]),
+
+    /// The same for a bf16 matrix and `x` `[rows, k]`.
+    pub(crate) few_bf16: fn(&[f32], Bf16Matrix<'_>, &mut [f32]),
+}
+
+/// Products that round their operands to bf16, and attention to keys and values kept in it.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "other processors have no such table yet")
+)]
+pub(crate) struct Bf16Kernels {
+    /// Products of pairs of bf16: words of a matrix with as many words of activations, 1 to 3 lines
+    /// each.
+    pub(crate) pairs: fn(&[Words], &Lines<u32>, Out<'_>),
+
+    /// `scores[r, i] = q[r] . k[i]`: queries `q` `[few, dim]`, keys `k` `[keys, dim]`.
+    pub(crate) scores: fn(&[f32], &[bf16], usize, &mut [f32]),
+
+    /// `y[r] = sum_i p[r, i] * v[i]`: weights `p` `[few, keys]`, values `v` `[keys, width]`, `y` `[few,
+    /// width]`.
+    pub(crate) weighted: fn(&[f32], &[bf16], usize, &mut [f32]),
+}
