@@ -80,7 +80,7 @@ pub fn command(mut args: Args) -> Outcome {
         "the plugin, its tests, and what exercises it",
         || {
             let selection = ["--workspace", "--locked", "--lib", "--bins", "--tests"];
-            shell::run(shell::cargo().arg("build").args(selection))
+            shell::run(shell::cargo().args(["build", "--timings"]).args(selection))
         },
     );
     let mut tally = Tally::default();
