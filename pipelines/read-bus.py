@@ -30,6 +30,8 @@ while True:
         break
     caption = message.get_structure()
     if caption.has_name("vlmcaption/caption"):
-        start, end, age = (caption.get_value(key) / Gst.SECOND for key in ("start", "end", "age"))
-        print(f"{start:4.1f} s - {end:4.1f} s, {age:.2f} s old: {caption.get_value('text')}")
+        start, end = (caption.get_value(key) / Gst.SECOND for key in ("start", "end"))
+        # Not there if the camera's time went back meanwhile.
+        age = f"{caption.get_value('age') / Gst.SECOND:.2f} s old" if caption.has_field("age") else "old"
+        print(f"{start:4.1f} s - {end:4.1f} s, {age}: {caption.get_value('text')}")
 pipeline.set_state(Gst.State.NULL)

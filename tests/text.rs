@@ -21,9 +21,17 @@ struct Heard {
     texts: Vec<(String, gst::ClockTime, gst::ClockTime)>,
 }
 
-/// Links an `appsink` to the text pad of a run that has not started.
+/// Links a `fakesink` to the text pad of a run that has not started.
 fn listen(run: &Run) -> Arc<Mutex<Heard>> {
     let heard = Arc::new(Mutex::new(Heard::default()));
+    let pad = run.element.request_pad_simple("text_src").unwrap();
+    // Linked last: what has been pushed by then is pushed again to the new peer.
+    pad.link(&reader(run, &heard)).unwrap();
+    heard
+}
+
+/// The pad of a `fakesink` that notes what comes.
+fn reader(run: &Run, heard: &Arc<Mutex<Heard>>) -> gst::Pad {
     let sink = gst::ElementFactory::make("fakesink")
         .property("sync", false)
         .property("async", false)
@@ -31,7 +39,6 @@ fn listen(run: &Run) -> Arc<Mutex<Heard>> {
         .unwrap();
     run.pipeline.add(&sink).unwrap();
     sink.sync_state_with_parent().unwrap();
-    let pad = run.element.request_pad_simple("text_src").unwrap();
     let sinkpad = sink.static_pad("sink").unwrap();
     let collected = heard.clone();
     let kinds = gst::PadProbeType::EVENT_DOWNSTREAM
@@ -52,23 +59,34 @@ fn listen(run: &Run) -> Arc<Mutex<Heard>> {
         }
         gst::PadProbeReturn::Ok
     });
-    // Linked last: what has been pushed by then is pushed again to the new peer.
-    pad.link(&sinkpad).unwrap();
-    heard
+    sinkpad
 }
 
 fn finish(run: &Run, heard: &Mutex<Heard>) {
     run.finish();
-    let ended = || {
-        let heard = heard.lock().unwrap();
-        heard
-            .events
-            .iter()
-            .any(|event| event.type_() == gst::EventType::Eos)
-    };
-    while !ended() {
+    wait_for(heard, |heard| count(heard, gst::EventType::Eos) > 0);
+}
+
+/// Waits for something to come out of the text pad.
+fn wait_for(heard: &Mutex<Heard>, come: impl Fn(&Heard) -> bool) {
+    let begun = std::time::Instant::now();
+    while !come(&heard.lock().unwrap()) {
+        assert!(
+            begun.elapsed() < common::PATIENCE.into(),
+            "it does not come"
+        );
         std::thread::yield_now();
     }
+}
+
+fn count(heard: &Heard, kind: gst::EventType) -> usize {
+    let events = heard.events.iter();
+    events.filter(|event| event.type_() == kind).count()
+}
+
+fn time_segment() -> gst::Event {
+    let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    gst::event::Segment::new(segment.as_ref())
 }
 
 #[test]
@@ -403,4 +421,259 @@ fn a_video_gap_is_a_gap_of_the_text_too() {
         Some(begin + duration?)
     });
     assert_eq!(end, Some(6 * SECOND));
+}
+
+#[test]
+fn a_stream_without_a_frame_ends_the_text_too() {
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    let heard = listen(&run);
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    finish(&run, &heard);
+    let heard = heard.lock().unwrap();
+    assert_eq!(heard.events[0].type_(), gst::EventType::StreamStart);
+    assert!(heard.texts.is_empty());
+}
+
+#[test]
+fn after_the_end_another_stream_begins_the_text_again() {
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    let heard = listen(&run);
+    // A sink takes nothing more after EOS; a muxer or a `concat` does.
+    for (pad, peer) in [("src", "the video's"), ("text_src", "the text's")] {
+        let pad = run.element.static_pad(pad).unwrap();
+        let peer = pad.peer().expect(peer);
+        peer.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
+            match info.event().unwrap().type_() {
+                gst::EventType::Eos => gst::PadProbeReturn::Drop,
+                _ => gst::PadProbeReturn::Ok,
+            }
+        });
+    }
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    let pad = run.element.static_pad("sink").unwrap();
+    assert!(pad.send_event(gst::event::Eos::new()));
+    wait_for(&heard, |heard| count(heard, gst::EventType::Eos) == 1);
+    assert!(pad.send_event(gst::event::StreamStart::new("another")));
+    assert!(pad.send_event(time_segment()));
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    wait_for(&heard, |heard| heard.texts.len() == 2);
+    run.src.end_of_stream().unwrap();
+    wait_for(&heard, |heard| count(heard, gst::EventType::Eos) == 2);
+    let heard = heard.lock().unwrap();
+    assert_eq!(count(&heard, gst::EventType::StreamStart), 2);
+    assert_eq!(heard.texts[1].0, "Mock caption 2.");
+}
+
+#[test]
+fn a_reader_that_fails_is_told_of_and_reads_again_once_it_is_linked_anew() {
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    let heard = Arc::new(Mutex::new(Heard::default()));
+    let pad = run.element.request_pad_simple("text_src").unwrap();
+    let sinkpad = reader(&run, &heard);
+    let refusal = sinkpad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        info.data = None;
+        info.flow_res = Err(gst::FlowError::NotNegotiated);
+        gst::PadProbeReturn::Handled
+    });
+    pad.link(&sinkpad).unwrap();
+    let asked = Arc::new(Mutex::new(0));
+    let noted = asked.clone();
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    run.push(Duration::ZERO, None).unwrap();
+    let told = run.messages_until(|message| message.type_() == gst::MessageType::Warning);
+    let warning = common::warnings(&told).remove(0);
+    assert!(warning.contains("not-negotiated"), "{warning}");
+    // The camera has nothing to do with it.
+    let camera = run.src.static_pad("src").unwrap();
+    camera.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
+        let event = info.event().map(|event| event.type_());
+        *noted.lock().unwrap() += usize::from(event == Some(gst::EventType::Reconfigure));
+        gst::PadProbeReturn::Ok
+    });
+    run.push(Duration::from_secs(1), None).unwrap();
+    run.next_caption();
+    sinkpad.remove_probe(refusal.unwrap());
+    pad.unlink(&sinkpad).unwrap();
+    pad.link(&sinkpad).unwrap();
+    run.push(Duration::from_secs(2), None).unwrap();
+    wait_for(&heard, |heard| !heard.texts.is_empty());
+    let last = run.finish();
+    assert_eq!(common::warnings(&last), [""; 0]);
+    assert_eq!(*asked.lock().unwrap(), 0);
+    assert_eq!(run.buffers.lock().unwrap().len(), 3);
+}
+
+#[test]
+fn a_text_pad_that_is_requested_again_begins_where_the_video_is() {
+    let gaps = ("text-gaps", "buffer");
+    let run = Run::new(&[MOCK, ("window", "1"), gaps], SMALL);
+    let first = listen(&run);
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    run.push(Duration::ZERO, None).unwrap();
+    wait_for(&first, |heard| !heard.texts.is_empty());
+    let pad = run.element.static_pad("text_src").unwrap();
+    let sink = pad.peer().unwrap().parent_element().unwrap();
+    run.element.release_request_pad(&pad);
+    // The pipeline would wait for its EOS.
+    sink.set_state(gst::State::Null).unwrap();
+    run.pipeline.remove(&sink).unwrap();
+    for second in [1, 98, 99] {
+        run.push(Duration::from_secs(second), None).unwrap();
+    }
+    while run.buffers.lock().unwrap().len() < 4 {
+        std::thread::yield_now();
+    }
+    let heard = listen(&run);
+    run.push(Duration::from_secs(100), None).unwrap();
+    finish(&run, &heard);
+    let heard = heard.lock().unwrap();
+    assert!(heard.texts.iter().all(|cue| cue.1 >= 99 * SECOND));
+    assert!(heard.texts.iter().any(|cue| cue.0.starts_with("Mock")));
+}
+
+#[test]
+fn the_texts_segment_is_the_videos_and_is_done_when_that_is() {
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    let heard = listen(&run);
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    let pad = run.element.static_pad("sink").unwrap();
+    let done = gst::event::SegmentDone::builder(SECOND)
+        .seqnum(gst::Seqnum::next())
+        .build();
+    assert!(pad.send_event(done.clone()));
+    finish(&run, &heard);
+    let heard = heard.lock().unwrap();
+    let seqnum = |kind| {
+        heard
+            .events
+            .iter()
+            .find(|e| e.type_() == kind)
+            .unwrap()
+            .seqnum()
+    };
+    let video = run.element.static_pad("src").unwrap();
+    let segment = video.sticky_event::<gst::event::Segment>(0).unwrap();
+    assert_eq!(seqnum(gst::EventType::Segment), segment.seqnum());
+    assert_eq!(seqnum(gst::EventType::SegmentDone), done.seqnum());
+}
+
+/// Words of what is read back: GStreamer's parser gives Pango markup.
+fn plain(markup: &str) -> String {
+    let references = [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&apos;", "'"),
+        ("&#39;", "'"),
+        ("&amp;", "&"),
+    ];
+    let text = markup.to_owned();
+    references
+        .iter()
+        .fold(text, |text, (name, c)| text.replace(name, c))
+}
+
+/// Letters and digits.
+fn words(text: &str) -> String {
+    text.chars().filter(|c| c.is_alphanumeric()).collect()
+}
+
+/// Plays to the end: texts of the captions.
+fn play(description: &str, prepare: impl Fn(&gst::Pipeline)) -> Vec<String> {
+    let pipeline = gst::parse::launch(description).unwrap();
+    let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+    prepare(&pipeline);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let mut texts = Vec::new();
+    loop {
+        let message = bus.timed_pop(common::PATIENCE).unwrap();
+        match message.type_() {
+            gst::MessageType::Eos => break,
+            gst::MessageType::Error => panic!("{description}: {message:?}"),
+            _ if common::named(&message, "vlmcaption/caption") => {
+                texts.push(message.structure().unwrap().get("text").unwrap());
+            }
+            _ => {}
+        }
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    texts
+}
+
+/// What a mock says with these answers, one a second, and what `subparse` reads of the cues that
+/// `encoder` wrote of it.
+fn read_back(answers: &[String], encoder: &str) -> (Vec<String>, Vec<String>) {
+    common::init();
+    let entries = answers
+        .iter()
+        .map(|text| serde_json::json!({ "text": text }));
+    let script = script(&serde_json::Value::from_iter(entries).to_string());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().display();
+    let said = play(
+        &format!(
+            "videotestsrc num-buffers={} ! video/x-raw,width=64,height=48,framerate=1/1 !
+             vlmcaption name=c backend=mock model={} window=1 scene-cuts=false !
+             fakesink sync=false c.text_src ! {encoder} ! filesink location={path}",
+            answers.len(),
+            script.path().display(),
+        ),
+        |_| {},
+    );
+    let cues = Arc::new(Mutex::new(Vec::new()));
+    play(
+        &format!("filesrc location={path} ! subparse ! fakesink sync=false name=s"),
+        |pipeline| {
+            let cues = cues.clone();
+            let sink = pipeline.by_name("s").unwrap().static_pad("sink").unwrap();
+            sink.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                let text = info.buffer().unwrap().map_readable().unwrap().to_vec();
+                let text = String::from_utf8(text).unwrap();
+                cues.lock()
+                    .unwrap()
+                    .push(plain(text.trim_end_matches('\0')));
+                gst::PadProbeReturn::Ok
+            });
+        },
+    );
+    let cues = cues.lock().unwrap().clone();
+    (said, cues)
+}
+
+#[test]
+fn whatever_a_model_says_a_subtitle_file_has_it_as_one_cue() {
+    use proptest::prelude::*;
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let text = prop_oneof![
+        "[a-z<>&;# \\-]{1,30}",
+        "([a-c]|-->|--->|<b>|</i>|&lt;| |[.]|1|00:00:01){1,12}",
+        any::<String>(),
+    ];
+    let mut text = || text.new_tree(&mut runner).unwrap().current();
+    for encoder in ["webvttenc", "srtenc"] {
+        let mut answers: Vec<String> = ["A ---> B", "a<b c", "R&amp;D < 5", "1\r2\r\r3"]
+            .map(String::from)
+            .to_vec();
+        // The mock's own placeholder.
+        let plain = |text: &String| !text.contains('{');
+        answers.extend(std::iter::from_fn(|| Some(text())).filter(plain).take(150));
+        let (said, read) = read_back(&answers, encoder);
+        assert_eq!(said.len(), answers.len());
+        let of = |texts: &[String]| {
+            let all = texts.iter().map(|text| words(text));
+            all.filter(|words| !words.is_empty()).collect::<Vec<_>>()
+        };
+        let (said, read) = (of(&said), of(&read));
+        for (n, (read, said)) in read.iter().zip(&said).enumerate() {
+            assert_eq!(read, said, "{encoder}, cue {n}");
+        }
+        assert_eq!(read.len(), said.len(), "{encoder}");
+    }
 }

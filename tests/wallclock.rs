@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Whose clock says when a frame was.
+//! Whose clock says when a frame was, and what if that goes back.
 
 mod common;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::{PATIENCE, Run, captions, named};
+use common::{PATIENCE, Run, captions, meta, named, pts_list, warnings};
 use gst::prelude::*;
 
 const SMALL: &str = "video/x-raw,format=GRAY8,width=64,height=64,framerate=30/1";
@@ -85,4 +85,100 @@ fn a_camera_s_own_clock_comes_over_rtp() {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let off = now.abs_diff(Duration::from_secs(time.try_into().unwrap()));
     assert!(off < Duration::from_secs(60), "{wallclock} is {off:?} off");
+}
+
+/// Of the frames at these times in ms: PTS of each caption's frames.
+fn captioned(run: &Run, times_ms: &[u64]) -> Vec<Vec<u64>> {
+    for ms in times_ms {
+        let frame = Duration::from_millis(100);
+        run.push(Duration::from_millis(*ms), Some(frame)).unwrap();
+    }
+    let messages = run.finish();
+    let in_ms = |caption| {
+        pts_list(caption)
+            .iter()
+            .map(|pts| pts / 1_000_000)
+            .collect()
+    };
+    captions(&messages).iter().map(|c| in_ms(c)).collect()
+}
+
+#[test]
+fn a_camera_that_boots_is_captioned_at_once_and_carries_no_caption_of_its_future() {
+    let run = Run::start(&[("backend", "mock"), ("window", "2")], SMALL);
+    let seconds_from = |first: u64| (0..=30).map(move |n| first + n * 100);
+    let times: Vec<u64> = seconds_from(90_000).chain(seconds_from(0)).collect();
+    let windows = captioned(&run, &times);
+    assert!(windows.contains(&vec![90_000, 91_000]), "{windows:?}");
+    assert!(windows.contains(&vec![0, 1000]), "{windows:?}");
+    for buffer in run.buffers.lock().unwrap().iter() {
+        let (pts, fields) = (buffer.pts().unwrap().nseconds(), meta(buffer).unwrap());
+        if let Ok(end) = fields.get::<u64>("end") {
+            assert_eq!(
+                fields.get::<u64>("age").unwrap(),
+                pts.checked_sub(end).unwrap()
+            );
+        }
+    }
+}
+
+#[test]
+fn one_frame_stamped_far_ahead_ends_no_window() {
+    let run = Run::start(&[("backend", "mock"), ("window", "4")], SMALL);
+    let mut times: Vec<u64> = (0..40).map(|n| n * 100).collect();
+    times.insert(15, 800_000_000);
+    assert_eq!(captioned(&run, &times), [[0, 1000, 2000, 3000]]);
+}
+
+#[test]
+fn an_event_ends_when_the_clock_goes_back_and_the_next_one_begins() {
+    let script = common::script(r#"[{"text": "yes"}]"#);
+    let model = ("model", script.path().to_str().unwrap());
+    let run = Run::new(&[("backend", "mock"), model, ("window", "1")], SMALL);
+    let prompts = r#"<"door,kind=yes-no,text=\"Is it open?\",cool-down=60000000000">"#;
+    run.element.set_property_from_str("prompts", prompts);
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    for second in [900, 901, 0, 1] {
+        run.push(Duration::from_secs(second), None).unwrap();
+    }
+    let events: Vec<_> = run
+        .finish()
+        .iter()
+        .filter(|message| named(message, "vlmcaption/event"))
+        .map(|message| message.structure().unwrap().to_owned())
+        .map(|event| {
+            let kind = event.get::<String>("kind").unwrap();
+            let start = event.get::<u64>("start").unwrap() / 1_000_000_000;
+            (kind, start, event.get::<String>("reason").ok())
+        })
+        .collect();
+    let event =
+        |kind: &str, start, reason: Option<&str>| (kind.into(), start, reason.map(Into::into));
+    let want = [
+        event("begin", 900, None),
+        event("end", 900, Some("clock")),
+        event("begin", 0, None),
+        event("end", 0, Some("eos")),
+    ];
+    assert_eq!(events, want);
+}
+
+#[test]
+fn a_stream_that_is_played_backwards_says_that_it_is_not_captioned() {
+    let run = Run::start(&[("backend", "mock"), ("window", "1")], SMALL);
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    let mut segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    segment.set_rate(-1.0);
+    segment.set_stop(gst::ClockTime::from_seconds(10));
+    let pad = run.element.static_pad("sink").unwrap();
+    assert!(pad.send_event(gst::event::Segment::new(segment.as_ref())));
+    for second in [9, 8, 7] {
+        run.push(Duration::from_secs(second), None).unwrap();
+    }
+    let messages = run.finish();
+    assert!(captions(&messages).is_empty());
+    let told = warnings(&messages);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("backwards"), "{told:?}");
 }

@@ -71,6 +71,8 @@ pub enum Ending {
     Stop,
     /// The question is no longer asked, or asks something else.
     Question,
+    /// The stream's time went back.
+    Clock,
 }
 
 /// Begin or end of an event.
@@ -107,6 +109,8 @@ impl Event {
 pub struct Alarms {
     alarms: BTreeMap<String, Alarm>,
     n_events: u64,
+    /// Number of the timeline that answers are on.
+    timeline: u64,
 }
 
 #[derive(Debug)]
@@ -199,6 +203,15 @@ impl Alarms {
         let over = before.into_iter();
         over.filter_map(|(id, mut alarm)| alarm.end(&id, Ending::Question))
             .collect()
+    }
+
+    /// What follows is on the timeline with this number. With another one all events end: times
+    /// of two timelines cannot be compared.
+    pub fn set_timeline(&mut self, timeline: u64) -> Vec<Event> {
+        if std::mem::replace(&mut self.timeline, timeline) == timeline {
+            return Vec::new();
+        }
+        self.end(Ending::Clock)
     }
 
     /// Takes an answer; those of questions without a rule say nothing.

@@ -35,6 +35,9 @@ pub type ReadPixels = Box<dyn FnOnce() -> Result<Picture, String> + Send>;
 pub struct Sample {
     /// When.
     pub time: FrameTime,
+    /// Number of the timeline that this is on; with another one windows and what is compared by
+    /// time begin anew.
+    pub timeline: u64,
     /// Running time of the last detection upstream, up to this frame.
     pub detection: Option<Duration>,
     /// How to get at the pixels; the buffer is free again once it is called or dropped.

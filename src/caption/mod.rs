@@ -36,6 +36,7 @@ mod schedule;
 mod seat;
 pub mod session;
 pub mod source;
+pub mod timeline;
 mod watched;
 pub mod window;
 mod worker;

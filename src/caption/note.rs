@@ -10,6 +10,8 @@ use super::repeats::Repeat;
 /// Begun with the window, ended when its caption is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Note {
+    /// Number of the timeline that its times are on.
+    pub timeline: u64,
     /// Number of the scene; raised by a cut.
     pub scene: u64,
     /// Of the first window of a scene that began with a cut.

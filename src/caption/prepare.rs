@@ -46,6 +46,8 @@ pub(super) struct Preparer<'a> {
     scenes: Scenes,
     /// Number of the scene.
     scene: u64,
+    /// Number of the timeline of the last sample.
+    timeline: u64,
     /// When the last frame came.
     arrived: Instant,
     /// What the windows being filled get of what was asked for, the number of that rung, and the
@@ -94,6 +96,7 @@ impl<'a> Preparer<'a> {
             lost: 0,
             scenes: Scenes::default(),
             scene: 0,
+            timeline: 0,
             arrived: Instant::now(),
             rung: Rung::default(),
             level: 0,
@@ -135,7 +138,11 @@ impl<'a> Preparer<'a> {
 
     fn sample(&mut self, epoch: u64, arrived: Instant, sample: Sample) {
         self.arrived = arrived;
-        self.pass(epoch, sample.time.pts);
+        if self.timeline != sample.timeline {
+            self.begin_timeline(epoch, sample.timeline);
+        } else {
+            self.pass(epoch, sample.time.pts);
+        }
         self.gate.sample(sample.detection);
         if self.windower.is_between() {
             self.change_over();
@@ -188,6 +195,15 @@ impl<'a> Preparer<'a> {
         if self.windower.last().is_some_and(gap) {
             self.close(epoch);
         }
+    }
+
+    /// The stream's time went back: windows end, and nothing is compared by time with what was
+    /// before.
+    fn begin_timeline(&mut self, epoch: u64, timeline: u64) {
+        self.close(epoch);
+        self.timeline = timeline;
+        self.gate.reset();
+        self.level_since = Duration::ZERO;
     }
 
     /// Takes the rung of the overload ladder that holds now, for the window that begins.
@@ -289,6 +305,7 @@ impl<'a> Preparer<'a> {
             sequence: self.sequence,
             window,
             note: Note {
+                timeline: self.timeline,
                 scene: self.scene,
                 rung: self.rung,
                 level: frames.first().is_some_and(on_rung).then_some(self.level),
@@ -511,6 +528,7 @@ mod tests {
                 wallclock: at,
                 clock: WallClock::System,
             },
+            timeline: 0,
             detection: None,
             read: Box::new(move || Ok(Picture::square(image))),
         }

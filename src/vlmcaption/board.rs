@@ -23,6 +23,8 @@ pub(super) struct Board {
     confirmed: Option<(u64, FrameTime)>,
     /// Not yet on any buffer, for [`Attach::Window`].
     unseen: bool,
+    /// Number of the timeline that buffers are on.
+    timeline: u64,
     asked: Asked,
 }
 
@@ -40,6 +42,9 @@ struct Asked {
 #[derive(Debug)]
 struct Answer {
     sequence: u64,
+    timeline: u64,
+    /// Running time of the last frame.
+    end: Duration,
     /// Running time of the last frame that it is known to hold for.
     confirmed: Duration,
     fields: gst::Structure,
@@ -49,6 +54,7 @@ struct Answer {
 struct Posted {
     text: String,
     sequence: u64,
+    timeline: u64,
     /// Running time of the last frame.
     end: Duration,
     /// Running time of the last frame that it is known to hold for.
@@ -100,6 +106,8 @@ impl Board {
         if self.asked.listed.contains(id) {
             let answer = Answer {
                 sequence: caption.sequence,
+                timeline: caption.note.timeline,
+                end,
                 confirmed: end,
                 fields: answer(caption, end),
             };
@@ -111,6 +119,7 @@ impl Board {
             self.caption = Some(Posted {
                 text: caption.text.clone(),
                 sequence: caption.sequence,
+                timeline: caption.note.timeline,
                 end,
                 confirmed: end,
                 fields: structure(META_NAME, caption, origin),
@@ -131,6 +140,9 @@ impl Board {
         }
         let answers = self.asked.listed.iter().filter_map(|id| {
             let answer = self.asked.answers.get(id)?;
+            if answer.timeline != self.timeline || now.is_some_and(|now| answer.end > now) {
+                return None;
+            }
             let since = now.map_or(Duration::ZERO, |now| now.saturating_sub(answer.confirmed));
             (since <= hold).then_some(&answer.fields)
         });
@@ -152,11 +164,32 @@ impl Board {
         self.troubles.has(cause)
     }
 
+    /// Buffers are on the timeline with this number from now on: captions of others are none of
+    /// theirs.
+    pub fn begin_timeline(&mut self, number: u64) {
+        self.timeline = number;
+    }
+
+    /// The caption that a buffer may carry: none of another timeline, and none of its future.
+    fn current(&self, now: Option<Duration>) -> Option<&Posted> {
+        self.caption.as_ref().filter(|posted| {
+            posted.timeline == self.timeline && now.is_none_or(|now| posted.end <= now)
+        })
+    }
+
+    /// Whether the caption is for buffers that are yet to come.
+    fn is_early(&self, now: Option<Duration>) -> bool {
+        let posted = self.caption.as_ref();
+        let posted = posted.filter(|posted| posted.timeline == self.timeline);
+        posted.is_some() && self.current(now).is_none()
+    }
+
     pub fn clear(&mut self) {
         let mut asked = std::mem::take(&mut self.asked);
         asked.answers.clear();
         *self = Self {
             asked,
+            timeline: self.timeline,
             ..Self::default()
         };
     }
@@ -174,31 +207,29 @@ impl Board {
         attach: Attach,
         ageing: Ageing,
     ) -> Option<gst::Structure> {
-        let unseen = std::mem::take(&mut self.unseen);
         match attach {
             Attach::None => return None,
-            Attach::Window if !unseen => return None,
-            Attach::Window | Attach::Latest => {}
+            Attach::Window if !self.unseen || self.is_early(running_time) => return None,
+            Attach::Window | Attach::Latest => self.unseen = false,
         }
         let error = self.troubles.reason();
-        let age = match (&self.caption, running_time) {
-            (Some(posted), Some(now)) => Some(now.saturating_sub(posted.end)),
-            _ => None,
+        let posted = self.current(running_time);
+        let since = |moment: fn(&Posted) -> Duration| {
+            let (posted, now) = posted.zip(running_time)?;
+            Some(now.saturating_sub(moment(posted)))
         };
-        let unconfirmed = match (&self.caption, running_time) {
-            (Some(posted), Some(now)) => now.saturating_sub(posted.confirmed),
-            _ => Duration::ZERO,
-        };
-        let status = match (error, &self.caption, unconfirmed) {
+        let age = since(|posted| posted.end);
+        let unconfirmed = since(|posted| posted.confirmed).unwrap_or_default();
+        let status = match (error, posted, unconfirmed) {
             (Some(_), ..) => Status::Error,
             (None, None, _) => Status::None,
             (None, Some(_), since) if since > ageing.hold => Status::Stale,
             (None, Some(_), since) if since > ageing.stride => Status::Held,
             (None, Some(_), _) => Status::Fresh,
         };
-        let mut fields = match (&self.caption, status) {
+        let mut fields = match (posted, status) {
             (Some(posted), Status::Fresh | Status::Held) => posted.fields.clone(),
-            (posted, _) => without_text(posted.as_ref()),
+            (posted, _) => without_text(posted),
         };
         fields.set("status", status.as_str());
         if let Some(age) = age {

@@ -50,11 +50,14 @@ impl Questions {
         over
     }
 
-    fn answered(&mut self, caption: &Caption) -> Option<Told> {
+    /// Events that ended without this answer, and the one that it decided.
+    fn answered(&mut self, caption: &Caption) -> (Vec<Told>, Vec<Told>) {
         let id = &caption.question.id;
         self.failed.remove(id);
-        let event = self.alarms.observe(id, &caption.observation()?)?;
-        self.told(vec![event]).pop()
+        let over = self.alarms.set_timeline(caption.note.timeline);
+        let seen = caption.observation();
+        let decided = seen.and_then(|seen| self.alarms.observe(id, &seen));
+        (self.told(over), self.told(decided.into_iter().collect()))
     }
 
     fn end(&mut self, ending: Ending) -> Vec<Told> {
@@ -86,8 +89,9 @@ impl VlmCaption {
 
     /// Feeds an answer to its question's alarm.
     pub(super) fn feed_alarm(&self, caption: &Caption) {
-        let told = self.questions.lock().unwrap().answered(caption);
-        self.post_events(told.into_iter().collect(), Some(caption));
+        let (over, decided) = self.questions.lock().unwrap().answered(caption);
+        self.post_events(over, None);
+        self.post_events(decided, Some(caption));
     }
 
     /// Ends all events.
@@ -148,6 +152,7 @@ fn structure(told: &Told, caption: Option<&Caption>, stream_id: &str) -> gst::St
         Ending::Reset => "reset",
         Ending::Stop => "stop",
         Ending::Question => "question",
+        Ending::Clock => "clock",
     });
     fields.field_if_some("reason", reason).build()
 }

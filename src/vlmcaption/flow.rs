@@ -32,6 +32,9 @@ impl VlmCaption {
         if arrival.recovered {
             self.relief(&[Cause::Stream]);
         }
+        if let Some(number) = arrival.timeline {
+            self.begin_timeline(number);
+        }
         if arrival.corrupted {
             gst::log!(CAT, imp = self, "passing over a damaged {buffer:?}");
             self.tally.corrupted();
@@ -43,6 +46,7 @@ impl VlmCaption {
             let (reader, sampled) = (self.reader.clone(), buffer.clone());
             captioner.submit(Sample {
                 time: sample.time,
+                timeline: sample.timeline,
                 detection: sample.detection,
                 read: Box::new(move || reader.read(&sampled, &sample.caps)),
             });
@@ -56,6 +60,13 @@ impl VlmCaption {
         gst::trace!(CAT, imp = self, "pushing {buffer:?}");
         self.tally.pushes.record(arrived.elapsed());
         self.srcpad.push(buffer)
+    }
+
+    /// The stream's time went back: what was said of later times is no news of what comes now.
+    fn begin_timeline(&self, number: u64) {
+        gst::info!(CAT, imp = self, "time went back: timeline {number} begins");
+        self.board.lock().unwrap().begin_timeline(number);
+        self.text.begin_timeline(number);
     }
 
     /// The meta's fields for a buffer at `running_time`.
@@ -137,11 +148,12 @@ impl VlmCaption {
                 if jumps {
                     self.close_window();
                 }
-                self.text.segment(segment.segment());
+                self.text.segment(event.clone());
             }
             EventView::Gap(gap) => {
                 let (begin, duration) = gap.get();
                 let end = begin.saturating_add(duration.unwrap_or(gst::ClockTime::ZERO));
+                self.stream.lock().unwrap().skip(end);
                 if let Some(captioner) = self.captioner() {
                     captioner.pass(end.into());
                 }
@@ -152,7 +164,7 @@ impl VlmCaption {
                     captioner.start_flush();
                 }
                 self.end_events(Ending::Flush);
-                self.text.set_stopped(true);
+                self.text.stop();
                 self.push_text_event(&event);
                 let passed = self.srcpad.push_event(event);
                 if let Some(pad) = self.textpad() {
@@ -178,8 +190,9 @@ impl VlmCaption {
             EventView::Eos(_) => {
                 self.drain();
                 self.end_events(Ending::Eos);
-                self.text.eos(event.clone());
+                self.text.end(event.clone());
             }
+            EventView::SegmentDone(_) => self.text.end(event.clone()),
             _ => {}
         }
         self.srcpad.push_event(event)

@@ -280,16 +280,16 @@ impl ElementImpl for VlmCaption {
             );
             return None;
         }
-        let (text, relinked) = (self.text.clone(), self.text.clone());
+        let (text, read) = (self.text.clone(), self.text.clone());
         let pad = gst::Pad::builder_from_template(template)
             .name("text_src")
             // A pad is active before it has a parent, so this asks no element.
             .activatemode_function(move |pad, _parent, mode, active| match (mode, active) {
-                (gst::PadMode::Push, true) => text.start(pad),
-                (gst::PadMode::Push, false) => text.stop(pad),
+                (gst::PadMode::Push, true) => text.open(pad),
+                (gst::PadMode::Push, false) => text.close(pad),
                 _ => Err(gst::loggable_error!(CAT, "the text pad only pushes")),
             })
-            .event_function(move |pad, parent, event| match event.type_() {
+            .event_function(move |_pad, parent, event| match event.type_() {
                 gst::EventType::Seek => VlmCaption::catch_panic_pad_function(
                     parent,
                     || false,
@@ -301,7 +301,10 @@ impl ElementImpl for VlmCaption {
                     |this| this.src_event(event),
                 ),
                 // The camera has nothing to do with who reads the text.
-                gst::EventType::Reconfigure => relinked.reconfigure(pad),
+                gst::EventType::Reconfigure => {
+                    read.reconfigure();
+                    true
+                }
                 // QoS of the subtitles, say, is no business of the video's.
                 _ => false,
             })
@@ -355,10 +358,14 @@ impl VlmCaption {
         let engine = self.acquire(&plan)?;
         {
             let mut stream = self.stream.lock().unwrap();
-            *stream = Stream::new(plan.options.sample_rate);
+            *stream = Stream::new(plan.options.sample_rate, plan.options.window);
             stream.fixed = plan.fixed;
         }
-        self.board.lock().unwrap().clear();
+        {
+            let mut board = self.board.lock().unwrap();
+            board.clear();
+            board.begin_timeline(0);
+        }
         self.tally.reset();
         self.text.reset();
         let no_thread = |error| {

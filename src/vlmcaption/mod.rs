@@ -39,6 +39,7 @@ mod swap;
 mod text;
 mod trouble;
 mod view;
+mod words;
 
 use gst::glib;
 use gst::prelude::*;

@@ -16,6 +16,7 @@ use super::settings::Fixed;
 use super::stats::Loading;
 use super::text::{Begin, Text};
 use super::trouble::Cause;
+use super::words;
 use crate::caption::gate::Gated;
 use crate::caption::ladder::Step;
 use crate::caption::question::Kind;
@@ -25,7 +26,7 @@ use crate::caption::{Caption, Report};
 impl VlmCaption {
     /// `by` is who reports.
     pub(super) fn report(&self, report: Report, by: &Origin) {
-        match report {
+        match words::cleaned(report) {
             Report::Loading(part) => {
                 let before = {
                     let mut loading = self.tally.loading.lock().unwrap();
@@ -113,7 +114,9 @@ impl VlmCaption {
         }
         let mut structure = output::structure("vlmcaption/caption", caption, &origin);
         structure.set("status", output::Status::Fresh.as_str());
-        structure.set("age", output::nanos(self.age(caption)));
+        if let Some(age) = self.age(caption) {
+            structure.set("age", output::nanos(age));
+        }
         self.obj().emit_by_name::<()>("caption", &[&structure]);
         if is_main {
             self.obj().notify("caption");
@@ -131,17 +134,12 @@ impl VlmCaption {
         }
     }
 
-    /// Time from a caption's last frame to now, for a clock that runs; zero before.
-    fn age(&self, caption: &Caption) -> Duration {
-        let now = self
-            .obj()
-            .current_running_time()
-            .map_or(Duration::ZERO, Duration::from);
-        let end = caption
-            .frames
-            .last()
-            .map_or(Duration::ZERO, |frame| frame.running_time);
-        now.saturating_sub(end)
+    /// Time from a caption's last frame to now: by the clock, or by the video where that is ahead.
+    /// `None` if both are before that frame, since time went back.
+    fn age(&self, caption: &Caption) -> Option<Duration> {
+        let clock = self.obj().current_running_time().map(Duration::from);
+        let now = clock.max(self.stream.lock().unwrap().position())?;
+        now.checked_sub(caption.frames.last()?.running_time)
     }
 
     fn push_text(&self, caption: &Caption) {
@@ -172,6 +170,7 @@ impl VlmCaption {
             text: caption.text.clone(),
             begin,
             duration: clock_time(if arrival { stride } else { span }),
+            timeline: caption.note.timeline,
         });
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::detections::Detections;
 use super::settings::Fixed;
 use crate::caption::sampler::{Rate, Sampler};
+use crate::caption::timeline::{Step, Timeline};
 use crate::caption::window::{FrameTime, WallClock};
 
 /// Buffers that are no samples; the next one without any of these is due in their place. What a
@@ -14,11 +15,20 @@ use crate::caption::window::{FrameTime, WallClock};
 const UNFIT: gst::BufferFlags = gst::BufferFlags::CORRUPTED
     .union(gst::BufferFlags::GAP)
     .union(gst::BufferFlags::DECODE_ONLY);
+const NOT_TIME: &str =
+    "the stream is not in time format; captions need timestamps (`appsrc format=time`)";
+const NO_TIMESTAMPS: &str = "buffers have no timestamps; captions need them: let the source make \
+                             them (`appsrc do-timestamp=true`, and so every other source), or put \
+                             `rawvideoparse framerate=25/1` behind a file of raw frames";
+const STANDS_STILL: &str = "timestamps stand still; captions need such that go on: let the source \
+                            make them (`appsrc do-timestamp=true`, and so every other source)";
+const BACKWARDS: &str = "the stream is played backwards, which is not captioned; play it forwards";
 
 /// State of the video stream.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     sampler: Option<Sampler>,
+    timeline: Option<Timeline>,
     segment: Option<gst::FormattedSegment<gst::ClockTime>>,
     caps: Option<gst::Caps>,
     /// Whether upstream is live, as it said when it was asked last.
@@ -59,6 +69,8 @@ impl Liveness {
 pub(super) struct Arrival {
     /// Running time, for ages.
     pub running_time: Option<Duration>,
+    /// Number of the timeline that begins with it.
+    pub timeline: Option<u64>,
     /// Where it begins and ends on the text pad's timeline.
     pub span: Option<(gst::ClockTime, gst::ClockTime)>,
     /// Set if the sampler chose it.
@@ -75,6 +87,8 @@ pub(super) struct Arrival {
 #[derive(Debug)]
 pub(super) struct Sampled {
     pub time: FrameTime,
+    /// Number of the timeline that this is on.
+    pub timeline: u64,
     /// To read it by.
     pub caps: gst::Caps,
     /// Running time of the last detection, on this buffer or one before it.
@@ -82,9 +96,11 @@ pub(super) struct Sampled {
 }
 
 impl Stream {
-    pub fn new(rate: Rate) -> Self {
+    /// `window` is the number of samples of one.
+    pub fn new(rate: Rate, window: usize) -> Self {
         Self {
             sampler: Some(Sampler::new(rate)),
+            timeline: Some(Timeline::new(rate.span(window as u64))),
             ..Self::default()
         }
     }
@@ -95,6 +111,9 @@ impl Stream {
         self.detection = None;
         if let Some(sampler) = &mut self.sampler {
             sampler.reset();
+        }
+        if let Some(timeline) = &mut self.timeline {
+            timeline.flush();
         }
     }
 
@@ -114,6 +133,9 @@ impl Stream {
         if jumps && let Some(sampler) = &mut self.sampler {
             sampler.reset();
         }
+        if jumps && let Some(timeline) = &mut self.timeline {
+            timeline.jump();
+        }
         self.segment = segment;
         jumps
     }
@@ -121,60 +143,88 @@ impl Stream {
     /// Places a buffer on the clocks and asks the sampler.
     pub fn arrive(&mut self, buffer: &gst::BufferRef) -> Arrival {
         let mut arrival = Arrival::default();
-        let Some(segment) = &self.segment else {
-            arrival.complaint = self.complain(
-                "the stream is not in time format; captions need timestamps (`appsrc format=time`)",
-            );
-            return arrival;
-        };
-        let Some(pts) = buffer.pts() else {
-            arrival.complaint = self.complain(
-                "buffers have no timestamps; captions need them: let the source make them \
-                 (`appsrc do-timestamp=true`, and so every other source), or put `rawvideoparse \
-                 framerate=25/1` behind a file of raw frames",
-            );
-            return arrival;
-        };
-        arrival.recovered = std::mem::take(&mut self.complained);
-        let duration = buffer.duration();
-        arrival.span = Some((
-            pts,
-            pts.saturating_add(duration.unwrap_or(gst::ClockTime::ZERO)),
-        ));
-        let running = segment.to_running_time(pts);
-        arrival.running_time = running.map(Duration::from);
-        if self.detections.found(buffer) {
-            self.detection = arrival.running_time.or(self.detection);
+        let found = self.place(buffer, &mut arrival);
+        match found {
+            Err(complaint) => arrival.complaint = self.complain(complaint),
+            Ok(()) => arrival.recovered = std::mem::take(&mut self.complained),
         }
-        let (Some(running_time), Some(stream_time), Some(caps), Some(sampler)) = (
+        arrival
+    }
+
+    /// Fills `arrival` in, as far as the stream can be sampled.
+    fn place(
+        &mut self,
+        buffer: &gst::BufferRef,
+        arrival: &mut Arrival,
+    ) -> Result<(), &'static str> {
+        let segment = self.segment.as_ref().ok_or(NOT_TIME)?;
+        let pts = buffer.pts().ok_or(NO_TIMESTAMPS)?;
+        let duration = buffer.duration();
+        let end = pts.saturating_add(duration.unwrap_or(gst::ClockTime::ZERO));
+        arrival.span = Some((pts, end));
+        arrival.running_time = segment.to_running_time(pts).map(Duration::from);
+        if segment.rate() < 0.0 {
+            return Err(BACKWARDS);
+        }
+        let (Some(running_time), Some(stream_time), Some(caps)) = (
             arrival.running_time,
             segment.to_stream_time(pts),
             self.caps.as_ref(),
-            self.sampler.as_mut(),
         ) else {
-            return arrival;
+            return Ok(());
+        };
+        let (Some(sampler), Some(timeline)) = (&mut self.sampler, &mut self.timeline) else {
+            return Ok(());
         };
         let (at, lasts) = (stream_time.into(), duration.map(Duration::from));
+        let step = timeline.step(running_time, lasts);
+        if step == Step::Back {
+            arrival.timeline = Some(timeline.number());
+            self.detection = None;
+            sampler.reset();
+        }
+        if self.detections.found(buffer) {
+            self.detection = Some(running_time);
+        }
+        match step {
+            Step::Still => return Err(STANDS_STILL),
+            Step::Ahead => return Ok(()),
+            Step::Follows | Step::Back => {}
+        }
         if buffer.flags().intersects(UNFIT) {
             arrival.corrupted =
                 buffer.flags().contains(gst::BufferFlags::CORRUPTED) && sampler.is_due(at, lasts);
-            return arrival;
+            return Ok(());
         }
         if sampler.take(at, lasts) {
             let (wallclock, clock) = wallclock(buffer);
-            let time = FrameTime {
-                pts: pts.into(),
-                running_time,
-                wallclock,
-                clock,
-            };
             arrival.sample = Some(Sampled {
-                time,
+                time: FrameTime {
+                    pts: pts.into(),
+                    running_time,
+                    wallclock,
+                    clock,
+                },
+                timeline: timeline.number(),
                 caps: caps.clone(),
                 detection: self.detection,
             });
         }
-        arrival
+        Ok(())
+    }
+
+    /// Running time of the latest buffer.
+    pub fn position(&self) -> Option<Duration> {
+        self.timeline.as_ref().and_then(Timeline::latest)
+    }
+
+    /// There is nothing until `end`.
+    pub fn skip(&mut self, end: gst::ClockTime) {
+        let segment = self.segment.as_ref();
+        let until = segment.and_then(|segment| segment.to_running_time(end));
+        if let (Some(until), Some(timeline)) = (until, &mut self.timeline) {
+            timeline.skip(until.into());
+        }
     }
 
     fn complain(&mut self, what: &'static str) -> Option<&'static str> {
@@ -205,3 +255,6 @@ fn wallclock(buffer: &gst::BufferRef) -> (Duration, WallClock) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
