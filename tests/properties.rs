@@ -281,12 +281,16 @@ fn for_ever_is_for_ever() {
     }
     run.next_caption();
     let day = Duration::from_secs(86_400);
-    run.push(day, None).unwrap();
+    let last_pts = day + Duration::from_secs(1);
+    // Two, since one frame alone that is stamped far ahead is no sample.
+    for pts in [day, last_pts] {
+        run.push(pts, None).unwrap();
+    }
     let messages = run.finish();
     assert_eq!(common::captions(&messages).len(), 1, "the end waits");
     let buffers = run.buffers.lock().unwrap();
     let last = buffers.last().unwrap();
-    assert_eq!(last.pts(), Some(clock(day)));
+    assert_eq!(last.pts(), Some(clock(last_pts)));
     let fields = meta(last).unwrap();
     assert_eq!(fields.get::<&str>("status").unwrap(), "held");
     assert_eq!(fields.get::<&str>("text").unwrap(), "A yard.");
