@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use crate::Outcome;
+use crate::{Outcome, sources};
 
 /// The layers from the top down; a file may use its own and those after it.
 const LAYERS: &[&str] = &["vlmcaption", "caption", "vlm", "backend"];
@@ -66,9 +66,7 @@ fn names(code: &str, path: &str) -> bool {
 /// # Errors
 /// Each breach, with its file and line.
 pub fn check(src: &Path) -> Outcome {
-    let mut files = Vec::new();
-    collect(src, &mut files).map_err(|error| format!("{}: {error}", src.display()))?;
-    files.sort();
+    let files = sources::rust_files(src).map_err(|error| format!("{}: {error}", src.display()))?;
     let mut breaches = Vec::new();
     for file in &files {
         let path = file.strip_prefix(src).unwrap_or(file);
@@ -94,18 +92,6 @@ pub fn check(src: &Path) -> Outcome {
     } else {
         Err(breaches.join("\n"))
     }
-}
-
-fn collect(dir: &Path, files: &mut Vec<std::path::PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            collect(&path, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

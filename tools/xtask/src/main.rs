@@ -8,17 +8,22 @@
 mod args;
 mod bench;
 mod check;
+mod circles;
 mod demo;
 mod docs;
 mod fuzz;
+mod imports;
 mod layers;
 #[cfg(test)]
 mod named;
+mod names;
+mod outcome;
 mod packages;
 mod python;
 mod quant;
 mod setup;
 mod shell;
+mod sources;
 mod steps;
 mod test;
 mod tpu;
@@ -26,6 +31,7 @@ mod tpu;
 use std::process::ExitCode;
 
 use args::Args;
+pub use outcome::Outcome;
 
 const HELP: &str = "\
 cargo xtask <command> [options]
@@ -37,7 +43,7 @@ For everybody:
 
 Parts of `test`:
   setup        look for the system packages and install those that are missing
-  check        formatting, clippy, licences, layering
+  check        formatting, clippy, licences, layering, circles
   docs         write docs/properties.md from the element (--check: fail if it is stale)
 
 To look for trouble:
@@ -55,9 +61,6 @@ To remake committed files:
   golden       remake the reference vectors with a fresh seed and test against them
 
 `cargo xtask <command> --help` says more.";
-
-/// What a command hands back: nothing, or a sentence for the user.
-type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
     let mut args = Args::new(std::env::args().skip(1));
