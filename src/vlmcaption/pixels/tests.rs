@@ -203,13 +203,28 @@ fn formats() -> impl Iterator<Item = VideoFormat> {
     VideoFormat::iter_raw()
 }
 
+/// Whether GStreamer's own converter, which makes the pictures, says twice the same of a frame. That
+/// of 1.26 (by `videoconvert`, there and back) gives MediaTek's tiles of 10 bits other colours when
+/// they are interlaced, and other pixels from run to run where the last tile is not filled.
+fn is_steady(format: VideoFormat, (width, height): (u32, u32), mode: VideoInterlaceMode) -> bool {
+    if !["MT2110T", "MT2110R"].contains(&format.to_str().as_str()) {
+        return true;
+    }
+    let rows = held(format, (width, height), mode).height();
+    let fills_tiles = width.is_multiple_of(16) && rows.is_multiple_of(32);
+    fills_tiles && (mode == VideoInterlaceMode::Progressive || has_fields(mode))
+}
+
 #[test]
 fn frames_of_every_format_mode_and_layout_show_their_picture() {
     init();
     let layouts = [Lies::Default, Lies::Padded(0), Lies::Apart];
     for format in formats() {
         for mode in MODES {
-            for size in [(1, 1), (2, 3), (35, 17), (64, 48), (97, 50)] {
+            for size in [(1, 1), (2, 3), (35, 17), (64, 64), (97, 50)] {
+                if !is_steady(format, size, mode) {
+                    continue;
+                }
                 let frame = drawn(&held(format, size, mode));
                 for lies in layouts {
                     if mode == VideoInterlaceMode::Fields && lies == Lies::Default {
@@ -243,7 +258,10 @@ fn nothing_of_the_padding_is_shown() {
     init();
     for format in formats() {
         for mode in MODES {
-            for size in [(1, 1), (35, 17), (64, 46)] {
+            for size in [(1, 1), (35, 17), (64, 46), (64, 64)] {
+                if !is_steady(format, size, mode) {
+                    continue;
+                }
                 let frame = drawn(&held(format, size, mode));
                 let shown = |poison| {
                     let buffer = laid(&frame, Lies::Padded(poison), 0);

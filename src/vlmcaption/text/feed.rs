@@ -43,6 +43,8 @@ pub(super) struct Feed {
     pub gaps: TextGaps,
     /// End of what was said, in the segment's time; its begin if that is played backwards.
     position: Option<gst::ClockTime>,
+    /// Where the video was when its reader came; what was over by then is not said.
+    joined: Option<gst::ClockTime>,
     video: Option<Span>,
     /// Number of the timeline that the video is on.
     timeline: u64,
@@ -89,7 +91,7 @@ impl Feed {
     /// The video's segment: the text stream has the same times.
     pub fn segment(&mut self, event: gst::Event) {
         self.segment = Some(event.clone());
-        (self.position, self.video) = (None, None);
+        (self.position, self.joined, self.video) = (None, None, None);
         for (_, came) in &mut self.cues {
             *came = None;
         }
@@ -125,7 +127,7 @@ impl Feed {
     /// Time went back: the text stream goes on where the video does.
     pub fn begin_timeline(&mut self, number: u64) {
         self.timeline = number;
-        (self.position, self.video) = (None, None);
+        (self.position, self.joined, self.video) = (None, None, None);
         for (_, came) in &mut self.cues {
             *came = None;
         }
@@ -153,7 +155,8 @@ impl Feed {
                 gst::EventType::StreamStart | gst::EventType::Caps
             )
         });
-        (self.segment, self.position, self.video) = (None, None, None);
+        (self.segment, self.position) = (None, None);
+        (self.joined, self.video) = (None, None);
         (self.eos, self.end, self.ended) = (None, None, false);
         self.reader = Reader::Reads;
     }
@@ -233,6 +236,7 @@ impl Feed {
             true => video.end,
             false => video.begin,
         });
+        self.joined = self.position;
         let eos = self.eos.clone();
         self.end = eos.or(self.end.take());
     }
@@ -311,13 +315,27 @@ impl Feed {
     }
 
     fn take_cue(&mut self) -> Option<Item> {
-        let (pts, duration) = self.due()?;
+        let (pts, duration) = self.next_cue()?;
         if let Some(gap) = self.silence_to(pts, gst::ClockTime::NSECOND) {
             return Some(gap);
         }
         let (text, _) = self.cues.pop_front()?;
         self.position = self.position.max(Some(pts.saturating_add(duration)));
         Some(Item::Buffer(cue::buffer(text.text, pts, duration)))
+    }
+
+    /// PTS and duration of the next cue, if its time has come, as far as the reader was there.
+    fn next_cue(&mut self) -> Option<(gst::ClockTime, gst::ClockTime)> {
+        let joined = self.joined.unwrap_or_default();
+        loop {
+            let (pts, duration) = self.due()?;
+            let end = pts.saturating_add(duration);
+            if pts >= joined || end > joined {
+                let pts = pts.max(joined);
+                return Some((pts, end.saturating_sub(pts)));
+            }
+            self.cues.pop_front();
+        }
     }
 
     fn take_silence(&mut self) -> Option<Item> {

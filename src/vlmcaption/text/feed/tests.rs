@@ -246,6 +246,28 @@ fn a_pad_that_is_requested_again_begins_where_the_video_is() {
 }
 
 #[test]
+fn a_reader_that_joins_is_told_nothing_that_was_over_by_then() {
+    let mut feed = feed(98 * SECOND);
+    said(&mut feed);
+    feed.close();
+    feed.advance(99 * SECOND, 100 * SECOND);
+    feed.open();
+    // Answers to windows that the video had passed when the reader came.
+    say(&mut feed, "over", window(95));
+    say(&mut feed, "going on", window(97));
+    say(&mut feed, "after", window(99));
+    let texts = said(&mut feed).into_iter();
+    let texts: Vec<_> = texts.filter(|(text, ..)| text.is_some()).collect();
+    assert_eq!(
+        texts,
+        [
+            cue("going on", 99_000, 101_000),
+            cue("after", 99_000, 103_000)
+        ]
+    );
+}
+
+#[test]
 fn segments_that_nobody_takes_do_not_pile_up() {
     let mut feed = feed(SECOND);
     for n in 0..1000 {
