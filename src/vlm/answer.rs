@@ -5,7 +5,7 @@
 
 use super::Error;
 use super::chat::{REASONING_CLOSES, REASONING_OPENS};
-use super::generate::StopReason;
+use super::request::StopReason;
 use super::tokenizer::{TextStream, Tokenizer};
 
 /// Whether a stop text has come.

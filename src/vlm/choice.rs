@@ -10,8 +10,8 @@
 
 use super::Error;
 use super::answer::without_reasoning;
-use super::generate::{Asked, Generated, StopReason};
 use super::interview::{Interview, Prefilled};
+use super::request::{Generated, Request, StopReason};
 use super::sampling::{Sampler, numbers};
 use super::tokenizer::Tokenizer;
 use crate::backend::Next;
@@ -96,27 +96,28 @@ impl Interview<'_> {
     /// One of `choices`.
     pub(super) fn choice(
         &mut self,
-        asked: &Asked<'_>,
+        request: &Request<'_>,
         choices: &[String],
     ) -> Result<Generated, Error> {
         let tree = Node::tree(self.tokenizer, choices)?;
-        let mut sampler = Sampler::new(&asked.options.sampling);
-        let Prefilled { next, reused } = self.prefill(asked.prompt, &mut sampler, asked.cancel)?;
+        let mut sampler = Sampler::new(&request.options.sampling);
+        let Prefilled { next, reused } =
+            self.prefill(request.prompt, &mut sampler, request.cancel)?;
         let options: Vec<u32> = tree.children.iter().map(|(token, _)| *token).collect();
         let first = match next {
             Next::Logits(logits) => Ok(probabilities(logits, &options)?),
             Next::Token(token) => Err(token),
         };
-        let ttft = asked.started.elapsed();
+        let ttft = request.started.elapsed();
         let generated = match first {
-            Err(token) => self.said(asked, choices, token)?,
+            Err(token) => self.said(request, choices, token)?,
             Ok(first) => {
                 let mut tally = Tally {
                     shares: vec![0.0; choices.len()],
                     n_tokens: 0,
                 };
                 let base = self.n_rows();
-                self.follow(asked, &tree, &first, 1.0, base, &mut tally)?;
+                self.follow(request, &tree, &first, 1.0, base, &mut tally)?;
                 let sum: f64 = tally.shares.iter().sum();
                 let probabilities: Vec<f64> =
                     tally.shares.iter().map(|share| share / sum).collect();
@@ -129,7 +130,7 @@ impl Interview<'_> {
                     tokens_out: 1 + tally.n_tokens,
                     probability: Some(probabilities[best]),
                     probabilities,
-                    ..asked.generated(choices[best].clone(), StopReason::Complete)
+                    ..request.generated(choices[best].clone(), StopReason::Complete)
                 }
             }
         };
@@ -144,7 +145,7 @@ impl Interview<'_> {
     /// The sequence holds the node's tokens up to row `base`, and does again afterwards.
     fn follow(
         &mut self,
-        asked: &Asked<'_>,
+        request: &Request<'_>,
         node: &Node,
         odds: &[f64],
         weight: f64,
@@ -170,18 +171,18 @@ impl Interview<'_> {
             if let Some(answer) = child.only() {
                 tally.shares[answer] += weight;
             } else if weight >= NEGLIGIBLE {
-                let depth = base - asked.prompt.n_rows();
+                let depth = base - request.prompt.n_rows();
                 if base >= self.context() {
-                    return Err(asked.full(self.context()));
+                    return Err(request.full(self.context()));
                 }
-                let next = self.step(*token, asked.position(depth), asked.cancel)?;
+                let next = self.step(*token, request.position(depth), request.cancel)?;
                 tally.n_tokens += 1;
                 let options: Vec<u32> = child.children.iter().map(|(token, _)| *token).collect();
                 let Next::Logits(logits) = next else {
                     return Err(Error::Logits);
                 };
                 let odds = probabilities(logits, &options)?;
-                self.follow(asked, child, &odds, weight, base + 1, tally)?;
+                self.follow(request, child, &odds, weight, base + 1, tally)?;
                 self.back_to(base);
             }
         }
@@ -192,15 +193,15 @@ impl Interview<'_> {
     /// only one that it names.
     fn said(
         &mut self,
-        asked: &Asked<'_>,
+        request: &Request<'_>,
         choices: &[String],
         first: u32,
     ) -> Result<Generated, Error> {
-        let (text, tokens_out) = self.continued(asked, first)?;
+        let (text, tokens_out) = self.continued(request, first)?;
         match named(&text, choices) {
             Some(answer) => Ok(Generated {
                 tokens_out,
-                ..asked.generated(choices[answer].clone(), StopReason::Complete)
+                ..request.generated(choices[answer].clone(), StopReason::Complete)
             }),
             None => Err(Error::Answer(format!(
                 "the model said {text:?}, which is none of {}; ask for one of these words alone",
@@ -212,19 +213,19 @@ impl Interview<'_> {
     /// The text of an answer whose first token was chosen by the program, and its tokens.
     pub(super) fn continued(
         &mut self,
-        asked: &Asked<'_>,
+        request: &Request<'_>,
         first: u32,
     ) -> Result<(String, usize), Error> {
         let (mut token, mut ids) = (first, Vec::new());
         let n = loop {
-            if asked.options.eos.contains(&token) {
+            if request.options.eos.contains(&token) {
                 break ids.len() + 1;
             }
             ids.push(token);
-            if ids.len() >= asked.options.max_tokens || self.n_rows() >= self.context() {
+            if ids.len() >= request.options.max_tokens || self.n_rows() >= self.context() {
                 break ids.len();
             }
-            token = match self.step(token, asked.position(ids.len() - 1), asked.cancel)? {
+            token = match self.step(token, request.position(ids.len() - 1), request.cancel)? {
                 Next::Token(token) => token,
                 Next::Logits(_) => break ids.len(),
             };

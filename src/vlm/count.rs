@@ -4,8 +4,8 @@
 
 use super::Error;
 use super::choice::probabilities;
-use super::generate::{Asked, Generated, StopReason};
 use super::interview::{Interview, Prefilled};
+use super::request::{Generated, Request, StopReason};
 use super::sampling::Sampler;
 use crate::backend::Next;
 
@@ -15,17 +15,18 @@ const MAX_DIGITS: usize = 9;
 impl Interview<'_> {
     /// The likeliest number: of the first token only digits are looked at; then digits go on as long
     /// as one of them is likelier than everything else together.
-    pub(super) fn count(&mut self, asked: &Asked<'_>) -> Result<Generated, Error> {
+    pub(super) fn count(&mut self, request: &Request<'_>) -> Result<Generated, Error> {
         let tokenizer = self.tokenizer;
         let digits = tokenizer.digits();
         let ids: Vec<u32> = digits.iter().map(|(id, _)| *id).collect();
-        let mut sampler = Sampler::new(&asked.options.sampling);
-        let Prefilled { next, reused } = self.prefill(asked.prompt, &mut sampler, asked.cancel)?;
+        let mut sampler = Sampler::new(&request.options.sampling);
+        let Prefilled { next, reused } =
+            self.prefill(request.prompt, &mut sampler, request.cancel)?;
         let mut odds = match next {
             Next::Logits(logits) => Ok(probabilities(logits, &ids)?),
             Next::Token(token) => Err(token),
         };
-        let ttft = asked.started.elapsed();
+        let ttft = request.started.elapsed();
         let mut text = String::new();
         let (mut tokens_out, mut probability) = (0, Some(1.0));
         loop {
@@ -33,7 +34,7 @@ impl Interview<'_> {
                 Ok(odds) => odds,
                 Err(token) => {
                     let said;
-                    (said, tokens_out) = self.continued(asked, token)?;
+                    (said, tokens_out) = self.continued(request, token)?;
                     text = first_number(&said)?;
                     probability = None;
                     break;
@@ -57,10 +58,10 @@ impl Interview<'_> {
             probability = probability.map(|p| p * now[best] / among);
             text.push_str(word);
             tokens_out += 1;
-            if tokens_out >= asked.options.max_tokens || self.n_rows() >= self.context() {
+            if tokens_out >= request.options.max_tokens || self.n_rows() >= self.context() {
                 break;
             }
-            odds = match self.step(*id, asked.position(tokens_out - 1), asked.cancel)? {
+            odds = match self.step(*id, request.position(tokens_out - 1), request.cancel)? {
                 Next::Logits(logits) => Ok(probabilities(logits, &ids)?),
                 Next::Token(_) => return Err(Error::Logits),
             };
@@ -72,7 +73,7 @@ impl Interview<'_> {
             tokens_out,
             probability,
             ttft,
-            ..asked.generated(number.to_string(), StopReason::Complete)
+            ..request.generated(number.to_string(), StopReason::Complete)
         })
     }
 }

@@ -6,9 +6,9 @@
 use std::collections::VecDeque;
 
 use super::Error;
-use super::generate::{Asked, Generated, StopReason};
 use super::grammar::{Schema, State};
 use super::interview::{Interview, Prefilled};
+use super::request::{Generated, Request, StopReason};
 use super::sampling::Sampler;
 use super::tokenizer::bytes::TokenBytes;
 use crate::backend::Next;
@@ -141,18 +141,22 @@ impl Writer<'_> {
 impl Interview<'_> {
     /// JSON that follows `schema`. From a program that gives tokens and no logits it is what the
     /// model says, if that follows the schema.
-    pub(super) fn json(&mut self, asked: &Asked<'_>, schema: &Schema) -> Result<Generated, Error> {
+    pub(super) fn json(
+        &mut self,
+        request: &Request<'_>,
+        schema: &Schema,
+    ) -> Result<Generated, Error> {
         let tokenizer = self.tokenizer;
         let table = tokenizer.token_bytes().ok_or_else(|| {
             Error::Answer("answers in JSON need a byte-level tokenizer; this model has none".into())
         })?;
-        let room = (self.context() + 1).saturating_sub(asked.prompt.n_rows());
+        let room = (self.context() + 1).saturating_sub(request.prompt.n_rows());
         let mut writer = Writer {
             schema,
             table,
             state: State::new(),
             text: Vec::new(),
-            left: asked.options.max_tokens.min(room),
+            left: request.options.max_tokens.min(room),
             forced: None,
         };
         let shortest = table.cover(&writer.state.ending(schema)).len();
@@ -163,10 +167,10 @@ impl Interview<'_> {
                 writer.left
             )));
         }
-        let mut sampler = Sampler::new(&asked.options.sampling);
+        let mut sampler = Sampler::new(&request.options.sampling);
         let Prefilled { mut next, reused } =
-            self.prefill(asked.prompt, &mut sampler, asked.cancel)?;
-        let ttft = asked.started.elapsed();
+            self.prefill(request.prompt, &mut sampler, request.cancel)?;
+        let ttft = request.started.elapsed();
         let mut tokens_out = 0;
         let mut stop_reason = StopReason::Complete;
         loop {
@@ -174,7 +178,7 @@ impl Interview<'_> {
                 Next::Logits(logits) => writer.choose(&mut sampler, logits)?,
                 Next::Token(token) if tokens_out == 0 => {
                     let said;
-                    (said, tokens_out) = self.continued(asked, token)?;
+                    (said, tokens_out) = self.continued(request, token)?;
                     writer.text = object_in(&said).as_bytes().to_vec();
                     break;
                 }
@@ -187,7 +191,7 @@ impl Interview<'_> {
                 }
                 break;
             }
-            next = self.step(token, asked.position(tokens_out - 1), asked.cancel)?;
+            next = self.step(token, request.position(tokens_out - 1), request.cancel)?;
         }
         let text = String::from_utf8_lossy(&writer.text).into_owned();
         let parsed = serde_json::from_str(&text).map_err(|error| error.to_string());
@@ -201,7 +205,7 @@ impl Interview<'_> {
             reused,
             tokens_out,
             ttft,
-            ..asked.generated(text, stop_reason)
+            ..request.generated(text, stop_reason)
         })
     }
 }

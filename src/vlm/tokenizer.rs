@@ -168,7 +168,10 @@ impl Tokenizer {
 
     /// The bytes of all tokens, of a byte-level tokenizer; they are found out at the first call.
     pub fn token_bytes(&self) -> Option<&bytes::TokenBytes> {
-        let found = self.bytes.get_or_init(|| bytes::TokenBytes::new(self));
+        let found = self.bytes.get_or_init(|| {
+            let vocab = self.inner.get_vocab(false);
+            bytes::TokenBytes::new(vocab, self.n_ids(), |id| self.is_added(id))
+        });
         found.as_ref()
     }
 

@@ -3,8 +3,9 @@
 //! The decoder's part of `config.json`.
 
 use super::quantization::quantization;
-use super::{Error, Section};
 use crate::backend::spec::{Head, Rope, TextSpec};
+use crate::vlm::error::Error;
+use crate::vlm::json::Section;
 
 /// Which decoder it is, as far as its configuration does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 //! `config.json` of an InternVL3: OpenGVLab's own (`internvl_chat`) and that of transformers
 //! (`internvl`).
 
+use super::checks::{channels, check_heads, check_token, eos, model_type};
 use super::decoder::{Decoder, text_spec};
 use super::defaults::{INTERNVL_VISION, QWEN2};
-use super::{Error, channels, check_heads, eos, model_type};
 use crate::backend::spec::{Spec, TextSpec, Tower, VisionSpec};
+use crate::vlm::error::Error;
 use crate::vlm::json::{Document, Section};
 use crate::vlm::tiles::Tiling;
 
@@ -89,7 +90,7 @@ pub(crate) fn read(config: &Document) -> Result<Config, Error> {
     root.expect_text("projector_hidden_act", "gelu")?;
     let (vision, tile) = vision_spec(&root, &vision_config, &text, TRANSFORMERS)?;
     let image_token_id = root.token("image_token_id")?;
-    super::check_token(&root, "image_token_id", image_token_id, text.vocab_size)?;
+    check_token(&root, "image_token_id", image_token_id, text.vocab_size)?;
     Ok(Config {
         layout: Layout::Transformers { image_token_id },
         tile,

@@ -2,8 +2,9 @@
 
 //! `quantization_config`: AWQ as AutoAWQ and lmdeploy write it is read, all else is refused.
 
-use super::{Error, Section};
 use crate::backend::spec::Awq;
+use crate::vlm::error::Error;
+use crate::vlm::json::Section;
 
 const KEY: &str = "quantization_config";
 

@@ -2,10 +2,12 @@
 
 //! `config.json` of a Qwen2.5-VL.
 
+use super::checks::{channels, check_heads, check_out};
 use super::decoder::{Decoder, text_spec};
 use super::defaults::{QWEN2_5_VL_TEXT, QWEN2_5_VL_VISION};
-use super::{Error, QwenConfig, channels, check_heads, check_out};
+use super::qwen::QwenConfig;
 use crate::backend::spec::{Spec, TextSpec, Tower, VisionSpec};
+use crate::vlm::error::Error;
 use crate::vlm::json::{Document, Section};
 
 /// Positions on the time axis for a second: beyond any use, and with these a window of a day still

@@ -2,10 +2,12 @@
 
 //! `config.json` of a Qwen3-VL.
 
+use super::checks::{channels, check_heads, check_out};
 use super::decoder::{Decoder, text_spec};
 use super::defaults::{QWEN3_VL_TEXT, QWEN3_VL_VISION};
-use super::{Error, QwenConfig, channels, check_heads, check_out};
+use super::qwen::QwenConfig;
 use crate::backend::spec::{Spec, TextSpec, Tower, VisionSpec};
+use crate::vlm::error::Error;
 use crate::vlm::json::{Document, Section};
 
 /// Checks a `config.json` whose `model_type` is `qwen3_vl`.

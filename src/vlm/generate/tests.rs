@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::backend::{GridThw, Limits, Patches, Position, Segment, SequenceId};
+use crate::backend::{self, GridThw, Limits, Patches, Position, Segment, SequenceId};
 use crate::vlm::PromptRun;
+use crate::vlm::sampling::Sampling;
 use crate::vlm::tokenizer::demo;
 
 const EOS: u32 = 506;

@@ -8,13 +8,29 @@ mod qwen;
 mod qwen25vl;
 mod qwen3vl;
 
+use super::checkpoint::Checkpoint;
 use super::config::model_type;
+use super::error::Error;
 use super::files::ModelFiles;
 use super::json::Document;
-use super::{Checkpoint, Error};
+
+impl Checkpoint {
+    /// Reads everything but the weights: configuration, tokenizer, templates, the headers of the
+    /// weight files. Takes milliseconds, so it can be done while the application waits.
+    pub fn open(files: ModelFiles) -> Result<Self, Error> {
+        let checkpoint = Self::open_compiled(files)?;
+        checkpoint.files.check_weights()?;
+        Ok(checkpoint)
+    }
+
+    /// The same for a folder without weights: they were compiled into a file of a device's.
+    pub fn open_compiled(files: ModelFiles) -> Result<Self, Error> {
+        open(files)
+    }
+}
 
 /// Opens a checkpoint with the family that its `config.json` names; its weights are not looked at.
-pub(super) fn open(files: ModelFiles) -> Result<Checkpoint, Error> {
+fn open(files: ModelFiles) -> Result<Checkpoint, Error> {
     files.check_place()?;
     let config = Document::require(&files, "config.json")?;
     match model_type(&config)? {

@@ -2,7 +2,7 @@
 
 //! The bytes that tokens stand for, for answers that follow a grammar.
 
-use super::Tokenizer;
+use std::collections::HashMap;
 
 /// Tokens as bytes. Special tokens are none of them.
 pub struct TokenBytes {
@@ -14,14 +14,18 @@ pub struct TokenBytes {
 }
 
 impl TokenBytes {
-    /// Of a byte-level tokenizer; `None` for others, and for one that cannot write every text.
-    pub(super) fn new(tokenizer: &Tokenizer) -> Option<Self> {
-        let vocab = tokenizer.inner.get_vocab(false);
-        let mut bytes = vec![Vec::new(); tokenizer.n_ids()];
+    /// Of a byte-level tokenizer with `n_ids` ids; `None` for others, and for one that cannot write
+    /// every text. `is_added` says which are special tokens.
+    pub(super) fn new(
+        vocab: HashMap<String, u32>,
+        n_ids: usize,
+        is_added: impl Fn(u32) -> bool,
+    ) -> Option<Self> {
+        let mut bytes = vec![Vec::new(); n_ids];
         for (text, id) in vocab {
             // A token that is not written in these characters is no text.
             if let Some(written) = text.chars().map(byte).collect()
-                && !tokenizer.is_added(id)
+                && !is_added(id)
             {
                 bytes[id as usize] = written;
             }

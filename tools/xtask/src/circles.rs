@@ -17,7 +17,6 @@ const KNOWN: &[&str] = &[
     "src/backend/cpu",
     "src/backend/sophgo",
     "src/caption",
-    "src/vlm",
     "src/vlmcaption",
 ];
 
