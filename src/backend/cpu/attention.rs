@@ -10,12 +10,12 @@ use rayon::prelude::*;
 
 use super::activation::softmax_unscaled;
 use super::blocked::Keys;
+use super::gemm::Gemm;
 use super::gemv;
 use super::isa::Bf16Kernels;
 use super::kv::{Head, Rows};
-use super::linear::Gemm;
 use super::rope::Rotation;
-use super::{Cancel, Error};
+use crate::backend::{Cancel, Error};
 
 /// Queries whose scores are held at a time.
 const BLOCK: usize = 128;

@@ -9,7 +9,7 @@ use super::isa::{Bf16Kernels, TileKernels};
 use super::panel::panel;
 use super::product::scatter;
 use super::tiled::{Number, pack_pairs, pair};
-use super::{Cancel, Error};
+use crate::backend::{Cancel, Error};
 
 /// Keys whose scores are held at a time.
 const BLOCK: usize = 128;

@@ -16,9 +16,10 @@
 
 use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
+use super::checksum::{Checksummed, number};
 use super::int8::Int8Matrix;
 use super::tidy::{Bounds, tidy, use_file};
 
@@ -29,9 +30,6 @@ const MAGIC: &[u8; 16] = b"vlmcaption int8\0";
 
 /// Stands where another record's length would be.
 const END: u32 = u32::MAX;
-
-/// Longest identity or name; more is no file of ours.
-const MAX_TEXT: u32 = 1 << 20;
 
 /// The file of a checkpoint's matrices.
 pub(super) struct Cache {
@@ -46,8 +44,8 @@ enum State {
     Idle,
 }
 
-type Input = Checked<BufReader<File>>;
-type Output = Checked<BufWriter<File>>;
+type Input = Checksummed<BufReader<File>>;
+type Output = Checksummed<BufWriter<File>>;
 
 /// The end of a file's part in a start.
 #[derive(Debug, Default)]
@@ -119,7 +117,7 @@ impl Cache {
                 // Where there are no locks, nobody removes what has none.
                 Err(TryLockError::Error(_)) => {}
             }
-            let mut file = Checked::new(BufWriter::with_capacity(1 << 20, file));
+            let mut file = Checksummed::new(BufWriter::with_capacity(1 << 20, file));
             file.write_all(MAGIC)?;
             file.write_number(FORMAT)?;
             file.write_text(&self.identity)?;
@@ -149,7 +147,7 @@ impl Cache {
     /// The file, behind its identity; `None` if there is none of these weights.
     fn reading(&self) -> Option<Input> {
         let file = BufReader::with_capacity(1 << 20, File::open(&self.path).ok()?);
-        let mut file = Checked::new(file);
+        let mut file = Checksummed::new(file);
         let mut magic = [0; MAGIC.len()];
         file.read_exact(&mut magic).ok()?;
         let ours = magic == *MAGIC && file.read_number().ok()? == FORMAT;
@@ -274,75 +272,6 @@ impl Drop for Cache {
     }
 }
 
-fn number(n: usize) -> io::Result<u32> {
-    u32::try_from(n).map_err(io::Error::other)
-}
-
-/// A file with a checksum of what went through it.
-pub(super) struct Checked<F> {
-    inner: F,
-    sum: crc32fast::Hasher,
-}
-
-impl<F> Checked<F> {
-    fn new(inner: F) -> Self {
-        Self {
-            inner,
-            sum: crc32fast::Hasher::new(),
-        }
-    }
-
-    fn restart(&mut self) {
-        self.sum.reset();
-    }
-
-    fn sum(&self) -> u32 {
-        self.sum.clone().finalize()
-    }
-}
-
-impl<F: Read> Checked<F> {
-    /// Fills `bytes`.
-    pub(super) fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        self.inner.read_exact(bytes)?;
-        self.sum.update(bytes);
-        Ok(())
-    }
-
-    fn read_number(&mut self) -> io::Result<u32> {
-        let mut bytes = [0; 4];
-        self.read_exact(&mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
-    }
-
-    fn read_text(&mut self) -> io::Result<String> {
-        let len = self.read_number()?;
-        if len > MAX_TEXT {
-            return Err(io::Error::other("no text"));
-        }
-        let mut bytes = vec![0; len as usize];
-        self.read_exact(&mut bytes)?;
-        String::from_utf8(bytes).map_err(io::Error::other)
-    }
-}
-
-impl<F: Write> Checked<F> {
-    /// Appends `bytes`.
-    pub(super) fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.sum.update(bytes);
-        self.inner.write_all(bytes)
-    }
-
-    fn write_number(&mut self, number: u32) -> io::Result<()> {
-        self.write_all(&number.to_le_bytes())
-    }
-
-    fn write_text(&mut self, text: &str) -> io::Result<()> {
-        self.write_number(number(text.len())?)?;
-        self.write_all(text.as_bytes())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -362,7 +291,7 @@ mod tests {
     }
 
     fn bytes(matrix: &Int8Matrix) -> Vec<u8> {
-        let mut out = Checked::new(Vec::new());
+        let mut out = Checksummed::new(Vec::new());
         matrix.write(&mut out).expect("memory");
         out.inner
     }

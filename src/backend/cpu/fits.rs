@@ -3,9 +3,9 @@
 //! The sizes of a configuration, held against the tensors of the file before memory is taken for
 //! anything: what differs is told by its key.
 
-use super::Error;
 use super::layout::Names;
 use super::loader::Loader;
+use crate::backend::Error;
 use crate::backend::spec::{Spec, TextSpec, Tower, VisionSpec};
 
 /// That the file has the layers and sizes that `spec` says. What is not in the file is left for the

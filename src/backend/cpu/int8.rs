@@ -13,11 +13,11 @@ use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedAMatrix
 use rten_tensor::NdTensorView;
 use zerocopy::IntoBytes;
 
-use super::cache::Checked;
+use super::checksum::Checksummed;
+use super::gemm::Gemm;
 use super::gemv;
 use super::isa::operands::{ByteMatrix, FewWords};
 use super::isa::{Isa, TileKernels};
-use super::linear::Gemm;
 use super::outliers::{column_scales, outlier_columns, without};
 use super::pages::Pages;
 use super::product::Columns;
@@ -180,7 +180,7 @@ fn times(row: &mut [f32], scales: &[f32]) {
 
 impl Int8Matrix {
     /// Writes numbers, scales and sums.
-    pub(super) fn write(&self, file: &mut Checked<impl Write>) -> io::Result<()> {
+    pub(super) fn write(&self, file: &mut Checksummed<impl Write>) -> io::Result<()> {
         const PIECE: usize = 1 << 16;
         file.write_all(self.q.as_bytes())?;
         let mut bytes = Vec::with_capacity(4 * PIECE);
@@ -204,7 +204,7 @@ impl Int8Matrix {
     /// Reads what [`write`](Self::write) wrote of a matrix of this shape.
     pub(super) fn read(
         [out_features, in_features]: [usize; 2],
-        file: &mut Checked<impl Read>,
+        file: &mut Checksummed<impl Read>,
     ) -> io::Result<Self> {
         let slices = Slices::new(in_features);
         let per_slice = slices.count() * out_features;

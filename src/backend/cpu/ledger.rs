@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::gemm::Gemm;
 use super::int8::Int8Matrix;
 
 /// The errors of the layers of a model that was loaded to be compared.
@@ -118,7 +119,7 @@ pub(super) struct Compared {
 
 impl Compared {
     /// Notes how far the rounded matrix is from the result `y` for `x` `[rows, in_features]`.
-    pub(super) fn note(&self, gemm: &super::linear::Gemm, rows: usize, x: &[f32], y: &[f32]) {
+    pub(super) fn note(&self, gemm: &Gemm, rows: usize, x: &[f32], y: &[f32]) {
         let mut got = vec![0.0; y.len()];
         self.rounded.forward(gemm, x, &mut got);
         self.line.note(rows, &got, y);

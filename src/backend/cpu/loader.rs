@@ -7,17 +7,18 @@ use std::path::Path;
 use half::bf16;
 use rayon::ThreadPool;
 
+use super::awq;
 use super::cache::{Cache, Cached, Damaged};
 use super::int8::{Int8Builder, Int8Rows};
 use super::layout::Layout;
 use super::ledger::{Compared, Ledger};
 use super::linear::{Linear, Matrix, Table, TableRows};
 use super::norm::{LayerNorm, RmsNorm};
+use super::options::Precision;
 use super::pages::Filling;
 use super::weights::Reader;
-use super::{Error, Precision, awq};
-use crate::backend::finite;
 use crate::backend::spec::{Awq, Spec};
+use crate::backend::{Error, finite};
 
 /// A model with fewer numbers than this stays in f32 unless asked otherwise.
 const INT8_FROM: u64 = 100_000_000;

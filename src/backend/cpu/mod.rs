@@ -11,7 +11,10 @@ mod attention;
 mod awq;
 mod blocked;
 mod cache;
+mod checksum;
+mod engine;
 mod fits;
+mod gemm;
 mod gemv;
 mod int8;
 mod isa;
@@ -21,6 +24,7 @@ mod ledger;
 mod linear;
 mod loader;
 mod norm;
+mod options;
 mod outliers;
 mod pages;
 mod panel;
@@ -39,69 +43,16 @@ use std::path::PathBuf;
 
 use rayon::ThreadPool;
 
-use cache::{Cached, Outcome};
+use super::spec::Spec;
+use super::{Cancel, Error, Program};
+use engine::{Engine, Parts};
 use isa::Isa;
-use kv::KvType;
 pub use ledger::{LayerError, Ledger};
-use linear::Gemm;
 use loader::{Loader, Reuse};
-use sequences::Sequences;
+pub use options::{Options, Precision, Weights};
 use text::Text;
 use vision::Vision;
 use weights::Reader;
-
-use super::rows::host_rows;
-use super::spec::Spec;
-use super::{
-    Cancel, Error, Limits, Next, Patches, Position, Program, Segment, SequenceId, Step,
-    VisualTokens,
-};
-
-/// Rows that a sequence may have at most, whatever the checkpoint allows.
-const MAX_CONTEXT: usize = 8192;
-
-/// Weights of fewer bytes are a small model's.
-const SMALL_BYTES: u64 = 64 << 20;
-
-/// Sequences that are extended together: the matrices are read once for all, and at more rows
-/// multiplying takes longer than reading.
-const BATCH: usize = 4;
-
-/// Weight files in the order of the index.
-#[derive(Debug, Clone)]
-pub enum Weights {
-    /// Safetensors files on disk; one, or the shards of `model.safetensors.index.json`.
-    Files(Vec<PathBuf>),
-    /// One safetensors file in memory.
-    Bytes(&'static [u8]),
-}
-
-/// Number type that the large matrices are multiplied in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Precision {
-    /// f32 below 100 M parameters, int8 above.
-    #[default]
-    Auto,
-    /// The reference.
-    F32,
-    /// Weights, and where the processor multiplies it the activations, in bf16.
-    Bf16,
-    /// W8A8: a scale per weight column and per activation row and K-slice; the first block of the
-    /// tower and the first layer of the decoder, where errors weigh most, in bf16.
-    Int8,
-}
-
-/// What a user may choose.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct Options {
-    /// Number type of the large matrices.
-    pub precision: Precision,
-    /// Threads of the engine; `None` takes all cores but one.
-    pub threads: Option<usize>,
-    /// Folder in which int8 matrices are kept for the next start; `None` keeps none. What cannot be
-    /// kept is no error.
-    pub cache: Option<PathBuf>,
-}
 
 /// Reads the weights and readies the engine.
 ///
@@ -151,44 +102,6 @@ pub fn load_compared(
     loader.compare(ledger.clone());
     let parts = Parts::read(spec, loader)?;
     Ok((Box::new(Engine::new(pool, spec, parts)), ledger))
-}
-
-impl Engine {
-    fn new(pool: ThreadPool, spec: &Spec, parts: Parts) -> Self {
-        let Parts {
-            vision,
-            text,
-            cached,
-            isa,
-        } = parts;
-        let context = spec.text.max_position_embeddings.min(MAX_CONTEXT);
-        let limits = Limits {
-            context,
-            prompt: context,
-            vocab_size: spec.text.vocab_size,
-            weight_bytes: (vision.size_bytes() + text.size_bytes()) as u64,
-        };
-        Self {
-            pool,
-            isa,
-            logits: vec![0.0; limits.vocab_size],
-            limits,
-            vision,
-            text,
-            sequences: Sequences::default(),
-            cached,
-        }
-    }
-}
-
-/// What was loaded.
-struct Parts {
-    vision: Vision,
-    text: Text,
-    /// What became of the cache.
-    cached: Cached,
-    /// The kernels that may be used.
-    isa: Isa,
 }
 
 impl Parts {
@@ -254,148 +167,4 @@ fn thread_pool(threads: Option<usize>) -> Result<ThreadPool, Error> {
             file: "thread pool".to_owned(),
             source: std::io::Error::other(e),
         })
-}
-
-/// A loaded model and its sequences.
-struct Engine {
-    pool: ThreadPool,
-    isa: Isa,
-    vision: Vision,
-    text: Text,
-    limits: Limits,
-    sequences: Sequences,
-    logits: Vec<f32>,
-    cached: Cached,
-}
-
-impl Program for Engine {
-    fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    fn encode(&mut self, patches: &Patches, cancel: &Cancel) -> Result<VisualTokens, Error> {
-        let (vision, isa) = (&self.vision, self.isa);
-        self.pool
-            .install(|| vision.encode(&Gemm::new(isa, cancel), patches, cancel))
-    }
-
-    fn remark(&self) -> Option<String> {
-        match &self.cached.outcome {
-            Outcome::Unused => None,
-            Outcome::Read(path) => Some(format!("int8 weights read from {}", path.display())),
-            Outcome::Written(path) => {
-                let path = path.display();
-                Some(format!("int8 weights kept in {path} for the next start"))
-            }
-            Outcome::NotWritten { path, reason } => {
-                let path = path.display();
-                Some(format!("int8 weights not kept in {path}: {reason}"))
-            }
-        }
-    }
-
-    fn open(&mut self) -> Result<SequenceId, Error> {
-        let kv = self.text.open(KvType::of(self.isa));
-        Ok(self.sequences.open(kv))
-    }
-
-    fn extend(
-        &mut self,
-        sequence: SequenceId,
-        segments: &[Segment<'_>],
-        positions: &[Position],
-        cancel: &Cancel,
-    ) -> Result<Next<'_>, Error> {
-        let rows = host_rows(segments, positions)?;
-        let context = self.limits.context;
-        let batch = self.sequences.begin(sequence, rows, context)?;
-        let (text, logits, isa) = (&self.text, &mut self.logits, self.isa);
-        let computed = self.pool.install(|| {
-            let (kv, skip) = (&mut *batch.kv, batch.n_shared);
-            let gemm = Gemm::new(isa, cancel);
-            text.extend(&gemm, kv, segments, positions, skip, Some(logits), cancel)
-        });
-        self.sequences.end(sequence, computed.is_ok());
-        computed.map(|()| Next::Logits(&self.logits))
-    }
-
-    fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {
-        host_rows(segments, positions).map_or(0, |rows| self.sequences.shared(&rows))
-    }
-
-    fn prepare(
-        &mut self,
-        segments: &[Segment<'_>],
-        positions: &[Position],
-        cancel: &Cancel,
-    ) -> Result<(), Error> {
-        let rows = host_rows(segments, positions)?;
-        if self.sequences.shared(&rows) + 1 >= rows.len() {
-            return Ok(());
-        }
-        let id = self.open()?;
-        let batch = self.sequences.begin(id, rows, self.limits.context);
-        let isa = self.isa;
-        let computed = batch.and_then(|batch| {
-            self.pool.install(|| {
-                let (kv, skip) = (&mut *batch.kv, batch.n_shared);
-                let gemm = Gemm::new(isa, cancel);
-                self.text
-                    .extend(&gemm, kv, segments, positions, skip, None, cancel)
-            })
-        });
-        self.sequences.end(id, computed.is_ok());
-        self.close(id);
-        computed
-    }
-
-    fn batch(&self) -> usize {
-        // A small model's matrices stay in the cores' caches, so that reading them again costs nothing.
-        if self.limits.weight_bytes < SMALL_BYTES {
-            1
-        } else {
-            BATCH
-        }
-    }
-
-    fn extend_each(
-        &mut self,
-        steps: &[Step],
-        cancel: &Cancel,
-        take: &mut dyn FnMut(usize, Next<'_>),
-    ) -> Result<(), Error> {
-        if steps.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<SequenceId> = steps.iter().map(|step| step.sequence).collect();
-        let tokens: Vec<u32> = steps.iter().map(|step| step.token).collect();
-        let positions: Vec<Position> = steps.iter().map(|step| step.position).collect();
-        let rows = host_rows(&[Segment::Tokens(&tokens)], &positions)?;
-        let mut kvs = self
-            .sequences
-            .begin_each(&ids, &rows, self.limits.context)?;
-        let mut logits = vec![0.0; steps.len() * self.limits.vocab_size];
-        let (text, isa) = (&self.text, self.isa);
-        let computed = self.pool.install(|| {
-            let gemm = Gemm::new(isa, cancel);
-            text.step(&gemm, &mut kvs, &tokens, &positions, &mut logits, cancel)
-        });
-        for id in ids {
-            self.sequences.end(id, computed.is_ok());
-        }
-        computed?;
-        let each = logits.chunks_exact(self.limits.vocab_size);
-        for (i, logits) in each.enumerate() {
-            take(i, Next::Logits(logits));
-        }
-        Ok(())
-    }
-
-    fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
-        self.sequences.truncate(sequence, n_rows);
-    }
-
-    fn close(&mut self, sequence: SequenceId) {
-        self.sequences.close(sequence);
-    }
 }

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use super::kv::Kv;
-use super::{Error, SequenceId};
 use crate::backend::rows::{Row, n_shared, not_open};
+use crate::backend::{Error, SequenceId};
 
 /// What the rows of a sequence are, and their keys and values.
 struct Sequence {

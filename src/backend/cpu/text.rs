@@ -6,14 +6,15 @@
 use rayon::prelude::*;
 
 use super::activation::{add_assign, swiglu};
+use super::attention;
+use super::gemm::Gemm;
 use super::kv::{self, Kv, KvType};
-use super::linear::{Gemm, Linear, Table};
+use super::linear::{Linear, Table};
 use super::loader::{Bias, Loader, Purpose};
 use super::norm::RmsNorm;
 use super::rope::Rotation;
-use super::{Cancel, Error, attention};
 use crate::backend::spec::{Head, TextSpec};
-use crate::backend::{Position, Segment, finite};
+use crate::backend::{Cancel, Error, Position, Segment, finite};
 
 /// Rows that pass the layers together; longer prompts go in several passes, so that the memory
 /// for activations does not grow with them.

@@ -16,7 +16,8 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
-use super::{Cancel, Error, Weights};
+use super::options::Weights;
+use crate::backend::{Cancel, Error};
 
 /// Bytes of a file that are read at a time; a longer row is read whole.
 const PIECE_BYTES: usize = 4 << 20;

@@ -14,7 +14,6 @@ const KNOWN: &[&str] = &[
     "axera-sys",
     "sophgo-sys",
     "src/backend/axera",
-    "src/backend/cpu",
     "src/backend/sophgo",
     "src/caption",
     "src/vlmcaption",

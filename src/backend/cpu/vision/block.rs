@@ -6,11 +6,12 @@ use rayon::prelude::*;
 
 use super::super::activation::{add_assign, gelu_erf, gelu_tanh, swiglu};
 use super::super::attention;
-use super::super::linear::{Gemm, Linear};
+use super::super::gemm::Gemm;
+use super::super::linear::Linear;
 use super::super::norm::Norm;
 use super::super::rope::Rotation;
-use super::super::{Cancel, Error};
 use crate::backend::spec::VisionSpec;
+use crate::backend::{Cancel, Error};
 
 /// Numbers that one task activates.
 const TASK: usize = 1 << 14;

@@ -5,16 +5,16 @@
 use rayon::prelude::*;
 
 use super::super::activation::add_assign;
+use super::super::gemm::Gemm;
 use super::super::layout::Names;
-use super::super::linear::Gemm;
 use super::super::loader::{Bias, Loader};
 use super::super::norm::Norm;
-use super::super::{Cancel, Error};
 use super::block::{Block, Gelu, Merger, Mlp, Scratch, Sight};
-use super::{Encoded, Stem};
+use super::trunk::{Encoded, Trunk};
 use crate::backend::GridThw;
 use crate::backend::spec::VisionSpec;
 use crate::backend::vit::merge_block_order;
+use crate::backend::{Cancel, Error};
 
 /// Epsilon of the projector's norm: the default of `torch.nn.LayerNorm`.
 const PROJECTOR_EPS: f32 = 1e-5;
@@ -82,7 +82,7 @@ impl InternVl {
         qkv_bias: Bias,
         eps: f32,
         loader: &mut Loader<'_>,
-    ) -> Result<(Stem, Self), Error> {
+    ) -> Result<(Trunk, Self), Error> {
         let names = match loader.layout().names {
             Names::Transformers => TRANSFORMERS,
             Names::OpenGvLab => OPENGVLAB,
@@ -138,7 +138,7 @@ impl InternVl {
             .flat_map(|(row, column)| &table[(1 + row * side + column) * hidden..][..hidden])
             .copied()
             .collect();
-        let stem = Stem {
+        let trunk = Trunk {
             spec: spec.clone(),
             patch_embed,
             blocks,
@@ -149,7 +149,7 @@ impl InternVl {
             class,
             positions,
         };
-        Ok((stem, own))
+        Ok((trunk, own))
     }
 
     /// Bytes of the weights that other towers do not have.
@@ -175,13 +175,13 @@ impl InternVl {
     /// Pixel shuffle joins the patches of a merge block, which follow each other already.
     pub(super) fn forward(
         &self,
-        stem: &Stem,
+        trunk: &Trunk,
         gemm: &Gemm,
         grid: GridThw,
         x: &[f32],
         cancel: &Cancel,
     ) -> Result<Encoded, Error> {
-        let spec = &stem.spec;
+        let spec = &trunk.spec;
         let hidden = spec.hidden_size;
         let rows = 1 + self.side * self.side;
         let sight = Sight {
@@ -200,12 +200,12 @@ impl InternVl {
                 .par_chunks_mut(hidden)
                 .zip(self.positions.par_chunks(hidden))
                 .for_each(|(x, position)| add_assign(x, position));
-            for block in &stem.blocks {
+            for block in &trunk.blocks {
                 cancel.check()?;
                 block.forward(gemm, &sight, &mut x, &mut scratch, cancel)?;
             }
             cancel.check()?;
-            embeds.extend(stem.merger.forward(gemm, &x[hidden..]));
+            embeds.extend(trunk.merger.forward(gemm, &x[hidden..]));
         }
         Ok((embeds, Vec::new()))
     }

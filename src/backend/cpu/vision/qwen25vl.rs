@@ -2,16 +2,16 @@
 
 //! The vision tower of Qwen2.5-VL: `Qwen2_5_VisionTransformerPretrainedModel`.
 
-use super::super::linear::Gemm;
+use super::super::gemm::Gemm;
 use super::super::loader::{Bias, Loader};
 use super::super::norm::Norm;
 use super::super::rope::Rotation;
-use super::super::{Cancel, Error};
 use super::block::{Block, Merger, Mlp, Scratch, Sight};
-use super::{Encoded, Stem};
+use super::trunk::{Encoded, Trunk};
 use crate::backend::GridThw;
 use crate::backend::spec::VisionSpec;
 use crate::backend::vit::{WindowOrder, merge_block_order};
+use crate::backend::{Cancel, Error};
 
 /// Epsilon of every norm.
 const EPS: f32 = 1e-6;
@@ -23,7 +23,7 @@ pub(super) struct Qwen25Vl {
 }
 
 /// Reads the tower's weights.
-pub(super) fn load(spec: &VisionSpec, loader: &mut Loader<'_>) -> Result<Stem, Error> {
+pub(super) fn load(spec: &VisionSpec, loader: &mut Loader<'_>) -> Result<Trunk, Error> {
     let (hidden, inner) = (spec.hidden_size, spec.intermediate_size);
     let (patch, frames) = (spec.patch_size, spec.temporal_patch_size);
     let name = loader.visual("patch_embed.proj");
@@ -55,7 +55,7 @@ pub(super) fn load(spec: &VisionSpec, loader: &mut Loader<'_>) -> Result<Stem, E
         fc1: loader.linear(&format!("{merger}.mlp.0"), [joined, joined])?,
         fc2: loader.linear(&format!("{merger}.mlp.2"), shape)?,
     };
-    Ok(Stem {
+    Ok(Trunk {
         spec: spec.clone(),
         patch_embed,
         blocks,
@@ -69,13 +69,13 @@ impl Qwen25Vl {
     /// The blocks see the rows window after window; the visual tokens come out in raster order.
     pub(super) fn forward(
         &self,
-        stem: &Stem,
+        trunk: &Trunk,
         gemm: &Gemm,
         grid: GridThw,
         x: Vec<f32>,
         cancel: &Cancel,
     ) -> Result<Encoded, Error> {
-        let spec = &stem.spec;
+        let spec = &trunk.spec;
         let rows = grid.n_patches();
         let order = WindowOrder::new(grid, spec.spatial_merge_size, self.window);
         let n_patches = spec.spatial_merge_size.pow(2);
@@ -84,7 +84,7 @@ impl Qwen25Vl {
         let places = gather(&raster, &order.index, n_patches);
         let rotation = Rotation::vision(places.into_iter(), spec.hidden_size / spec.num_heads);
         let mut scratch = Scratch::new(rows, spec);
-        for (i, block) in stem.blocks.iter().enumerate() {
+        for (i, block) in trunk.blocks.iter().enumerate() {
             cancel.check()?;
             let sight = Sight {
                 n_heads: spec.num_heads,
@@ -98,7 +98,7 @@ impl Qwen25Vl {
             block.forward(gemm, &sight, &mut x, &mut scratch, cancel)?;
         }
         cancel.check()?;
-        let tokens = stem.merger.forward(gemm, &x);
+        let tokens = trunk.merger.forward(gemm, &x);
         let embeds = gather(&tokens, &order.reverse(), spec.out_hidden_size);
         Ok((embeds, Vec::new()))
     }

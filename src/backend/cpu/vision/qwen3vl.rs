@@ -4,16 +4,16 @@
 
 use rayon::prelude::*;
 
-use super::super::linear::Gemm;
+use super::super::gemm::Gemm;
 use super::super::loader::{Bias, Loader};
 use super::super::norm::Norm;
 use super::super::rope::Rotation;
-use super::super::{Cancel, Error};
 use super::block::{Block, Gelu, Merger, Mlp, Scratch, Sight};
-use super::{Encoded, Stem};
+use super::trunk::{Encoded, Trunk};
 use crate::backend::GridThw;
 use crate::backend::spec::VisionSpec;
 use crate::backend::vit::{Interpolation, merge_block_order};
+use crate::backend::{Cancel, Error};
 
 /// Epsilon of every norm.
 const EPS: f32 = 1e-6;
@@ -43,7 +43,7 @@ impl Qwen3Vl {
         n_positions: usize,
         indexes: &[usize],
         loader: &mut Loader<'_>,
-    ) -> Result<(Stem, Self), Error> {
+    ) -> Result<(Trunk, Self), Error> {
         let (hidden, inner) = (spec.hidden_size, spec.intermediate_size);
         let (patch, frames) = (spec.patch_size, spec.temporal_patch_size);
         let name = loader.visual("patch_embed.proj");
@@ -77,7 +77,7 @@ impl Qwen3Vl {
             let merger = load_merger(spec, loader, &name, MergerNorm::Joined)?;
             deepstack.push((index, merger));
         }
-        let stem = Stem {
+        let trunk = Trunk {
             spec: spec.clone(),
             patch_embed,
             blocks,
@@ -88,7 +88,7 @@ impl Qwen3Vl {
             side: n_positions.isqrt(),
             deepstack,
         };
-        Ok((stem, own))
+        Ok((trunk, own))
     }
 
     /// Bytes of the weights that other towers do not have.
@@ -100,13 +100,13 @@ impl Qwen3Vl {
     /// Visual tokens of the embedded rows `x` `[rows, hidden]` of one temporal patch.
     pub(super) fn forward(
         &self,
-        stem: &Stem,
+        trunk: &Trunk,
         gemm: &Gemm,
         grid: GridThw,
         mut x: Vec<f32>,
         cancel: &Cancel,
     ) -> Result<Encoded, Error> {
-        let spec = &stem.spec;
+        let spec = &trunk.spec;
         let rows = grid.n_patches();
         self.add_positions(spec, grid, &mut x);
         let order = merge_block_order(grid, spec.spatial_merge_size);
@@ -117,7 +117,7 @@ impl Qwen3Vl {
         };
         let mut scratch = Scratch::new(rows, spec);
         let mut deepstack = Vec::with_capacity(self.deepstack.len());
-        for (i, block) in stem.blocks.iter().enumerate() {
+        for (i, block) in trunk.blocks.iter().enumerate() {
             cancel.check()?;
             block.forward(gemm, &sight, &mut x, &mut scratch, cancel)?;
             if let Some((_, merger)) = self.deepstack.iter().find(|(index, _)| *index == i) {
@@ -125,7 +125,7 @@ impl Qwen3Vl {
             }
         }
         cancel.check()?;
-        Ok((stem.merger.forward(gemm, &x), deepstack))
+        Ok((trunk.merger.forward(gemm, &x), deepstack))
     }
 
     /// `fast_pos_embed_interpolate`: the learned table, bilinear at the grid's points.
