@@ -162,7 +162,7 @@ fn check(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
         )?;
     }
     if arguments.layers > 0 {
-        let (mut program, ledger) = checkpoint.load_compared(threads, &Cancel::default())?;
+        let (mut program, rounding) = checkpoint.load_compared(threads, &Cancel::default())?;
         for (question, want) in questions.iter().zip(&wanted) {
             let given = Some(want.tokens.as_slice());
             answer(
@@ -173,7 +173,7 @@ fn check(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
                 arguments.tokens,
             )?;
         }
-        list(&ledger.errors(), arguments.layers);
+        list(&rounding.errors(), arguments.layers);
     }
     Ok(good)
 }

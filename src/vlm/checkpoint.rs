@@ -39,7 +39,7 @@ impl Checkpoint {
         &self,
         threads: Option<usize>,
         cancel: &Cancel,
-    ) -> Result<(Box<dyn Program>, cpu::Ledger), Error> {
+    ) -> Result<(Box<dyn Program>, cpu::RoundingErrors), Error> {
         let weights = self.files.weights()?;
         let mut ignore = |_| ();
         Ok(cpu::load_compared(

@@ -20,8 +20,8 @@ use std::io::{self, BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
 use super::checksum::{Checksummed, number};
+use super::evict::{Bounds, evict, use_file};
 use super::int8::Int8Matrix;
-use super::tidy::{Bounds, tidy, use_file};
 
 /// Raised with every change of what a file holds.
 const FORMAT: u32 = 2;
@@ -109,12 +109,12 @@ impl Cache {
             if let Some(folder) = self.path.parent() {
                 std::fs::create_dir_all(folder)?;
             }
-            // A file of its own: nothing that is there is followed or written over.
+            // An error if the name exists, be it a file or a link.
             let file = File::create_new(&temporary)?;
             match file.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::ResourceBusy.into()),
-                // Where there are no locks, nobody removes what has none.
+                // The file system has no locks: eviction leaves what it cannot lock.
                 Err(TryLockError::Error(_)) => {}
             }
             let mut file = Checksummed::new(BufWriter::with_capacity(1 << 20, file));
@@ -129,7 +129,7 @@ impl Cache {
                 Ok(())
             }
             Err(error) => {
-                // What is there of it is of no use to anybody; what was there before is not ours.
+                // A file that existed before belongs to somebody else.
                 if error.kind() != io::ErrorKind::AlreadyExists {
                     let _ = std::fs::remove_file(&temporary);
                 }
@@ -234,7 +234,7 @@ impl Cache {
         match ended {
             Ok(file) => {
                 if let Some(folder) = path.parent() {
-                    tidy(folder, MAGIC, Bounds::default());
+                    evict(folder, MAGIC, Bounds::default());
                 }
                 Cached {
                     outcome: Outcome::Written(path),
@@ -251,7 +251,7 @@ impl Cache {
     fn put_in_place(&self, mut file: Output, temporary: &Path) -> io::Result<File> {
         file.write_number(END)?;
         let file = file.inner.into_inner()?;
-        // Under the lock: who tidies takes a name like this without one for left behind.
+        // Renamed while it is locked: eviction removes unlocked temporary files.
         std::fs::rename(temporary, &self.path)?;
         let _ = file.unlock();
         use_file(&file);
@@ -427,10 +427,10 @@ mod tests {
             size_bytes: 0,
             ..Bounds::default()
         };
-        tidy(folder.path(), MAGIC, nothing);
+        evict(folder.path(), MAGIC, nothing);
         assert_eq!(files(folder.path()), 1);
         let used = cache.finish(None);
-        tidy(folder.path(), MAGIC, nothing);
+        evict(folder.path(), MAGIC, nothing);
         assert!(matches!(used.outcome, Outcome::Written(path) if path.is_file()));
     }
 

@@ -10,8 +10,8 @@ use super::gemm::Gemm;
 use super::gemv;
 use super::int8::Int8Matrix;
 use super::isa::operands::Bf16Matrix;
-use super::ledger::Compared;
 use super::pages::Pages;
+use super::rounding::Compared;
 
 /// The matrix of a [`Linear`], `[out_features, in_features]`.
 pub(super) enum Matrix {

@@ -11,11 +11,11 @@ use super::awq;
 use super::cache::{Cache, Cached, Damaged};
 use super::int8::{Int8Builder, Int8Rows};
 use super::layout::Layout;
-use super::ledger::{Compared, Ledger};
 use super::linear::{Linear, Matrix, Table, TableRows};
 use super::norm::{LayerNorm, RmsNorm};
 use super::options::Precision;
 use super::pages::Filling;
+use super::rounding::{Compared, RoundingErrors};
 use super::weights::Reader;
 use crate::backend::spec::{Awq, Spec};
 use crate::backend::{Error, finite};
@@ -43,7 +43,7 @@ pub(super) struct Loader<'a> {
     cache: Option<Cache>,
     not_cached: Option<String>,
     /// Where rounding errors are noted, for a model that is loaded to be compared.
-    ledger: Option<Ledger>,
+    errors: Option<RoundingErrors>,
 }
 
 /// Whether matrices that an earlier start kept are taken.
@@ -94,22 +94,22 @@ impl<'a> Loader<'a> {
             awq: spec.text.awq,
             cache: None,
             not_cached: None,
-            ledger: None,
+            errors: None,
         }
     }
 
     /// Keeps the large matrices in f32 and, beside those that would be rounded to 8 bits, what they
     /// would be, whose errors are noted.
-    pub(super) fn compare(&mut self, ledger: Ledger) {
+    pub(super) fn compare(&mut self, errors: RoundingErrors) {
         self.stored = Stored::Int8;
-        self.ledger = Some(ledger);
+        self.errors = Some(errors);
     }
 
     /// Takes the quantised matrices of the checkpoint in `place` from a file in this folder, or keeps
     /// them there; with
     /// [`Reuse::Never`] whatever is there is made anew.
     pub(super) fn use_cache(&mut self, folder: &Path, place: &Path, reuse: Reuse) {
-        if self.stored != Stored::Int8 || self.ledger.is_some() {
+        if self.stored != Stored::Int8 || self.errors.is_some() {
             return;
         }
         let mut cache = Cache::new(folder, place, self.reader.identity());
@@ -131,7 +131,7 @@ impl<'a> Loader<'a> {
 
     /// Whether nothing may be rounded: the reference.
     pub(super) fn is_exact(&self) -> bool {
-        self.stored == Stored::F32 || self.ledger.is_some()
+        self.stored == Stored::F32 || self.errors.is_some()
     }
 
     /// Full name of a tensor of the vision tower.
@@ -182,7 +182,7 @@ impl<'a> Loader<'a> {
     ) -> Result<T, Error> {
         let others = self.stored;
         if index == 0 && others == Stored::Int8 {
-            self.stored = match self.ledger {
+            self.stored = match self.errors {
                 Some(_) => Stored::F32,
                 None => Stored::Bf16,
             };
@@ -371,12 +371,12 @@ impl<'a> Loader<'a> {
             Growing::F32(matrix) => Matrix::F32(matrix),
             Growing::Bf16(matrix) => Matrix::Bf16(matrix.finish()),
             Growing::Int8(builder) => {
-                if let Some(ledger) = &self.ledger {
+                if let Some(errors) = &self.errors {
                     let exact = builder.rows().to_vec();
                     return Ok(Matrix::Compared(Compared {
                         exact,
                         rounded: self.pool.install(|| builder.finish()),
-                        line: ledger.line(whole.0.trim_end_matches(".weight")),
+                        recorder: errors.recorder(whole.0.trim_end_matches(".weight")),
                     }));
                 }
                 let matrix = self.pool.install(|| builder.finish());

@@ -13,6 +13,7 @@ mod blocked;
 mod cache;
 mod checksum;
 mod engine;
+mod evict;
 mod fits;
 mod gemm;
 mod gemv;
@@ -20,7 +21,6 @@ mod int8;
 mod isa;
 mod kv;
 mod layout;
-mod ledger;
 mod linear;
 mod loader;
 mod norm;
@@ -31,10 +31,10 @@ mod panel;
 mod product;
 mod quantize;
 mod rope;
+mod rounding;
 mod sequences;
 mod slices;
 mod text;
-mod tidy;
 mod tiled;
 mod vision;
 mod weights;
@@ -47,9 +47,9 @@ use super::spec::Spec;
 use super::{Cancel, Error, Program};
 use engine::{Engine, Parts};
 use isa::Isa;
-pub use ledger::{LayerError, Ledger};
 use loader::{Loader, Reuse};
 pub use options::{Options, Precision, Weights};
+pub use rounding::{LayerError, RoundingErrors};
 use text::Text;
 use vision::Vision;
 use weights::Reader;
@@ -83,7 +83,7 @@ pub fn load(
 }
 
 /// Reads the weights in f32 and, beside them, in int8: answers are those of f32, and what int8 would
-/// have done to each layer's results is in the ledger.
+/// have done to each layer's results is in the [`RoundingErrors`].
 ///
 /// # Errors
 /// As [`load`].
@@ -93,15 +93,15 @@ pub fn load_compared(
     threads: Option<usize>,
     progress: &mut dyn FnMut(f32),
     cancel: &Cancel,
-) -> Result<(Box<dyn Program>, Ledger), Error> {
+) -> Result<(Box<dyn Program>, RoundingErrors), Error> {
     let pool = thread_pool(threads)?;
     isa::chosen().map_err(Error::Isa)?;
     let reader = Reader::open(weights, progress, cancel)?;
     let mut loader = Loader::new(reader, &pool, spec, Precision::F32);
-    let ledger = Ledger::default();
-    loader.compare(ledger.clone());
+    let errors = RoundingErrors::default();
+    loader.compare(errors.clone());
     let parts = Parts::read(spec, loader)?;
-    Ok((Box::new(Engine::new(pool, spec, parts)), ledger))
+    Ok((Box::new(Engine::new(pool, spec, parts)), errors))
 }
 
 impl Parts {

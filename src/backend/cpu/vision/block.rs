@@ -47,7 +47,7 @@ pub(super) enum Gelu {
 }
 
 /// Which rows see each other, and how they are turned.
-pub(super) struct Sight<'a> {
+pub(super) struct AttentionParams<'a> {
     pub(super) n_heads: usize,
     /// `None` where positions are in the rows.
     pub(super) rotation: Option<&'a Rotation>,
@@ -95,7 +95,7 @@ impl Block {
     pub(super) fn forward(
         &self,
         gemm: &Gemm,
-        sight: &Sight<'_>,
+        attention: &AttentionParams<'_>,
         x: &mut [f32],
         scratch: &mut Scratch,
         cancel: &Cancel,
@@ -109,11 +109,11 @@ impl Block {
         } = scratch;
         self.norm1.forward(x, normed);
         self.qkv.forward(gemm, normed, qkv);
-        let Sight {
+        let AttentionParams {
             n_heads,
             rotation,
             bounds,
-        } = *sight;
+        } = *attention;
         attention::spans(gemm, qkv, n_heads, rotation, bounds, cancel, out)?;
         self.proj.forward(gemm, out, normed);
         add_assign(x, normed);

@@ -9,7 +9,7 @@ use super::super::gemm::Gemm;
 use super::super::layout::Names;
 use super::super::loader::{Bias, Loader};
 use super::super::norm::Norm;
-use super::block::{Block, Gelu, Merger, Mlp, Scratch, Sight};
+use super::block::{AttentionParams, Block, Gelu, Merger, Mlp, Scratch};
 use super::trunk::{Encoded, Trunk};
 use crate::backend::GridThw;
 use crate::backend::spec::VisionSpec;
@@ -184,7 +184,7 @@ impl InternVl {
         let spec = &trunk.spec;
         let hidden = spec.hidden_size;
         let rows = 1 + self.side * self.side;
-        let sight = Sight {
+        let attention = AttentionParams {
             n_heads: spec.num_heads,
             rotation: None,
             bounds: &[0, rows],
@@ -202,7 +202,7 @@ impl InternVl {
                 .for_each(|(x, position)| add_assign(x, position));
             for block in &trunk.blocks {
                 cancel.check()?;
-                block.forward(gemm, &sight, &mut x, &mut scratch, cancel)?;
+                block.forward(gemm, &attention, &mut x, &mut scratch, cancel)?;
             }
             cancel.check()?;
             embeds.extend(trunk.merger.forward(gemm, &x[hidden..]));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Which of the kept int8 matrices stay: the folder of a user who tries many models would grow for
-//! ever.
+//! Eviction of int8 matrices from the cache's folder, which would grow with each model that a user
+//! tries.
 //!
-//! A file's time of change is when it was used last. Who uses one holds a lock on it that others may
-//! share, who writes one a lock of its own; what is locked stays, and so does whatever else lies in
-//! the folder. On Unix nobody is harmed if a file goes between two looks: who has it open reads on.
+//! A file's time of change is its last use. Readers hold a shared lock on their file, a writer an
+//! exclusive one. Locked files stay, and so do files that are not the cache's. On Unix a file may be
+//! removed between a look at it and its use: who has it open reads on.
 
 use std::fs::{File, TryLockError};
 use std::io::Read;
@@ -37,7 +37,7 @@ impl Default for Bounds {
 
 /// A file of ours.
 #[derive(Debug)]
-struct Kept {
+struct CacheFile {
     /// Open, and locked if nobody else has it: nobody begins to use it until it is decided.
     _file: File,
     path: PathBuf,
@@ -60,7 +60,7 @@ enum State {
 /// noted it may be removed, which harms nobody.
 pub(super) fn use_file(file: &File) {
     let _ = file.set_modified(SystemTime::now());
-    // Who tidies has it for the blink of an eye.
+    // Eviction holds the lock for a moment only.
     for _ in 0..LOOKS {
         match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK),
@@ -71,7 +71,7 @@ pub(super) fn use_file(file: &File) {
 
 /// Removes what `bounds` do not allow of the files in `folder` that begin with `magic`: those named
 /// `.int8`, and those named `.tmp` that nobody is writing any more.
-pub(super) fn tidy(folder: &Path, magic: &[u8], bounds: Bounds) {
+pub(super) fn evict(folder: &Path, magic: &[u8], bounds: Bounds) {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
     };
@@ -83,7 +83,7 @@ pub(super) fn tidy(folder: &Path, magic: &[u8], bounds: Bounds) {
     }
 }
 
-fn look_at(path: PathBuf, magic: &[u8]) -> Option<Kept> {
+fn look_at(path: PathBuf, magic: &[u8]) -> Option<CacheFile> {
     let is_temporary = match path.extension()?.to_str()? {
         "int8" => false,
         "tmp" => true,
@@ -101,7 +101,7 @@ fn look_at(path: PathBuf, magic: &[u8]) -> Option<Kept> {
         Ok(()) => State::Free,
         Err(TryLockError::WouldBlock | TryLockError::Error(_)) => State::InUse,
     };
-    Some(Kept {
+    Some(CacheFile {
         _file: file,
         path,
         size_bytes: metadata.len(),
@@ -111,7 +111,7 @@ fn look_at(path: PathBuf, magic: &[u8]) -> Option<Kept> {
 }
 
 /// What has to go.
-fn surplus(mut files: Vec<Kept>, bounds: Bounds, now: SystemTime) -> Vec<Kept> {
+fn surplus(mut files: Vec<CacheFile>, bounds: Bounds, now: SystemTime) -> Vec<CacheFile> {
     files.sort_by_key(|file| file.used);
     let mut total: u64 = files.iter().map(|file| file.size_bytes).sum();
     let mut gone = Vec::new();
@@ -167,7 +167,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         put(folder.path(), "old.int8", 10, 31);
         put(folder.path(), "young.int8", 10, 29);
-        tidy(folder.path(), MAGIC, BOUNDS);
+        evict(folder.path(), MAGIC, BOUNDS);
         assert_eq!(names(folder.path()), ["young.int8"]);
     }
 
@@ -177,7 +177,7 @@ mod tests {
         for (name, days) in [("a", 3), ("b", 5), ("c", 1), ("d", 4)] {
             put(folder.path(), &format!("{name}.int8"), 40, days);
         }
-        tidy(folder.path(), MAGIC, BOUNDS);
+        evict(folder.path(), MAGIC, BOUNDS);
         assert_eq!(names(folder.path()), ["a.int8", "c.int8"]);
     }
 
@@ -196,10 +196,10 @@ mod tests {
         later
             .set_modified(SystemTime::now() - 40 * DAY)
             .expect("a file system with times");
-        tidy(folder.path(), MAGIC, BOUNDS);
+        evict(folder.path(), MAGIC, BOUNDS);
         assert_eq!(names(folder.path()), ["used.int8"]);
         drop(user);
-        tidy(folder.path(), MAGIC, BOUNDS);
+        evict(folder.path(), MAGIC, BOUNDS);
         assert!(names(folder.path()).is_empty());
     }
 
@@ -209,7 +209,7 @@ mod tests {
         put(folder.path(), "left.1.tmp", 10, 0);
         let writer = put(folder.path(), "begun.2.tmp", 10, 0);
         writer.try_lock().expect("nobody else's");
-        tidy(folder.path(), MAGIC, BOUNDS);
+        evict(folder.path(), MAGIC, BOUNDS);
         assert_eq!(names(folder.path()), ["begun.2.tmp"]);
     }
 
@@ -219,9 +219,9 @@ mod tests {
         std::fs::write(folder.path().join("theirs.int8"), "not ours").expect("a writable folder");
         put(folder.path(), "notes.txt", 300, 400);
         std::fs::create_dir(folder.path().join("sub.int8")).expect("a writable folder");
-        tidy(folder.path(), MAGIC, BOUNDS);
+        evict(folder.path(), MAGIC, BOUNDS);
         assert_eq!(names(folder.path()).len(), 3);
-        tidy(&folder.path().join("nowhere"), MAGIC, BOUNDS);
+        evict(&folder.path().join("nowhere"), MAGIC, BOUNDS);
     }
 
     #[test]
@@ -230,7 +230,7 @@ mod tests {
         let file = put(folder.path(), "a.int8", 10, 0);
         file.set_modified(SystemTime::now() + 400 * DAY)
             .expect("a file system with times");
-        tidy(folder.path(), MAGIC, BOUNDS);
+        evict(folder.path(), MAGIC, BOUNDS);
         assert_eq!(names(folder.path()), ["a.int8"]);
     }
 }

@@ -9,10 +9,10 @@ use super::int8::Int8Matrix;
 
 /// The errors of the layers of a model that was loaded to be compared.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger(Arc<Mutex<Vec<Entry>>>);
+pub struct RoundingErrors(Arc<Mutex<Vec<LayerSums>>>);
 
 #[derive(Debug, Default)]
-struct Entry {
+struct LayerSums {
     name: String,
     many: Sums,
     few: Sums,
@@ -60,7 +60,7 @@ pub struct LayerError {
     pub few: f64,
 }
 
-impl Ledger {
+impl RoundingErrors {
     /// All layers, the worst in products of many rows first.
     pub fn errors(&self) -> Vec<LayerError> {
         let entries = self.0.lock().unwrap();
@@ -76,30 +76,30 @@ impl Ledger {
         errors
     }
 
-    /// A line for a layer.
-    pub(super) fn line(&self, name: &str) -> Line {
+    /// Adds a layer, and hands out what records its errors.
+    pub(super) fn recorder(&self, name: &str) -> Recorder {
         let mut entries = self.0.lock().unwrap();
-        entries.push(Entry {
+        entries.push(LayerSums {
             name: name.to_owned(),
-            ..Entry::default()
+            ..LayerSums::default()
         });
-        Line {
-            ledger: self.clone(),
+        Recorder {
+            errors: self.clone(),
             index: entries.len() - 1,
         }
     }
 }
 
-/// Where a layer's errors are noted.
-pub(super) struct Line {
-    ledger: Ledger,
+/// Records a layer's errors.
+pub(super) struct Recorder {
+    errors: RoundingErrors,
     index: usize,
 }
 
-impl Line {
-    /// Notes a result and what it should be.
+impl Recorder {
+    /// Records a result and what it should be.
     fn note(&self, rows: usize, got: &[f32], want: &[f32]) {
-        let mut entries = self.ledger.0.lock().unwrap();
+        let mut entries = self.errors.0.lock().unwrap();
         let entry = &mut entries[self.index];
         let sums = match rows {
             0..=8 => &mut entry.few,
@@ -114,7 +114,7 @@ pub(super) struct Compared {
     /// `[out_features, in_features]`
     pub(super) exact: Vec<f32>,
     pub(super) rounded: Int8Matrix,
-    pub(super) line: Line,
+    pub(super) recorder: Recorder,
 }
 
 impl Compared {
@@ -122,7 +122,7 @@ impl Compared {
     pub(super) fn note(&self, gemm: &Gemm, rows: usize, x: &[f32], y: &[f32]) {
         let mut got = vec![0.0; y.len()];
         self.rounded.forward(gemm, x, &mut got);
-        self.line.note(rows, &got, y);
+        self.recorder.note(rows, &got, y);
     }
 }
 
@@ -132,8 +132,8 @@ mod tests {
 
     #[test]
     fn the_worst_layer_comes_first() {
-        let ledger = Ledger::default();
-        let (good, bad) = (ledger.line("good"), ledger.line("bad"));
+        let errors = RoundingErrors::default();
+        let (good, bad) = (errors.recorder("good"), errors.recorder("bad"));
         // Ten rows of two outputs, of which the second is small.
         good.note(
             10,
@@ -146,7 +146,7 @@ mod tests {
             &[[100.0, 0.1]; 10].concat(),
         );
         bad.note(1, &[1.0, 1.0], &[1.0, 1.0]);
-        let errors = ledger.errors();
+        let errors = errors.errors();
         let names: Vec<&str> = errors.iter().map(|error| error.name.as_str()).collect();
         assert_eq!(names, ["bad", "good"]);
         let half = 0.5f64.sqrt();
