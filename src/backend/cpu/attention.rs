@@ -9,7 +9,7 @@ use half::bf16;
 use rayon::prelude::*;
 
 use super::activation::softmax_unscaled;
-use super::blocked::Keys;
+use super::blocked::{Kernels, Keys};
 use super::gemm::Gemm;
 use super::gemv;
 use super::isa::Bf16Kernels;
@@ -20,77 +20,40 @@ use crate::backend::{Cancel, Error};
 /// Queries whose scores are held at a time.
 const BLOCK: usize = 128;
 
+/// Which rows of a vision tower attend to each other, and how they are turned.
+#[derive(Clone, Copy)]
+pub(super) struct Spans<'a> {
+    pub(super) n_heads: usize,
+    /// `None` where positions are in the rows.
+    pub(super) rotation: Option<&'a Rotation>,
+    /// First row of each span, and the number of rows (`cu_seqlens`): a row sees the rows of its
+    /// span.
+    pub(super) bounds: &'a [usize],
+}
+
 /// Attention within spans of rows: `Qwen3VLVisionAttention` and its like without the projections.
 ///
-/// `qkv` is `[rows, 3, heads, head_dim]`, `out` `[rows, heads, head_dim]`. `bounds` are the first
-/// row of each span and the number of rows (`cu_seqlens`): a row sees the rows of its span.
-pub(super) fn spans(
+/// `qkv` is `[rows, 3, heads, head_dim]`, `out` `[rows, heads, head_dim]`.
+pub(super) fn in_spans(
     gemm: &Gemm,
     qkv: &[f32],
-    n_heads: usize,
-    rotation: Option<&Rotation>,
-    bounds: &[usize],
+    spans: Spans<'_>,
     cancel: &Cancel,
     out: &mut [f32],
 ) -> Result<(), Error> {
-    let rows = bounds.last().copied().unwrap_or(0);
+    let rows = spans.bounds.last().copied().unwrap_or(0);
     let width = out.len() / rows.max(1);
-    let head_dim = width / n_heads;
-    let scale = (head_dim as f32).powf(-0.5);
-    let longest = bounds.windows(2).map(|b| b[1] - b[0]).max().unwrap_or(0);
+    let head_dim = width / spans.n_heads;
     let mut by_head = vec![0.0; rows * width];
     by_head
         .par_chunks_mut(rows * head_dim)
         .enumerate()
         .try_for_each(|(head, out)| {
-            let mut q = vec![0.0; rows * head_dim];
-            let mut k = vec![0.0; rows * head_dim];
-            let mut v = vec![0.0; rows * head_dim];
-            for (row, qkv) in qkv.chunks_exact(3 * width).enumerate() {
-                let part = |i: usize| &qkv[i * width + head * head_dim..][..head_dim];
-                let here = row * head_dim..(row + 1) * head_dim;
-                let (q, k) = (&mut q[here.clone()], &mut k[here.clone()]);
-                match rotation {
-                    Some(rotation) => {
-                        rotation.apply(row, part(0), scale, q);
-                        rotation.apply(row, part(1), 1.0, k);
-                    }
-                    None => {
-                        q.iter_mut().zip(part(0)).for_each(|(q, x)| *q = x * scale);
-                        k.copy_from_slice(part(1));
-                    }
-                }
-                v[here].copy_from_slice(part(2));
+            let head = VisionHead::new(qkv, spans, head, head_dim);
+            match gemm.blocked() {
+                Some(kernels) => head.attend_blocked(kernels, spans.bounds, cancel, out),
+                None => head.attend(gemm, spans.bounds, cancel, out),
             }
-            if let Some(kernels) = gemm.blocked() {
-                for bound in bounds.windows(2) {
-                    let span = bound[0] * head_dim..bound[1] * head_dim;
-                    let keys = Keys::new(kernels, &k[span.clone()], &v[span.clone()], head_dim);
-                    let seen = |_| bound[1] - bound[0];
-                    keys.attend(&q[span.clone()], seen, cancel, &mut out[span])?;
-                }
-                return Ok(());
-            }
-            let mut scores = vec![0.0; BLOCK.min(longest) * longest];
-            let step = BLOCK * head_dim;
-            for bound in bounds.windows(2) {
-                let n_keys = bound[1] - bound[0];
-                let span = bound[0] * head_dim..bound[1] * head_dim;
-                let (k, v) = (&k[span.clone()], &v[span.clone()]);
-                let blocks = q[span.clone()].chunks(step);
-                for (q, out) in blocks.zip(out[span].chunks_mut(step)) {
-                    cancel.check()?;
-                    let scores = &mut scores[..q.len() / head_dim * n_keys];
-                    gemm.times_transposed(q, k, head_dim, None, scores);
-                    let scales: Vec<f32> = scores
-                        .chunks_exact_mut(n_keys)
-                        .map(softmax_unscaled)
-                        .collect();
-                    gemm.times(scores, v, head_dim, out);
-                    scale_rows(out, &scales);
-                }
-            }
-            Ok::<_, Error>(())
         })?;
     for (row, out) in out.chunks_exact_mut(width).enumerate() {
         for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
@@ -98,6 +61,91 @@ pub(super) fn spans(
         }
     }
     Ok(())
+}
+
+/// One head of a vision tower: queries, keys and values `[rows, head_dim]`, turned, and the queries
+/// scaled.
+struct VisionHead {
+    head_dim: usize,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
+impl VisionHead {
+    /// Takes head number `head` out of `qkv`.
+    fn new(qkv: &[f32], spans: Spans<'_>, head: usize, head_dim: usize) -> Self {
+        let width = spans.n_heads * head_dim;
+        let n_numbers = qkv.len() / (3 * spans.n_heads);
+        let scale = (head_dim as f32).powf(-0.5);
+        let mut q = vec![0.0; n_numbers];
+        let mut k = vec![0.0; n_numbers];
+        let mut v = vec![0.0; n_numbers];
+        for (row, qkv) in qkv.chunks_exact(3 * width).enumerate() {
+            let part = |i: usize| &qkv[i * width + head * head_dim..][..head_dim];
+            let here = row * head_dim..(row + 1) * head_dim;
+            let (q, k) = (&mut q[here.clone()], &mut k[here.clone()]);
+            match spans.rotation {
+                Some(rotation) => {
+                    rotation.apply(row, part(0), scale, q);
+                    rotation.apply(row, part(1), 1.0, k);
+                }
+                None => {
+                    q.iter_mut().zip(part(0)).for_each(|(q, x)| *q = x * scale);
+                    k.copy_from_slice(part(1));
+                }
+            }
+            v[here].copy_from_slice(part(2));
+        }
+        Self { head_dim, q, k, v }
+    }
+
+    /// Attention in blocks of keys.
+    fn attend_blocked(
+        &self,
+        kernels: Kernels,
+        bounds: &[usize],
+        cancel: &Cancel,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let Self { head_dim, q, k, v } = self;
+        for bound in bounds.windows(2) {
+            let span = bound[0] * head_dim..bound[1] * head_dim;
+            let keys = Keys::new(kernels, &k[span.clone()], &v[span.clone()], *head_dim);
+            let seen = |_| bound[1] - bound[0];
+            keys.attend(&q[span.clone()], seen, cancel, &mut out[span])?;
+        }
+        Ok(())
+    }
+
+    /// Attention by whole rows of scores.
+    fn attend(
+        &self,
+        gemm: &Gemm,
+        bounds: &[usize],
+        cancel: &Cancel,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let (head_dim, step) = (self.head_dim, BLOCK * self.head_dim);
+        let longest = bounds.windows(2).map(|b| b[1] - b[0]).max().unwrap_or(0);
+        let mut scores = vec![0.0; BLOCK.min(longest) * longest];
+        for bound in bounds.windows(2) {
+            let n_keys = bound[1] - bound[0];
+            let span = bound[0] * head_dim..bound[1] * head_dim;
+            let (k, v) = (&self.k[span.clone()], &self.v[span.clone()]);
+            let blocks = self.q[span.clone()].chunks(step);
+            for (q, out) in blocks.zip(out[span].chunks_mut(step)) {
+                cancel.check()?;
+                let scores = &mut scores[..q.len() / head_dim * n_keys];
+                gemm.times_transposed(q, k, head_dim, None, scores);
+                let rows = scores.chunks_exact_mut(n_keys);
+                let scales: Vec<f32> = rows.map(softmax_unscaled).collect();
+                gemm.times(scores, v, head_dim, out);
+                scale_rows(out, &scales);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Causal attention of `rows` new rows to themselves and all before.
@@ -119,8 +167,14 @@ pub(super) fn causal(
         .zip(q.par_chunks(per_head))
         .zip(heads)
         .try_for_each(|((out, q), head)| {
-            let past = head.n_numbers() / head_dim - rows;
-            let seen = |i| past + i / group + 1;
+            let queries = Queries {
+                q,
+                rows,
+                group,
+                past: head.n_numbers() / head_dim - rows,
+                head_dim,
+            };
+            let seen = |i| queries.seen(i);
             if rows * group > gemv::MAX_ROWS
                 && let Some(kernels) = gemm.blocked()
             {
@@ -130,51 +184,93 @@ pub(super) fn causal(
                 };
                 return keys.attend(q, seen, cancel, out);
             }
-            let Rows { k, v } = match head {
-                Head::F32(rows) => rows,
+            match head {
+                Head::F32(keys) => queries.attend(gemm, keys, cancel, out),
                 Head::Bf16(kernels, Rows { k, v }) => {
                     cancel.check()?;
                     attend_few(kernels, q, k, v, head_dim, seen, out);
-                    return Ok(());
+                    Ok(())
                 }
-            };
-            let block_rows = (BLOCK / group).max(1);
-            let step = block_rows * group * head_dim;
-            let mut scores = vec![0.0; block_rows.min(rows) * group * (past + rows)];
-            for (block, (q, out)) in q.chunks(step).zip(out.chunks_mut(step)).enumerate() {
-                cancel.check()?;
-                let n_queries = q.len() / head_dim;
-                let first = past + block * block_rows;
-                // The last query of the block sees itself and all before.
-                let n_keys = first + n_queries / group;
-                let (k, v) = (&k[..n_keys * head_dim], &v[..n_keys * head_dim]);
-                let scores = &mut scores[..n_queries * n_keys];
-                let few = n_queries <= gemv::MAX_ROWS;
-                if few {
-                    for (q, scores) in q.chunks(head_dim).zip(scores.chunks_mut(n_keys)) {
-                        gemv::f32_rows(q, k, head_dim, scores);
-                    }
-                } else {
-                    gemm.times_transposed(q, k, head_dim, None, scores);
-                }
-                let mut scales = Vec::with_capacity(n_queries);
-                for (i, scores) in scores.chunks_exact_mut(n_keys).enumerate() {
-                    let (seen, hidden) = scores.split_at_mut(first + i / group + 1);
-                    scales.push(softmax_unscaled(seen));
-                    hidden.fill(0.0);
-                }
-                if few {
-                    out.fill(0.0);
-                    for (scores, out) in scores.chunks(n_keys).zip(out.chunks_mut(head_dim)) {
-                        gemv::add_weighted(scores, v, out);
-                    }
-                } else {
-                    gemm.times(scores, v, head_dim, out);
-                }
-                scale_rows(out, &scales);
             }
-            Ok(())
         })
+}
+
+/// Queries of consecutive rows to one key-value head.
+#[derive(Clone, Copy)]
+struct Queries<'a> {
+    /// `[rows, group, head_dim]`
+    q: &'a [f32],
+    rows: usize,
+    group: usize,
+    /// Rows before them.
+    past: usize,
+    head_dim: usize,
+}
+
+impl Queries<'_> {
+    /// How many keys query `i` sees: its own row's and all before.
+    fn seen(&self, i: usize) -> usize {
+        self.past + i / self.group + 1
+    }
+
+    /// Causal attention by whole rows of scores.
+    fn attend(
+        self,
+        gemm: &Gemm,
+        keys: &Rows<f32>,
+        cancel: &Cancel,
+        out: &mut [f32],
+    ) -> Result<(), Error> {
+        let block_rows = (BLOCK / self.group).max(1);
+        let step = block_rows * self.group * self.head_dim;
+        let n_scores = block_rows.min(self.rows) * self.group * (self.past + self.rows);
+        let mut scores = vec![0.0; n_scores];
+        let blocks = self.q.chunks(step).zip(out.chunks_mut(step));
+        for (i, (q, out)) in blocks.enumerate() {
+            cancel.check()?;
+            let block = Self {
+                q,
+                rows: q.len() / (self.group * self.head_dim),
+                past: self.past + i * block_rows,
+                ..self
+            };
+            block.attend_block(gemm, keys, &mut scores, out);
+        }
+        Ok(())
+    }
+
+    /// Attention of all these queries at once; `scores` has room for theirs.
+    #[inline]
+    fn attend_block(self, gemm: &Gemm, keys: &Rows<f32>, scores: &mut [f32], out: &mut [f32]) {
+        let (q, head_dim) = (self.q, self.head_dim);
+        let n_queries = q.len() / head_dim;
+        let n_keys = self.past + self.rows;
+        let (k, v) = (&keys.k[..n_keys * head_dim], &keys.v[..n_keys * head_dim]);
+        let scores = &mut scores[..n_queries * n_keys];
+        let few = n_queries <= gemv::MAX_ROWS;
+        if few {
+            for (q, scores) in q.chunks(head_dim).zip(scores.chunks_mut(n_keys)) {
+                gemv::f32_rows(q, k, head_dim, scores);
+            }
+        } else {
+            gemm.times_transposed(q, k, head_dim, None, scores);
+        }
+        let mut scales = Vec::with_capacity(n_queries);
+        for (i, scores) in scores.chunks_exact_mut(n_keys).enumerate() {
+            let (seen, hidden) = scores.split_at_mut(self.seen(i));
+            scales.push(softmax_unscaled(seen));
+            hidden.fill(0.0);
+        }
+        if few {
+            out.fill(0.0);
+            for (scores, out) in scores.chunks(n_keys).zip(out.chunks_mut(head_dim)) {
+                gemv::add_weighted(scores, v, out);
+            }
+        } else {
+            gemm.times(scores, v, head_dim, out);
+        }
+        scale_rows(out, &scales);
+    }
 }
 
 /// Attention of a few queries to keys and values in bf16 `[keys, head_dim]`, query `i` to the first
@@ -315,16 +411,12 @@ mod tests {
         for bounds in [&[0, 140][..], &[0, 64, 68, 140]] {
             let mut out = vec![f32::NAN; rows * heads * dim];
             let cancel = Cancel::default();
-            spans(
-                gemm,
-                &qkv,
-                heads,
-                Some(&rotation),
+            let spans = Spans {
+                n_heads: heads,
+                rotation: Some(&rotation),
                 bounds,
-                &cancel,
-                &mut out,
-            )
-            .expect("no cancel");
+            };
+            in_spans(gemm, &qkv, spans, &cancel, &mut out).expect("no cancel");
             for head in 0..heads {
                 let (q, k, v) = (part(0, head), part(1, head), part(2, head));
                 for row in [0, 1, 63, 64, 67, 68, 127, 128, 139] {

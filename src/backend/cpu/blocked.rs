@@ -4,6 +4,8 @@
 //! the tile products ([`TileKernels`]): the lanes are queries, so a query's largest score
 //! and its sum are numbers in a lane, and no row of scores is ever whole.
 
+use std::ops::Range;
+
 use super::isa::operands::{LANES, Line, Out, Running, TILE_LINES, TILE_ROWS, Weights, Words};
 use super::isa::{Bf16Kernels, TileKernels};
 use super::panel::panel;
@@ -154,7 +156,6 @@ impl Keys {
             kernels.encode(&q[i * dim..][..dim], words);
         });
         let width = queries.n_lines();
-        let n_words = self.n_keys.div_ceil(per_word);
         let Scratch {
             scores,
             weights,
@@ -164,41 +165,21 @@ impl Keys {
         let sums = &mut sums[..n_sums];
         sums.fill(Line([0.0; LANES]));
         let mut running = Running::new();
+        let b = queries.tile(0, 0, words);
         for first in (0..most).step_by(BLOCK) {
-            let len = BLOCK.min(most - first);
-            let b = queries.tile(0, 0, words);
-            for (i, a) in self.k.chunks(words).enumerate().skip(first / TILE_ROWS) {
-                let at = i * TILE_ROWS - first;
-                if at >= len {
-                    break;
-                }
-                let out = Out {
-                    lines: &mut scores[at * width..],
-                    stride: width,
-                    add: false,
-                };
-                kernels.multiply(a, b, out);
-            }
-            let scores = &mut scores[..len * width];
-            if first + len > least {
+            let block = first..most.min(first + BLOCK);
+            self.score(block.clone(), b, width, scores);
+            let scores = &mut scores[..block.len() * width];
+            if block.end > least {
                 (kernels.tiles.hide)(scores, &limits[..width], first);
             }
-            let n = len.div_ceil(per_word);
-            let weights = &mut weights[..n * width];
+            let weights = &mut weights[..block.len().div_ceil(per_word) * width];
             let to = match kernels.bf16 {
                 Some(_) => Weights::Pairs(weights),
                 None => Weights::Floats(weights),
             };
             (kernels.tiles.weigh)(scores, width, &mut running, to, sums);
-            for (i, sums) in sums.chunks_mut(TILE_ROWS * width).enumerate() {
-                let a = &self.v[i * n_words + first / per_word..][..n];
-                let out = Out {
-                    lines: sums,
-                    stride: width,
-                    add: true,
-                };
-                kernels.multiply(a, weights, out);
-            }
+            self.add_values(first, weights, width, sums);
         }
         for sums in sums.chunks_exact_mut(width) {
             for (sums, total) in sums.iter_mut().zip(&running.sums) {
@@ -209,6 +190,48 @@ impl Keys {
         }
         let mut rows: Vec<&mut [f32]> = out.chunks_exact_mut(dim).collect();
         scatter(kernels.tiles, sums, width, None, &mut rows);
+    }
+
+    /// Writes the products of the keys of a block with the queries `b` to `scores`
+    /// `[keys of the block][lines]`, filled up to whole tiles.
+    #[inline]
+    fn score(&self, block: Range<usize>, b: &[Line<u32>], width: usize, scores: &mut [Line<f32>]) {
+        let words = self.head_dim.div_ceil(self.kernels.per_word());
+        let tiles = self.k.chunks(words).enumerate();
+        for (i, a) in tiles.skip(block.start / TILE_ROWS) {
+            let at = i * TILE_ROWS - block.start;
+            if at >= block.len() {
+                break;
+            }
+            let out = Out {
+                lines: &mut scores[at * width..],
+                stride: width,
+                add: false,
+            };
+            self.kernels.multiply(a, b, out);
+        }
+    }
+
+    /// Adds the values of the keys from `first` on, by their weights, to `sums` `[head_dim][lines]`.
+    #[inline]
+    fn add_values(
+        &self,
+        first: usize,
+        weights: &[Line<u32>],
+        width: usize,
+        sums: &mut [Line<f32>],
+    ) {
+        let per_word = self.kernels.per_word();
+        let n_words = self.n_keys.div_ceil(per_word);
+        for (i, sums) in sums.chunks_mut(TILE_ROWS * width).enumerate() {
+            let a = &self.v[i * n_words + first / per_word..][..weights.len() / width];
+            let out = Out {
+                lines: sums,
+                stride: width,
+                add: true,
+            };
+            self.kernels.multiply(a, weights, out);
+        }
     }
 }
 

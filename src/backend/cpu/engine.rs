@@ -9,7 +9,7 @@ use super::gemm::Gemm;
 use super::isa::Isa;
 use super::kv::KvType;
 use super::sequences::Sequences;
-use super::text::Text;
+use super::text::{NewRows, Text};
 use super::vision::Vision;
 use crate::backend::rows::host_rows;
 use crate::backend::spec::Spec;
@@ -122,9 +122,13 @@ impl Program for Engine {
         let batch = self.sequences.begin(sequence, rows, context)?;
         let (text, logits, isa) = (&self.text, &mut self.logits, self.isa);
         let computed = self.pool.install(|| {
-            let (kv, skip) = (&mut *batch.kv, batch.n_shared);
+            let rows = NewRows {
+                segments,
+                positions,
+                skip: batch.n_shared,
+            };
             let gemm = Gemm::new(isa, cancel);
-            text.extend(&gemm, kv, segments, positions, skip, Some(logits), cancel)
+            text.extend(&gemm, batch.kv, rows, Some(logits), cancel)
         });
         self.sequences.end(sequence, computed.is_ok());
         computed.map(|()| Next::Logits(&self.logits))
@@ -149,10 +153,13 @@ impl Program for Engine {
         let isa = self.isa;
         let computed = batch.and_then(|batch| {
             self.pool.install(|| {
-                let (kv, skip) = (&mut *batch.kv, batch.n_shared);
+                let rows = NewRows {
+                    segments,
+                    positions,
+                    skip: batch.n_shared,
+                };
                 let gemm = Gemm::new(isa, cancel);
-                self.text
-                    .extend(&gemm, kv, segments, positions, skip, None, cancel)
+                self.text.extend(&gemm, batch.kv, rows, None, cancel)
             })
         });
         self.sequences.end(id, computed.is_ok());

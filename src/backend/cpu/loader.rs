@@ -9,7 +9,7 @@ use rayon::ThreadPool;
 
 use super::awq;
 use super::cache::{Cache, Cached, Damaged};
-use super::int8::{Int8Builder, Int8Rows};
+use super::int8::{Int8Builder, Int8Matrix, Int8Rows};
 use super::layout::Layout;
 use super::linear::{Linear, Matrix, Table, TableRows};
 use super::norm::{LayerNorm, RmsNorm};
@@ -327,24 +327,50 @@ impl<'a> Loader<'a> {
             self.expect(name, shape)?;
         }
         let out_features = parts.iter().map(|(_, shape)| shape[0]).sum();
-        let whole = (parts[0].0.as_str(), [out_features, in_features]);
-        if let (Stored::Int8, Some(cache)) = (self.stored, &mut self.cache) {
-            match cache.take(whole.0, whole.1) {
-                Ok(None) => {}
-                Ok(Some(matrix)) => {
-                    for (name, _) in parts {
-                        self.reader.skip(name)?;
-                    }
-                    return Ok(Matrix::Int8(matrix));
-                }
-                Err(Damaged) => return Err(Error::Cache),
-            }
+        let (name, shape) = (parts[0].0.as_str(), [out_features, in_features]);
+        if let Some(matrix) = self.cached(parts, shape)? {
+            return Ok(Matrix::Int8(matrix));
         }
         let mut matrix = match self.stored {
             Stored::F32 => Growing::F32(Vec::with_capacity(out_features * in_features)),
             Stored::Bf16 => Growing::Bf16(Filling::new(out_features * in_features)),
             Stored::Int8 => Growing::Int8(Int8Builder::new(out_features, in_features)),
         };
+        self.fill(parts, in_features, scale, &mut matrix)?;
+        Ok(match matrix {
+            Growing::F32(matrix) => Matrix::F32(matrix),
+            Growing::Bf16(matrix) => Matrix::Bf16(matrix.finish()),
+            Growing::Int8(builder) => self.rounded(name, shape, builder),
+        })
+    }
+
+    /// The matrix of these parts, if an earlier start kept it in 8 bits.
+    fn cached(
+        &mut self,
+        parts: &[(String, Vec<usize>)],
+        shape: [usize; 2],
+    ) -> Result<Option<Int8Matrix>, Error> {
+        let (Stored::Int8, Some(cache)) = (self.stored, &mut self.cache) else {
+            return Ok(None);
+        };
+        let matrix = cache.take(&parts[0].0, shape);
+        let matrix = matrix.map_err(|Damaged| Error::Cache)?;
+        if matrix.is_some() {
+            for (name, _) in parts {
+                self.reader.skip(name)?;
+            }
+        }
+        Ok(matrix)
+    }
+
+    /// Reads the rows of some tensors, each times its scale, if there are any.
+    fn fill(
+        &mut self,
+        parts: &[(String, Vec<usize>)],
+        in_features: usize,
+        scale: Option<&[f32]>,
+        matrix: &mut Growing,
+    ) -> Result<(), Error> {
         let mut row = 0;
         let mut scaled = Vec::new();
         for (name, shape) in parts {
@@ -367,27 +393,27 @@ impl<'a> Loader<'a> {
                 });
             }
         }
-        Ok(match matrix {
-            Growing::F32(matrix) => Matrix::F32(matrix),
-            Growing::Bf16(matrix) => Matrix::Bf16(matrix.finish()),
-            Growing::Int8(builder) => {
-                if let Some(errors) = &self.errors {
-                    let exact = builder.rows().to_vec();
-                    return Ok(Matrix::Compared(Compared {
-                        exact,
-                        rounded: self.pool.install(|| builder.finish()),
-                        recorder: errors.recorder(whole.0.trim_end_matches(".weight")),
-                    }));
-                }
-                let matrix = self.pool.install(|| builder.finish());
-                if let Some(cache) = &mut self.cache
-                    && let Err(reason) = cache.put(whole.0, whole.1, &matrix)
-                {
-                    self.not_cached = Some(reason);
-                }
-                Matrix::Int8(matrix)
-            }
-        })
+        Ok(())
+    }
+
+    /// Rounds a matrix to 8 bits and keeps it for the next start, or beside the exact one for
+    /// comparison.
+    fn rounded(&mut self, name: &str, shape: [usize; 2], builder: Int8Builder) -> Matrix {
+        if let Some(errors) = &self.errors {
+            let exact = builder.rows().to_vec();
+            return Matrix::Compared(Compared {
+                exact,
+                rounded: self.pool.install(|| builder.finish()),
+                recorder: errors.recorder(name.trim_end_matches(".weight")),
+            });
+        }
+        let matrix = self.pool.install(|| builder.finish());
+        if let Some(cache) = &mut self.cache
+            && let Err(reason) = cache.put(name, shape, &matrix)
+        {
+            self.not_cached = Some(reason);
+        }
+        Matrix::Int8(matrix)
     }
 
     /// That a tensor is there in this shape, packed or not. Memory is taken only for what the file

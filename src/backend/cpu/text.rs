@@ -134,24 +134,22 @@ impl Text {
         )
     }
 
-    /// Appends rows to `kv`, all but the first `skip`, which it holds already, and writes what
-    /// follows the last one to `logits` `[vocab_size]`.
+    /// Appends rows to `kv` and writes what follows the last one to `logits` `[vocab_size]`.
     ///
     /// After an error `kv` holds some of the new rows; the caller forgets them.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "two callers, each of another owner"
-    )]
     pub(super) fn extend(
         &self,
         gemm: &Gemm,
         kv: &mut Kv,
-        segments: &[Segment<'_>],
-        positions: &[Position],
-        skip: usize,
+        rows: NewRows<'_>,
         logits: Option<&mut [f32]>,
         cancel: &Cancel,
     ) -> Result<(), Error> {
+        let NewRows {
+            segments,
+            positions,
+            skip,
+        } = rows;
         let runs = self.runs(segments, positions)?;
         let hidden = self.spec.hidden_size;
         let mut last = vec![0.0; hidden];
@@ -159,20 +157,17 @@ impl Text {
             let pass = first..(first + PASS_ROWS).min(positions.len());
             let mut x = vec![0.0; pass.len() * hidden];
             self.embed(&runs, pass.start, &mut x);
-            let rotation = Rotation::text(&positions[pass.clone()], &self.spec);
+            let shared = Pass {
+                gemm,
+                spec: &self.spec,
+                rotation: Rotation::text(&positions[pass.clone()], &self.spec),
+                cancel,
+            };
             let mut scratch = Scratch::new(pass.len(), &self.spec);
             for (i, layer) in self.layers.iter().enumerate() {
                 cancel.check()?;
                 let heads = &mut [kv.layer_mut(i, pass.len())];
-                layer.forward(
-                    gemm,
-                    &self.spec,
-                    heads,
-                    &rotation,
-                    &mut x,
-                    &mut scratch,
-                    cancel,
-                )?;
+                layer.forward(&shared, heads, &mut x, &mut scratch)?;
                 add_deepstack(&runs, i, pass.start, hidden, &mut x);
                 finite::check(&x, || format!("decoder layer {i}"))?;
             }
@@ -210,20 +205,17 @@ impl Text {
         for (x, &token) in x.chunks_exact_mut(hidden).zip(tokens) {
             self.embed.look_up(token as usize, x);
         }
-        let rotation = Rotation::text(positions, &self.spec);
+        let pass = Pass {
+            gemm,
+            spec: &self.spec,
+            rotation: Rotation::text(positions, &self.spec),
+            cancel,
+        };
         let mut scratch = Scratch::new(tokens.len(), &self.spec);
         for (i, layer) in self.layers.iter().enumerate() {
             cancel.check()?;
             let mut heads: Vec<_> = kvs.iter_mut().map(|kv| kv.layer_mut(i, 1)).collect();
-            layer.forward(
-                gemm,
-                &self.spec,
-                &mut heads,
-                &rotation,
-                &mut x,
-                &mut scratch,
-                cancel,
-            )?;
+            layer.forward(&pass, &mut heads, &mut x, &mut scratch)?;
         }
         for kv in kvs {
             kv.commit(1);
@@ -291,6 +283,23 @@ impl Text {
             Run::Visual { embeds, .. } => x.copy_from_slice(&embeds[row * hidden..][..hidden]),
         });
     }
+}
+
+/// The rows that a sequence is extended by.
+pub(super) struct NewRows<'a> {
+    pub(super) segments: &'a [Segment<'a>],
+    /// One for each row.
+    pub(super) positions: &'a [Position],
+    /// How many of the first rows the sequence holds already.
+    pub(super) skip: usize,
+}
+
+/// What all layers of a pass are given.
+struct Pass<'a> {
+    gemm: &'a Gemm,
+    spec: &'a TextSpec,
+    rotation: Rotation,
+    cancel: &'a Cancel,
 }
 
 /// A [`Segment`] whose contents were checked.
@@ -385,20 +394,19 @@ impl Layer {
 
     /// Passes `x` `[rows, hidden]` through the layer and appends its keys and values to `sequences`:
     /// the heads of one sequence or of several, which share the rows evenly, in their order.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one caller, each of another owner"
-    )]
     fn forward(
         &self,
-        gemm: &Gemm,
-        spec: &TextSpec,
+        pass: &Pass<'_>,
         sequences: &mut [&mut [kv::Head]],
-        rotation: &Rotation,
         x: &mut [f32],
         scratch: &mut Scratch,
-        cancel: &Cancel,
     ) -> Result<(), Error> {
+        let Pass {
+            gemm,
+            spec,
+            rotation,
+            cancel,
+        } = pass;
         let Scratch {
             normed,
             qkv,

@@ -5,11 +5,10 @@
 use rayon::prelude::*;
 
 use super::super::activation::{add_assign, gelu_erf, gelu_tanh, swiglu};
-use super::super::attention;
+use super::super::attention::{Spans, in_spans};
 use super::super::gemm::Gemm;
 use super::super::linear::Linear;
 use super::super::norm::Norm;
-use super::super::rope::Rotation;
 use crate::backend::spec::VisionSpec;
 use crate::backend::{Cancel, Error};
 
@@ -44,15 +43,6 @@ pub(super) enum Gelu {
     Tanh,
     /// `gelu`
     Erf,
-}
-
-/// Which rows see each other, and how they are turned.
-pub(super) struct AttentionParams<'a> {
-    pub(super) n_heads: usize,
-    /// `None` where positions are in the rows.
-    pub(super) rotation: Option<&'a Rotation>,
-    /// First row of each span, and the number of rows.
-    pub(super) bounds: &'a [usize],
 }
 
 /// Buffers that the blocks share.
@@ -95,7 +85,7 @@ impl Block {
     pub(super) fn forward(
         &self,
         gemm: &Gemm,
-        attention: &AttentionParams<'_>,
+        spans: Spans<'_>,
         x: &mut [f32],
         scratch: &mut Scratch,
         cancel: &Cancel,
@@ -109,12 +99,7 @@ impl Block {
         } = scratch;
         self.norm1.forward(x, normed);
         self.qkv.forward(gemm, normed, qkv);
-        let AttentionParams {
-            n_heads,
-            rotation,
-            bounds,
-        } = *attention;
-        attention::spans(gemm, qkv, n_heads, rotation, bounds, cancel, out)?;
+        in_spans(gemm, qkv, spans, cancel, out)?;
         self.proj.forward(gemm, out, normed);
         add_assign(x, normed);
         self.norm2.forward(x, normed);

@@ -5,11 +5,12 @@
 use rayon::prelude::*;
 
 use super::super::activation::add_assign;
+use super::super::attention::Spans;
 use super::super::gemm::Gemm;
 use super::super::layout::Names;
 use super::super::loader::{Bias, Loader};
 use super::super::norm::Norm;
-use super::block::{AttentionParams, Block, Gelu, Merger, Mlp, Scratch};
+use super::block::{Block, Gelu, Merger, Mlp, Scratch};
 use super::trunk::{Encoded, Trunk};
 use crate::backend::GridThw;
 use crate::backend::spec::VisionSpec;
@@ -87,7 +88,7 @@ impl InternVl {
             Names::Transformers => TRANSFORMERS,
             Names::OpenGvLab => OPENGVLAB,
         };
-        let (hidden, inner, patch) = (spec.hidden_size, spec.intermediate_size, spec.patch_size);
+        let (hidden, patch) = (spec.hidden_size, spec.patch_size);
         let name = loader.visual(names.class);
         let mut class = loader.rows(&name, &[1, 1, hidden])?;
         let name = loader.visual(names.positions);
@@ -96,39 +97,10 @@ impl InternVl {
         let name = loader.visual(names.patch);
         let shape = [hidden, spec.in_channels, patch, patch];
         let patch_embed = loader.convolution(&name, &shape, Bias::With)?;
-        let mut blocks = Vec::new();
-        for i in 0..spec.depth {
-            let block = loader.visual(&format!("{}.{i}", names.blocks));
-            let name = |part: &str| format!("{block}.{part}");
-            let qkv: Vec<_> = names
-                .qkv
-                .iter()
-                .map(|part| (name(part), 3 * hidden / names.qkv.len()))
-                .collect();
-            let (proj, fc2) = (name(names.proj), name("mlp.fc2"));
-            blocks.push(loader.block(i, |loader| {
-                Ok(Block {
-                    norm1: Norm::Layer(loader.layer_norm(&name(names.norm1), hidden, eps)?),
-                    qkv: loader.joined(&qkv, hidden, qkv_bias)?,
-                    proj: loader.scaled(&proj, [hidden, hidden], &name(names.scale1))?,
-                    norm2: Norm::Layer(loader.layer_norm(&name(names.norm2), hidden, eps)?),
-                    mlp: Mlp::Gelu {
-                        form: Gelu::Erf,
-                        fc1: loader.linear(&name("mlp.fc1"), [inner, hidden])?,
-                        fc2: loader.scaled(&fc2, [hidden, inner], &name(names.scale2))?,
-                    },
-                })
-            })?);
-        }
-        let joined = hidden * spec.spatial_merge_size.pow(2);
-        let projector = loader.layout().projector;
-        let [norm, fc1, fc2] = names.projector.map(|part| format!("{projector}{part}"));
-        let out = spec.out_hidden_size;
-        let merger = Merger {
-            norm: Norm::Layer(loader.layer_norm(&norm, joined, PROJECTOR_EPS)?),
-            fc1: loader.linear(&fc1, [out, joined])?,
-            fc2: loader.linear(&fc2, [out, out])?,
-        };
+        let blocks = (0..spec.depth)
+            .map(|i| loader.block(i, |loader| block(&names, i, spec, qkv_bias, eps, loader)))
+            .collect::<Result<_, _>>()?;
+        let merger = projector(&names, spec, loader)?;
         let tile = GridThw {
             t: 1,
             h: side,
@@ -184,7 +156,7 @@ impl InternVl {
         let spec = &trunk.spec;
         let hidden = spec.hidden_size;
         let rows = 1 + self.side * self.side;
-        let attention = AttentionParams {
+        let spans = Spans {
             n_heads: spec.num_heads,
             rotation: None,
             bounds: &[0, rows],
@@ -202,11 +174,58 @@ impl InternVl {
                 .for_each(|(x, position)| add_assign(x, position));
             for block in &trunk.blocks {
                 cancel.check()?;
-                block.forward(gemm, &attention, &mut x, &mut scratch, cancel)?;
+                block.forward(gemm, spans, &mut x, &mut scratch, cancel)?;
             }
             cancel.check()?;
             embeds.extend(trunk.merger.forward(gemm, &x[hidden..]));
         }
         Ok((embeds, Vec::new()))
     }
+}
+
+/// Reads block `i`.
+fn block(
+    names: &TensorNames,
+    i: usize,
+    spec: &VisionSpec,
+    qkv_bias: Bias,
+    eps: f32,
+    loader: &mut Loader<'_>,
+) -> Result<Block, Error> {
+    let (hidden, inner) = (spec.hidden_size, spec.intermediate_size);
+    let block = loader.visual(&format!("{}.{i}", names.blocks));
+    let name = |part: &str| format!("{block}.{part}");
+    let qkv_names = names.qkv.iter();
+    let qkv: Vec<_> = qkv_names
+        .map(|part| (name(part), 3 * hidden / names.qkv.len()))
+        .collect();
+    let (proj, fc2) = (name(names.proj), name("mlp.fc2"));
+    Ok(Block {
+        norm1: Norm::Layer(loader.layer_norm(&name(names.norm1), hidden, eps)?),
+        qkv: loader.joined(&qkv, hidden, qkv_bias)?,
+        proj: loader.scaled(&proj, [hidden, hidden], &name(names.scale1))?,
+        norm2: Norm::Layer(loader.layer_norm(&name(names.norm2), hidden, eps)?),
+        mlp: Mlp::Gelu {
+            form: Gelu::Erf,
+            fc1: loader.linear(&name("mlp.fc1"), [inner, hidden])?,
+            fc2: loader.scaled(&fc2, [hidden, inner], &name(names.scale2))?,
+        },
+    })
+}
+
+/// Reads the projector.
+fn projector(
+    names: &TensorNames,
+    spec: &VisionSpec,
+    loader: &mut Loader<'_>,
+) -> Result<Merger, Error> {
+    let joined = spec.hidden_size * spec.spatial_merge_size.pow(2);
+    let prefix = loader.layout().projector;
+    let [norm, fc1, fc2] = names.projector.map(|part| format!("{prefix}{part}"));
+    let out = spec.out_hidden_size;
+    Ok(Merger {
+        norm: Norm::Layer(loader.layer_norm(&norm, joined, PROJECTOR_EPS)?),
+        fc1: loader.linear(&fc1, [out, joined])?,
+        fc2: loader.linear(&fc2, [out, out])?,
+    })
 }

@@ -2,11 +2,12 @@
 
 //! The vision tower of Qwen2.5-VL: `Qwen2_5_VisionTransformerPretrainedModel`.
 
+use super::super::attention::Spans;
 use super::super::gemm::Gemm;
 use super::super::loader::{Bias, Loader};
 use super::super::norm::Norm;
 use super::super::rope::Rotation;
-use super::block::{AttentionParams, Block, Merger, Mlp, Scratch};
+use super::block::{Block, Merger, Mlp, Scratch};
 use super::trunk::{Encoded, Trunk};
 use crate::backend::GridThw;
 use crate::backend::spec::VisionSpec;
@@ -86,7 +87,7 @@ impl Qwen25Vl {
         let mut scratch = Scratch::new(rows, spec);
         for (i, block) in trunk.blocks.iter().enumerate() {
             cancel.check()?;
-            let attention = AttentionParams {
+            let spans = Spans {
                 n_heads: spec.num_heads,
                 rotation: Some(&rotation),
                 bounds: if self.fullatt_block_indexes.contains(&i) {
@@ -95,7 +96,7 @@ impl Qwen25Vl {
                     &order.bounds
                 },
             };
-            block.forward(gemm, &attention, &mut x, &mut scratch, cancel)?;
+            block.forward(gemm, spans, &mut x, &mut scratch, cancel)?;
         }
         cancel.check()?;
         let tokens = trunk.merger.forward(gemm, &x);

@@ -4,11 +4,12 @@
 
 use rayon::prelude::*;
 
+use super::super::attention::Spans;
 use super::super::gemm::Gemm;
 use super::super::loader::{Bias, Loader};
 use super::super::norm::Norm;
 use super::super::rope::Rotation;
-use super::block::{AttentionParams, Block, Gelu, Merger, Mlp, Scratch};
+use super::block::{Block, Gelu, Merger, Mlp, Scratch};
 use super::trunk::{Encoded, Trunk};
 use crate::backend::GridThw;
 use crate::backend::spec::VisionSpec;
@@ -110,7 +111,7 @@ impl Qwen3Vl {
         let rows = grid.n_patches();
         self.add_positions(spec, grid, &mut x);
         let order = merge_block_order(grid, spec.spatial_merge_size);
-        let attention = AttentionParams {
+        let spans = Spans {
             n_heads: spec.num_heads,
             rotation: Some(&Rotation::vision(order, spec.hidden_size / spec.num_heads)),
             bounds: &[0, rows],
@@ -119,7 +120,7 @@ impl Qwen3Vl {
         let mut deepstack = Vec::with_capacity(self.deepstack.len());
         for (i, block) in trunk.blocks.iter().enumerate() {
             cancel.check()?;
-            block.forward(gemm, &attention, &mut x, &mut scratch, cancel)?;
+            block.forward(gemm, spans, &mut x, &mut scratch, cancel)?;
             if let Some((_, merger)) = self.deepstack.iter().find(|(index, _)| *index == i) {
                 deepstack.push(merger.forward(gemm, &x));
             }

@@ -164,28 +164,32 @@ fn words_block<const R: usize, const W: usize>(
             let tail = range.start + n * STEP..range.end;
             for j in 0..W {
                 let w = &matrix.q[(i + j) * k..][tail.clone()];
-                for r in 0..R {
-                    let Halves { high, low } = &lines[n][r];
-                    let rest = w
-                        .iter()
-                        .zip(&high.0)
-                        .zip(&low.0)
-                        .map(|((&w, &high), &low)| {
-                            (256 * i32::from(high) + i32::from(low)) * i32::from(w)
-                        });
-                    let scale = matrix.scales[s * matrix.out_features + i + j];
-                    rests[j][r] += rest.sum::<i32>() as f32 * scale * x.scales[r * n_slices + s];
+                let scale = matrix.scales[s * matrix.out_features + i + j];
+                for (r, sum) in tail_sums(w, &lines[n]).into_iter().enumerate() {
+                    rests[j][r] += sum as f32 * scale * x.scales[r * n_slices + s];
                 }
             }
         }
     }
-    let mut y = [[0.0; R]; W];
     for j in 0..W {
         for r in 0..R {
-            y[j][r] = _mm512_reduce_add_ps(totals[j][r]) + rests[j][r];
+            rests[j][r] += _mm512_reduce_add_ps(totals[j][r]);
         }
     }
-    y
+    rests
+}
+
+/// Products of the last columns of a slice, fewer than [`STEP`], with each row of activations.
+#[inline]
+fn tail_sums<const R: usize>(w: &[i8], line: &[Halves; R]) -> [i32; R] {
+    line.each_ref().map(|Halves { high, low }| {
+        let words = high.0.iter().zip(&low.0);
+        let words = words.map(|(&high, &low)| 256 * i32::from(high) + i32::from(low));
+        w.iter()
+            .zip(words)
+            .map(|(&w, word)| i32::from(w) * word)
+            .sum()
+    })
 }
 
 /// `y[i, first..first + R]` for a group of `R` of the `rows` rows of activations, `x` `[R, k]`.
