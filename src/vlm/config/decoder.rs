@@ -32,6 +32,39 @@ pub(super) fn text_spec(
         }
     }
     let hidden_size = text.size("hidden_size")?;
+    let heads = heads(text, decoder, hidden_size)?;
+    let (rope_theta, rope) = match decoder {
+        Decoder::Qwen2 => (plain_rope(text)?, Rope::Plain),
+        Decoder::Qwen3Vl => mrope(text, heads.dim, Sections::Interleaved)?,
+        Decoder::Qwen25Vl => mrope(text, heads.dim, Sections::Contiguous)?,
+    };
+    Ok(TextSpec {
+        num_hidden_layers: text.size("num_hidden_layers")?,
+        hidden_size,
+        intermediate_size: text.size("intermediate_size")?,
+        num_attention_heads: heads.queries,
+        num_key_value_heads: heads.keys,
+        head_dim: heads.dim,
+        qkv_bias: decoder != Decoder::Qwen3Vl,
+        qk_norm: decoder == Decoder::Qwen3Vl,
+        vocab_size: text.size("vocab_size")?,
+        rms_norm_eps: text.epsilon_or("rms_norm_eps", 1e-6)? as f32,
+        rope_theta,
+        rope,
+        head: head(root, text, decoder)?,
+        max_position_embeddings: text.rows("max_position_embeddings")?,
+        awq: quantization(root, text)?,
+    })
+}
+
+/// How many heads there are, and how wide each is.
+struct Heads {
+    queries: usize,
+    keys: usize,
+    dim: usize,
+}
+
+fn heads(text: &Section<'_>, decoder: Decoder, hidden_size: usize) -> Result<Heads, Error> {
     let num_attention_heads = text.size("num_attention_heads")?;
     let num_key_value_heads = text.size_or("num_key_value_heads", num_attention_heads)?;
     if !num_attention_heads.is_multiple_of(num_key_value_heads) {
@@ -57,11 +90,15 @@ pub(super) fn text_spec(
     if !head_dim.is_multiple_of(2) {
         return Err(text.complain("head_dim", format!("is {head_dim}; want an even number")));
     }
-    let (rope_theta, rope) = match decoder {
-        Decoder::Qwen2 => (plain_rope(text)?, Rope::Plain),
-        Decoder::Qwen3Vl => mrope(text, head_dim, Sections::Interleaved)?,
-        Decoder::Qwen25Vl => mrope(text, head_dim, Sections::Contiguous)?,
-    };
+    Ok(Heads {
+        queries: num_attention_heads,
+        keys: num_key_value_heads,
+        dim: head_dim,
+    })
+}
+
+/// Whether the file must have a head of its own.
+fn head(root: &Section<'_>, text: &Section<'_>, decoder: Decoder) -> Result<Head, Error> {
     let tied = [
         root.flag("tie_word_embeddings")?,
         text.flag("tie_word_embeddings")?,
@@ -69,26 +106,9 @@ pub(super) fn text_spec(
     // InternVL's configurations say `false` of files without a head.
     let must_have_own =
         decoder != Decoder::Qwen2 && tied.contains(&Some(false)) && !tied.contains(&Some(true));
-    let head = match must_have_own {
+    Ok(match must_have_own {
         true => Head::Own,
         false => Head::AsFound,
-    };
-    Ok(TextSpec {
-        num_hidden_layers: text.size("num_hidden_layers")?,
-        hidden_size,
-        intermediate_size: text.size("intermediate_size")?,
-        num_attention_heads,
-        num_key_value_heads,
-        head_dim,
-        qkv_bias: decoder != Decoder::Qwen3Vl,
-        qk_norm: decoder == Decoder::Qwen3Vl,
-        vocab_size: text.size("vocab_size")?,
-        rms_norm_eps: text.epsilon_or("rms_norm_eps", 1e-6)? as f32,
-        rope_theta,
-        rope,
-        head,
-        max_position_embeddings: text.rows("max_position_embeddings")?,
-        awq: quantization(root, text)?,
     })
 }
 

@@ -170,13 +170,21 @@ mod tests {
         assert_eq!(spec.vision.depth, 27);
     }
 
+    /// Values in the demo's configuration, and what is said of each.
+    fn all_are_told<const N: usize>(values: [(&str, Value, &str); N]) {
+        for (pointer, value, want) in values {
+            let got = complaint(pointer, value);
+            assert!(
+                got.starts_with("config.json: ") && got.contains(want),
+                "{got}"
+            );
+        }
+    }
+
     #[test]
-    fn values_that_do_not_fit_are_told_with_key_and_remedy() {
-        let text = "/text_config";
-        let vision = "/vision_config";
-        for (pointer, value, want) in [
-            (text, json!(3), "text_config must be an object"),
-            (vision, json!(null), "vision_config is missing"),
+    fn values_of_the_decoder_that_do_not_fit_are_told_with_key_and_remedy() {
+        all_are_told([
+            ("/text_config", json!(3), "text_config must be an object"),
             (
                 "/text_config/hidden_size",
                 json!("192"),
@@ -242,6 +250,13 @@ mod tests {
                 json!([2, 7, 7]),
                 "at most a third",
             ),
+        ]);
+    }
+
+    #[test]
+    fn values_of_the_tower_and_tokens_that_do_not_fit_are_told_with_key_and_remedy() {
+        all_are_told([
+            ("/vision_config", json!(null), "vision_config is missing"),
             (
                 "/vision_config/hidden_act",
                 json!("gelu"),
@@ -294,13 +309,7 @@ mod tests {
                 json!({"quant_method": "fp8"}),
                 "says fp8; take the checkpoint that is not quantised",
             ),
-        ] {
-            let got = complaint(pointer, value);
-            assert!(
-                got.starts_with("config.json: ") && got.contains(want),
-                "{got}"
-            );
-        }
+        ]);
     }
 
     #[test]

@@ -115,86 +115,22 @@ impl State {
             let Some(top) = self.stack.last_mut() else {
                 return false;
             };
-            match top {
-                Frame::Value { space, .. } if byte == b' ' && *space => {
-                    *space = false;
+            match top.take(schema, byte) {
+                None => return false,
+                Some(Step::Stay) => return true,
+                Some(Step::End) => return self.stack.pop().is_some(),
+                Some(Step::Value(node)) => {
+                    self.stack.push(Frame::Value { node, space: true });
                     return true;
                 }
-                Frame::Value { node, .. } => {
-                    let node = *node;
+                Some(Step::Begin(node)) => {
                     self.stack.pop();
                     return self.begin(schema, node, byte);
                 }
-                Frame::Number { node, digits } => {
-                    let Node::Number(range) = &schema.nodes[*node] else {
-                        return false;
-                    };
-                    if digits.push(range, byte) {
-                        return true;
-                    }
-                    if !digits.is_complete(range) {
-                        return false;
-                    }
-                    // The byte is for what the number is in.
-                    self.stack.pop();
-                }
-                Frame::Word { node, word, at } => {
-                    let Node::Words(words) = &schema.nodes[*node] else {
-                        return false;
-                    };
-                    let Some(found) = go_on(words.iter(), *word, *at, byte) else {
-                        return false;
-                    };
-                    (*word, *at) = (found, *at + 1);
-                    if *at == words[found].len() {
-                        self.stack.pop();
-                    }
-                    return true;
-                }
-                Frame::Text { max, n, at } => {
-                    return match text(*max, n, *at, byte) {
-                        Some(Some(next)) => {
-                            *at = next;
-                            true
-                        }
-                        Some(None) => self.stack.pop().is_some(),
-                        None => false,
-                    };
-                }
-                Frame::Array { node, n, begun } => {
-                    let Node::Array { item, min, max } = schema.nodes[*node] else {
-                        return false;
-                    };
-                    if byte == b']' && *n >= min {
-                        return self.stack.pop().is_some();
-                    }
-                    if *n >= max || *begun && byte != b',' {
-                        return false;
-                    }
-                    *n += 1;
-                    let first = !std::mem::replace(begun, true);
-                    self.stack.push(Frame::Value {
-                        node: item,
-                        space: !first,
-                    });
-                    if !first {
-                        return true;
-                    }
-                }
-                Frame::Object { node, next, at } => {
-                    let Node::Object(properties) = &schema.nodes[*node] else {
-                        return false;
-                    };
-                    return match object(properties, next, at, byte) {
-                        Some(Step::Stay) => true,
-                        Some(Step::Value(node)) => {
-                            self.stack.push(Frame::Value { node, space: true });
-                            true
-                        }
-                        Some(Step::End) => self.stack.pop().is_some(),
-                        None => false,
-                    };
-                }
+                // The byte is for what this is in.
+                Some(Step::Over) => drop(self.stack.pop()),
+                // The byte is the item's.
+                Some(Step::Item(node)) => self.stack.push(Frame::Value { node, space: false }),
             }
         }
     }
@@ -253,6 +189,69 @@ impl State {
             bytes.extend(step);
         }
         bytes
+    }
+}
+
+impl Frame {
+    /// What comes of a byte; `None` if it cannot follow.
+    #[inline]
+    fn take(&mut self, schema: &Schema, byte: u8) -> Option<Step> {
+        match self {
+            Frame::Value { space, .. } if byte == b' ' && *space => {
+                *space = false;
+                Some(Step::Stay)
+            }
+            Frame::Value { node, .. } => Some(Step::Begin(*node)),
+            Frame::Number { node, digits } => {
+                let Node::Number(range) = &schema.nodes[*node] else {
+                    return None;
+                };
+                if digits.push(range, byte) {
+                    return Some(Step::Stay);
+                }
+                digits.is_complete(range).then_some(Step::Over)
+            }
+            Frame::Word { node, word, at } => {
+                let Node::Words(words) = &schema.nodes[*node] else {
+                    return None;
+                };
+                let found = go_on(words.iter(), *word, *at, byte)?;
+                (*word, *at) = (found, *at + 1);
+                let is_whole = *at == words[found].len();
+                Some(if is_whole { Step::End } else { Step::Stay })
+            }
+            Frame::Text { max, n, at } => {
+                let Some(next) = text(*max, n, *at, byte)? else {
+                    return Some(Step::End);
+                };
+                *at = next;
+                Some(Step::Stay)
+            }
+            Frame::Array { node, n, begun } => {
+                let Node::Array { item, min, max } = schema.nodes[*node] else {
+                    return None;
+                };
+                if byte == b']' && *n >= min {
+                    return Some(Step::End);
+                }
+                if *n >= max || *begun && byte != b',' {
+                    return None;
+                }
+                *n += 1;
+                let is_first = !std::mem::replace(begun, true);
+                Some(if is_first {
+                    Step::Item(item)
+                } else {
+                    Step::Value(item)
+                })
+            }
+            Frame::Object { node, next, at } => {
+                let Node::Object(properties) = &schema.nodes[*node] else {
+                    return None;
+                };
+                object(properties, next, at, byte)
+            }
+        }
     }
 }
 
@@ -389,11 +388,20 @@ fn character(left: u8, low: u8, high: u8) -> InText {
     InText::Character { left, low, high }
 }
 
+/// What comes of a byte.
 enum Step {
+    /// It is taken; what it is in goes on.
     Stay,
-    /// A value begins.
+    /// It is taken, and a value follows, maybe after a space.
     Value(usize),
+    /// It is taken, and ends what it is in.
     End,
+    /// It begins this value.
+    Begin(usize),
+    /// It begins an item of the array that it is in.
+    Item(usize),
+    /// What it would be in has ended before it.
+    Over,
 }
 
 /// The next place in an object.

@@ -108,123 +108,55 @@ impl Schema {
     }
 
     fn read(&mut self, value: &Value, path: &str, depth: usize) -> Result<Part, String> {
-        let place = if path.is_empty() { "the root" } else { path };
-        let complain = |what: String| Err(format!("at {place}: {what}"));
+        let place = place_of(path);
         let Some(map) = value.as_object() else {
-            return complain("must be an object with a type".to_owned());
+            return Err(format!("at {place}: must be an object with a type"));
         };
         if depth > MAX_DEPTH {
-            return complain(format!("is more than {MAX_DEPTH} levels deep"));
+            return Err(format!("at {place}: is more than {MAX_DEPTH} levels deep"));
         }
-        if map
-            .get("additionalProperties")
-            .is_some_and(|more| *more != Value::Bool(false))
-        {
-            return complain("additionalProperties must be false or left out".to_owned());
-        }
-        let kind = match map.get("type").and_then(Value::as_str) {
-            Some(kind) => kind,
-            None if map.contains_key("enum") => "string",
-            None => return complain("type is missing".to_owned()),
-        };
-        let known: &[&str] = match kind {
-            "object" => &["properties", "required"],
-            "array" => &["items", "minItems", "maxItems"],
-            "string" => &["maxLength", "enum"],
-            "integer" | "number" => &["minimum", "maximum"],
-            "boolean" | "null" => &[],
-            other => return complain(format!("type {other:?} is not one of JSON schema")),
-        };
-        let unknown = map.keys().find(|key| {
-            *key != "type" && !known.contains(&key.as_str()) && !ANNOTATIONS.contains(&key.as_str())
-        });
-        if let Some(key) = unknown {
-            return complain(format!(
-                "{key} is not supported for type {kind}; supported are {}",
-                if known.is_empty() {
-                    "none".to_owned()
-                } else {
-                    known.join(", ")
-                }
-            ));
-        }
-        let bounds = || {
-            let bound = |key: &str| match map.get(key) {
-                None => Ok(None),
-                Some(value) => match value.as_f64() {
-                    Some(bound) => Ok(Some(bound)),
-                    None => Err(format!("at {place}: {key} is no number")),
-                },
-            };
-            Ok::<_, String>((bound("minimum")?, bound("maximum")?))
-        };
-        let size = |key: &str, default: usize| match map.get(key) {
-            None => Ok(default),
-            Some(value) => value
-                .as_u64()
-                .and_then(|n| usize::try_from(n).ok())
-                .ok_or_else(|| format!("at {place}: {key} is {value}; want a number from 0")),
-        };
-        let (node, shortest) = match kind {
+        let (node, shortest) = match kind_of(map, place)? {
             "object" => self.object(map, path, depth)?,
-            "array" => {
-                let Some(items) = map.get("items") else {
-                    return complain("items is missing".to_owned());
-                };
-                let item = self.read(items, &format!("{path}[]"), depth + 1)?;
-                let (min, max) = (size("minItems", 0)?, size("maxItems", usize::MAX)?);
-                if min > max {
-                    return complain(format!("minItems is {min}, but maxItems is {max}"));
-                }
-                // Brackets, and a comma between two items.
-                let items = min.saturating_mul(item.shortest.saturating_add(1));
-                let item = item.node;
-                (
-                    Node::Array { item, min, max },
-                    items.saturating_add(2 - min.min(1)),
-                )
-            }
-            "string" => match map.get("enum") {
-                None => (Node::Text(size("maxLength", usize::MAX)?), 2),
-                Some(words) => {
-                    let words = words.as_array().map(Vec::as_slice).unwrap_or_default();
-                    if words.is_empty() || !words.iter().all(Value::is_string) {
-                        return complain("enum must be a list of strings".to_owned());
-                    }
-                    if words.len() > MAX_CHOICES {
-                        let n = words.len();
-                        return complain(format!("enum has {n} strings; at most {MAX_CHOICES}"));
-                    }
-                    words_of(words.iter().map(|w| w.to_string().into_bytes()).collect())
-                }
-            },
+            "array" => self.array(map, path, depth)?,
+            "string" => text(map, place)?,
             "boolean" => words_of(vec![b"true".to_vec(), b"false".to_vec()]),
             "null" => words_of(vec![b"null".to_vec()]),
-            _ => {
-                let (min, max) = bounds()?;
-                let range = match kind {
-                    "integer" => Range::whole(min, max),
-                    _ => Range::decimal(min, max),
-                };
-                let Some(range) = range else {
-                    let digits = if kind == "integer" { 15 } else { 9 };
-                    return complain(format!(
-                        "no number lies in minimum..maximum that has at most {digits} digits"
-                    ));
-                };
-                let shortest = Digits::default().rest(&range).len();
-                (Node::Number(range), shortest)
-            }
+            kind => number(map, place, kind)?,
         };
         if shortest > MAX_SHORTEST {
-            return complain(format!(
-                "the shortest answer has more than {MAX_SHORTEST} bytes; lower minItems, or \
-                 require less"
+            return Err(format!(
+                "at {place}: the shortest answer has more than {MAX_SHORTEST} bytes; lower \
+                 minItems, or require less"
             ));
         }
         self.nodes.push(node);
         let node = self.nodes.len() - 1;
         Ok(Part { node, shortest })
+    }
+
+    fn array(
+        &mut self,
+        map: &Map<String, Value>,
+        path: &str,
+        depth: usize,
+    ) -> Result<(Node, usize), String> {
+        let place = place_of(path);
+        let Some(items) = map.get("items") else {
+            return Err(format!("at {place}: items is missing"));
+        };
+        let item = self.read(items, &format!("{path}[]"), depth + 1)?;
+        let min = size(map, place, "minItems", 0)?;
+        let max = size(map, place, "maxItems", usize::MAX)?;
+        if min > max {
+            return Err(format!(
+                "at {place}: minItems is {min}, but maxItems is {max}"
+            ));
+        }
+        // Brackets, and a comma between two items.
+        let items = min.saturating_mul(item.shortest.saturating_add(1));
+        let shortest = items.saturating_add(2 - min.min(1));
+        let item = item.node;
+        Ok((Node::Array { item, min, max }, shortest))
     }
 
     fn object(
@@ -233,7 +165,7 @@ impl Schema {
         path: &str,
         depth: usize,
     ) -> Result<(Node, usize), String> {
-        let place = if path.is_empty() { "the root" } else { path };
+        let place = place_of(path);
         let Some(properties) = map.get("properties").and_then(Value::as_object) else {
             return Err(format!("at {place}: properties is missing"));
         };
@@ -292,7 +224,7 @@ impl Schema {
     }
 
     fn check(&self, node: usize, value: &Value, path: &str) -> Result<(), String> {
-        let place = if path.is_empty() { "the root" } else { path };
+        let place = place_of(path);
         let wrong = |what: &str| Err(format!("at {place}: {what}"));
         match (&self.nodes[node], value) {
             (Node::Object(properties), Value::Object(map)) => {
@@ -344,4 +276,91 @@ impl Schema {
 fn words_of(words: Vec<Vec<u8>>) -> (Node, usize) {
     let shortest = words.iter().map(Vec::len).min().unwrap_or(0);
     (Node::Words(words), shortest)
+}
+
+/// What messages call the place at `path`.
+fn place_of(path: &str) -> &str {
+    if path.is_empty() { "the root" } else { path }
+}
+
+/// The type that a schema names, whose other keys are all supported.
+fn kind_of<'a>(map: &'a Map<String, Value>, place: &str) -> Result<&'a str, String> {
+    let complain = |what: String| Err(format!("at {place}: {what}"));
+    let more = map.get("additionalProperties");
+    if more.is_some_and(|more| *more != Value::Bool(false)) {
+        return complain("additionalProperties must be false or left out".to_owned());
+    }
+    let kind = match map.get("type").and_then(Value::as_str) {
+        Some(kind) => kind,
+        None if map.contains_key("enum") => "string",
+        None => return complain("type is missing".to_owned()),
+    };
+    let known: &[&str] = match kind {
+        "object" => &["properties", "required"],
+        "array" => &["items", "minItems", "maxItems"],
+        "string" => &["maxLength", "enum"],
+        "integer" | "number" => &["minimum", "maximum"],
+        "boolean" | "null" => &[],
+        other => return complain(format!("type {other:?} is not one of JSON schema")),
+    };
+    let unknown = map.keys().find(|key| {
+        *key != "type" && !known.contains(&key.as_str()) && !ANNOTATIONS.contains(&key.as_str())
+    });
+    if let Some(key) = unknown {
+        let supported = match known {
+            [] => "none".to_owned(),
+            known => known.join(", "),
+        };
+        return complain(format!(
+            "{key} is not supported for type {kind}; supported are {supported}"
+        ));
+    }
+    Ok(kind)
+}
+
+fn text(map: &Map<String, Value>, place: &str) -> Result<(Node, usize), String> {
+    let Some(words) = map.get("enum") else {
+        let max = size(map, place, "maxLength", usize::MAX)?;
+        return Ok((Node::Text(max), 2));
+    };
+    let words = words.as_array().map(Vec::as_slice).unwrap_or_default();
+    if words.is_empty() || !words.iter().all(Value::is_string) {
+        return Err(format!("at {place}: enum must be a list of strings"));
+    }
+    if words.len() > MAX_CHOICES {
+        let n = words.len();
+        return Err(format!(
+            "at {place}: enum has {n} strings; at most {MAX_CHOICES}"
+        ));
+    }
+    let words = words.iter().map(|word| word.to_string().into_bytes());
+    Ok(words_of(words.collect()))
+}
+
+/// A number of this kind, `integer` or `number`.
+fn number(map: &Map<String, Value>, place: &str, kind: &str) -> Result<(Node, usize), String> {
+    let bound = |key: &str| match map.get(key).map(Value::as_f64) {
+        None => Ok(None),
+        Some(Some(bound)) => Ok(Some(bound)),
+        Some(None) => Err(format!("at {place}: {key} is no number")),
+    };
+    let (min, max) = (bound("minimum")?, bound("maximum")?);
+    let (range, digits) = match kind {
+        "integer" => (Range::whole(min, max), 15),
+        _ => (Range::decimal(min, max), 9),
+    };
+    let range = range.ok_or_else(|| {
+        format!("at {place}: no number lies in minimum..maximum that has at most {digits} digits")
+    })?;
+    let shortest = Digits::default().rest(&range).len();
+    Ok((Node::Number(range), shortest))
+}
+
+/// The size under `key`.
+fn size(map: &Map<String, Value>, place: &str, key: &str, default: usize) -> Result<usize, String> {
+    let Some(value) = map.get(key) else {
+        return Ok(default);
+    };
+    let size = value.as_u64().and_then(|n| usize::try_from(n).ok());
+    size.ok_or_else(|| format!("at {place}: {key} is {value}; want a number from 0"))
 }
