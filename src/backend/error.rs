@@ -75,6 +75,12 @@ pub enum Error {
         /// What the reader says.
         reason: String,
     },
+    /// A weight file is still the pointer that git-lfs puts in its place.
+    #[error("{file} is a git-lfs pointer, not the file; run `git lfs pull` in its folder")]
+    LfsPointer {
+        /// The file.
+        file: String,
+    },
     /// A file of quantised matrices is damaged; whoever loads makes it anew.
     #[error("the file of quantised matrices is damaged")]
     Cache,

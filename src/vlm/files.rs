@@ -5,21 +5,15 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::Error;
 use crate::backend::cpu::Weights;
-use crate::backend::{self, json};
+use crate::backend::header::Header;
+use crate::backend::{json, lfs};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-/// How the text file begins that git-lfs leaves where a large file belongs.
-const LFS_POINTER: &[u8] = b"version https://git-lfs";
-/// Bytes of the length that a safetensors file begins with.
-const LENGTH_BYTES: usize = 8;
-/// Headers above this are refused, as the safetensors crate refuses them.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// A file that is compiled into the plugin.
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +113,7 @@ impl ModelFiles {
     pub fn read(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>, Error> {
         match self {
             ModelFiles::Folder(folder) => match std::fs::read(folder.join(name)) {
-                Ok(bytes) if bytes.starts_with(LFS_POINTER) => Err(Error::LfsPointer {
+                Ok(bytes) if lfs::is_pointer(&bytes) => Err(Error::LfsPointer {
                     file: self.label(name),
                 }),
                 Ok(mut bytes) => {
@@ -178,8 +172,9 @@ impl ModelFiles {
     /// Reads the headers only.
     ///
     /// # Errors
-    /// [`Error::MissingFile`], [`Error::LfsPointer`], [`Error::Io`], or [`Error::Backend`] with
-    /// [`Damaged`](backend::Error::Damaged).
+    /// [`Error::MissingFile`], [`Error::Io`], or [`Error::Backend`] with
+    /// [`Damaged`](crate::backend::Error::Damaged) or
+    /// [`LfsPointer`](crate::backend::Error::LfsPointer).
     pub fn check_weights(&self) -> Result<(), Error> {
         match self.weights()? {
             Weights::Bytes(_) => Ok(()),
@@ -190,7 +185,7 @@ impl ModelFiles {
 
 /// What to call the model in a folder: its last part, or in a cache of Hugging Face, where that is a
 /// hash (`models--<owner>--<name>/snapshots/<commit>`), the name in the repository's.
-pub(super) fn folder_name(path: &Path) -> String {
+pub(in crate::vlm) fn folder_name(path: &Path) -> String {
     let part = |path: &Path| {
         let name = path.file_name().map(|name| name.to_string_lossy());
         name.map(std::borrow::Cow::into_owned)
@@ -234,52 +229,15 @@ fn shards(folder: &Path, index: &[u8]) -> Result<Weights, Error> {
 
 /// That a safetensors file has a readable header and the length that it promises.
 fn check_safetensors(path: &Path) -> Result<(), Error> {
-    let file = path.display().to_string();
-    let io = |source| Error::Io {
-        file: file.clone(),
-        source,
-    };
-    let damaged = |reason: String| {
-        Error::Backend(backend::Error::Damaged {
-            file: file.clone(),
-            reason,
-        })
-    };
-    let mut handle = File::open(path).map_err(io)?;
-    let length = handle.metadata().map_err(io)?.len();
-    let mut start = Vec::with_capacity(LFS_POINTER.len());
-    let limit = LFS_POINTER.len() as u64;
-    (&mut handle)
-        .take(limit)
-        .read_to_end(&mut start)
-        .map_err(io)?;
-    if start == LFS_POINTER {
-        return Err(Error::LfsPointer { file });
+    let name = path.display().to_string();
+    let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+    match opened {
+        Ok((length, file)) => {
+            Header::read(&name, file, length)?;
+            Ok(())
+        }
+        Err(source) => Err(Error::Io { file: name, source }),
     }
-    let Some((size, begun)) = start.split_first_chunk::<LENGTH_BYTES>() else {
-        return Err(damaged(format!("it has {length} bytes")));
-    };
-    let size = u64::from_le_bytes(*size);
-    if size > MAX_HEADER_BYTES || size + LENGTH_BYTES as u64 > length {
-        return Err(damaged(format!(
-            "its header should have {size} bytes, the whole file has {length}"
-        )));
-    }
-    let mut header = begun.to_vec();
-    // At most MAX_HEADER_BYTES.
-    let size = size as usize;
-    header.truncate(size);
-    let rest = (size - header.len()) as u64;
-    handle.take(rest).read_to_end(&mut header).map_err(io)?;
-    let header: safetensors::tensor::Metadata =
-        serde_json::from_slice(&header).map_err(|e| damaged(format!("header: {e}")))?;
-    let want = (LENGTH_BYTES + size).saturating_add(header.data_len()) as u64;
-    if want != length {
-        return Err(damaged(format!(
-            "it should have {want} bytes and has {length}"
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

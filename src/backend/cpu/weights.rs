@@ -14,16 +14,16 @@ use std::time::UNIX_EPOCH;
 
 use half::{bf16, f16};
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
 
 use super::options::Weights;
+use crate::backend::header::Header;
 use crate::backend::{Cancel, Error};
 
 /// Bytes of a file that are read at a time; a longer row is read whole.
 const PIECE_BYTES: usize = 4 << 20;
 
-/// A header longer than this is not one: the format's own limit.
-const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// What messages call the weights in memory.
+const BUILT_IN: &str = "the built-in weights";
 
 /// Appends the numbers in some bytes of a file.
 type Decode = fn(&[u8], &mut Vec<f32>);
@@ -204,33 +204,14 @@ impl<'a> Reader<'a> {
 
     fn add(&mut self, mut source: Source) -> Result<(), Error> {
         let len = source.len()?;
-        let mut buffer = Vec::new();
-        let header_len = match len {
-            0..8 => return Err(source.damaged("it ends before the header".into())),
-            _ => {
-                let prefix = source.read(0, 8, &mut buffer)?;
-                let prefix: [u8; 8] = prefix[..]
-                    .try_into()
-                    .map_err(|_| source.damaged("it ends before the header".into()))?;
-                u64::from_le_bytes(prefix)
-            }
-        };
-        if header_len > MAX_HEADER_BYTES || header_len > len - 8 {
-            return Err(source.damaged(format!(
-                "a header of {header_len} bytes in a file of {len} bytes"
-            )));
-        }
-        let header = source.read(8, header_len as usize, &mut buffer)?;
-        let metadata: Metadata =
-            serde_json::from_slice(&header).map_err(|e| source.damaged(e.to_string()))?;
-        let want = (8 + header_len).saturating_add(metadata.data_len() as u64);
-        if want != len {
-            return Err(source.damaged(format!("its header speaks of {want} bytes, it has {len}")));
-        }
-        let (changed, sum) = (source.changed(), crc32fast::hash(&header));
-        drop(header);
+        let Header {
+            metadata,
+            end,
+            checksum,
+        } = source.header(len)?;
+        let (name, changed) = (source.name(), source.changed());
         self.identity
-            .push_str(&format!("{} {len} {changed} {sum:08x}\n", source.name()));
+            .push_str(&format!("{name} {len} {changed} {checksum:08x}\n"));
         let index = self.sources.len();
         for (name, info) in metadata.tensors() {
             // The 32-bit integers in a checkpoint are those of AWQ: eight numbers in each.
@@ -240,7 +221,7 @@ impl<'a> Reader<'a> {
                 source: index,
                 dtype: info.dtype,
                 shape: info.shape.clone(),
-                offset: 8 + header_len + info.data_offsets.0 as u64,
+                offset: end + info.data_offsets.0 as u64,
             };
             self.entries.insert(name, entry);
         }
@@ -260,7 +241,7 @@ impl Source {
     fn name(&self) -> &str {
         match self {
             Source::File { name, .. } => name,
-            Source::Bytes(_) => "the built-in weights",
+            Source::Bytes(_) => BUILT_IN,
         }
     }
 
@@ -295,6 +276,13 @@ impl Source {
                 }),
             },
             Source::Bytes(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+
+    fn header(&mut self, len: u64) -> Result<Header, Error> {
+        match self {
+            Source::File { file, name } => Header::read(name, file, len),
+            Source::Bytes(bytes) => Header::read(BUILT_IN, *bytes, len),
         }
     }
 
