@@ -6,25 +6,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use vendor_library::Library;
+
 use crate::card::Card;
 use crate::error::Error;
-use crate::load::{Library, Search};
+use crate::functions::{Functions, Kind};
+use crate::load::Search;
 use crate::soc::Soc;
-
-/// Which of the two APIs it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// The program runs on the chip: libax_engine and libax_sys.
-    Soc,
-    /// The chip is on a card: libaxcl_rt.
-    Card,
-}
-
-/// The functions of one kind.
-pub(crate) enum Functions {
-    Soc(Box<Soc>),
-    Card(Box<Card>),
-}
 
 /// What must happen once in a process, counted.
 #[derive(Debug, Default)]
@@ -69,8 +57,7 @@ impl Api {
     /// there.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Version`], [`Error::WrongChip`], [`Error::MissingSymbols`] or
-    /// [`Error::Unusable`].
+    /// [`Error::Load`].
     pub fn open(search: &Search) -> Result<Self, Error> {
         let (functions, library) = search.open()?;
         Ok(Self {

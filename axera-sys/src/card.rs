@@ -6,11 +6,11 @@
 
 mod engine;
 
-use std::ffi::{CStr, CString, c_char, c_void};
+use std::ffi::c_void;
 use std::marker::PhantomData;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::ptr::{self, NonNull};
+
+use vendor_library::ArgumentError;
 
 use crate::bindings::card::{
     Symbols, axclrtDeviceList, axclrtDeviceProperties, axclrtMemMallocPolicy, axclrtMemcpyKind,
@@ -62,8 +62,13 @@ impl Memory {
     /// The `len` bytes from `offset` on.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`].
-    pub fn part(&self, op: &'static str, offset: usize, len: usize) -> Result<Place<'_>, Error> {
+    /// [`ArgumentError::OutOfRange`].
+    pub fn part(
+        &self,
+        op: &'static str,
+        offset: usize,
+        len: usize,
+    ) -> Result<Place<'_>, ArgumentError> {
         let size = self.size;
         // Not a pointer of this process: an address is what is counted.
         let start = NonNull::new(self.start.as_ptr().wrapping_byte_add(offset));
@@ -73,7 +78,7 @@ impl Memory {
                 size: len,
                 _memory: PhantomData,
             }),
-            _ => Err(Error::OutOfRange {
+            _ => Err(ArgumentError::OutOfRange {
                 op,
                 offset,
                 len,
@@ -95,10 +100,10 @@ impl Place<'_> {
     }
 
     /// Refuses another number of bytes than it has.
-    fn check(self, op: &'static str, len: usize) -> Result<(), Error> {
+    fn check(self, op: &'static str, len: usize) -> Result<(), ArgumentError> {
         match len == self.size {
             true => Ok(()),
-            false => Err(Error::OutOfRange {
+            false => Err(ArgumentError::OutOfRange {
                 op,
                 offset: 0,
                 len,
@@ -279,7 +284,7 @@ impl Card {
     /// `axclrtMemcpy` from the host.
     ///
     /// # Errors
-    /// [`Error::Status`]; [`Error::OutOfRange`] if the two are not of one size.
+    /// [`Error::Status`]; [`Error::Argument`] if the two are not of one size.
     ///
     /// # Safety
     /// `dst` is this card's, and no run uses it.
@@ -326,22 +331,6 @@ impl Card {
                 .axclrtMemcpy(dst.start.as_ptr(), src.start.as_ptr(), src.size, kind)
         })
     }
-}
-
-fn c_path(op: &'static str, path: &Path) -> Result<CString, Error> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::ZeroByte {
-        op,
-        text: path.display().to_string(),
-    })
-}
-
-fn text(text: *const c_char) -> Option<String> {
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: not null, and a C string of the library's, copied here.
-    let text = unsafe { CStr::from_ptr(text) };
-    Some(text.to_string_lossy().into_owned())
 }
 
 fn no_result(op: &'static str) -> Error {

@@ -2,29 +2,31 @@
 
 //! Finds and opens the libraries.
 
-#![expect(unsafe_code, reason = "opening a shared library runs its code")]
+#![expect(unsafe_code, reason = "calls the functions that tell the version")]
 
-use std::error::Error as _;
-use std::ffi::{CStr, OsString, c_char, c_void};
 use std::path::{Path, PathBuf};
 
-use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
+use vendor_library::{
+    Attempt, Handle, Library, LoadError, Opened, Place, first_usable, folder_from_env,
+    missing_symbols, unreadable, version_text,
+};
 
-use crate::api::{Functions, Kind};
 use crate::bindings::{card, soc};
 use crate::card::Card;
-use crate::error::{Attempt, Error};
+use crate::error::{ENV_LIB, VENDOR};
+use crate::functions::{Functions, Kind};
 use crate::soc::Soc;
-
-/// Environment variable that names the folder of the libraries; if set, no other place is tried.
-pub const ENV_LIB: &str = "VLMCAPTION_AXERA_LIB";
 
 /// Where the SDKs install themselves, beside the loader's path.
 const SOC_FOLDERS: [&str; 2] = ["/soc/lib", "/opt/lib"];
 const CARD_FOLDERS: [&str; 1] = ["/usr/lib/axcl"];
 
 /// Opened in this order: the engine asks for the two others by name, and gets those that are open.
-const SOC_NAMES: [&str; 3] = ["libax_sys.so", "libax_interpreter.so", "libax_engine.so"];
+const SOC_NAMES: [&[&str]; 3] = [
+    &["libax_sys.so"],
+    &["libax_interpreter.so"],
+    &["libax_engine.so"],
+];
 const CARD_NAMES: [&str; 1] = ["libaxcl_rt.so"];
 
 /// The card driver's node: what says that a card is meant where both libraries are installed.
@@ -32,6 +34,12 @@ const CARD_NODE: &str = "/dev/axcl_host";
 
 /// The first release whose engine runs language models of several shape groups.
 const SOC_FIRST: [u32; 4] = [1, 45, 0, 38];
+const SOC_NEED: &str = "models of this kind need V1.45.0_P38 or newer: update the board's SDK (2.18 or \
+                        newer)";
+
+/// What has every function.
+const SOC_FIX: &str = "board SDK 2.18 (V1.45.0_P38) or newer";
+const CARD_FIX: &str = "axclhost V3.4.0 or newer";
 
 /// Functions that every SDK for these chips has and nothing works without.
 const SOC_REQUIRED: [&str; 16] = [
@@ -99,35 +107,25 @@ pub struct Search {
     places: Vec<(Kind, Place)>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    /// Wherever the system's loader looks: `LD_LIBRARY_PATH`, `/etc/ld.so.conf`.
-    Loader,
-    Folder(PathBuf),
-}
-
-/// The opened library that counts: the engine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Library {
-    /// The file, or the bare name if the system's loader found it.
-    pub path: PathBuf,
-    /// What the library says of itself.
-    pub version: Option<String>,
+/// The opened libraries of one kind.
+enum Libraries {
+    /// libax_sys, libax_interpreter, libax_engine.
+    Soc([Opened; 3]),
+    Card(Opened),
 }
 
 impl Search {
     /// The folder in [`ENV_LIB`] alone if that is set; else the loader's path, then the folders of
     /// the SDKs. A card comes first where its driver is loaded, else a board.
     pub fn from_env() -> Self {
-        Self::chosen(std::env::var_os(ENV_LIB), Path::new(CARD_NODE).exists())
+        Self::chosen(folder_from_env(ENV_LIB), Path::new(CARD_NODE).exists())
     }
 
-    fn chosen(folder: Option<OsString>, card_first: bool) -> Self {
+    fn chosen(folder: Option<PathBuf>, card_first: bool) -> Self {
         let kinds = match card_first {
             true => [Kind::Card, Kind::Soc],
             false => [Kind::Soc, Kind::Card],
         };
-        let folder = folder.filter(|value| !value.is_empty());
         let places = kinds.into_iter().flat_map(|kind| {
             let folders = match (&folder, kind) {
                 (Some(_), _) => &[][..],
@@ -135,7 +133,7 @@ impl Search {
                 (None, Kind::Card) => &CARD_FOLDERS,
             };
             let first = match &folder {
-                Some(folder) => Place::Folder(folder.into()),
+                Some(folder) => Place::Folder(folder.clone()),
                 None => Place::Loader,
             };
             let others = folders.iter().map(|path| Place::Folder(path.into()));
@@ -156,7 +154,7 @@ impl Search {
     /// These folders in their order and no other place.
     pub fn folders(folders: impl IntoIterator<Item = PathBuf>) -> Self {
         let folders = folders.into_iter();
-        let places = folders.flat_map(|folder| Self::chosen(Some(folder.into()), false).places);
+        let places = folders.flat_map(|folder| Self::chosen(Some(folder), false).places);
         Self {
             places: places.collect(),
         }
@@ -165,170 +163,92 @@ impl Search {
     /// Opens the libraries of the first place that has those that the headers here describe.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there are none anywhere; [`Error::Version`], [`Error::WrongChip`] or
-    /// [`Error::MissingSymbols`] if the only ones are others, [`Error::Unusable`] if there are such
-    /// and more places.
-    pub(crate) fn open(&self) -> Result<(Functions, Library), Error> {
-        let (mut refused, mut tried) = (Vec::new(), Vec::new());
-        for (kind, place) in &self.places {
-            let names: &[&str] = match kind {
-                Kind::Soc => &SOC_NAMES,
-                Kind::Card => &CARD_NAMES,
-            };
-            match place.open(names) {
-                Ok((opened, path)) => match bind(*kind, opened, path) {
-                    Ok(found) => return Ok(found),
-                    Err(error) => refused.push(error),
-                },
-                Err(attempt) => tried.push(attempt),
-            }
-        }
-        Err(Error::of_all(refused, tried))
+    /// What [`first_usable`] says.
+    pub(crate) fn open(&self) -> Result<(Functions, Library), LoadError> {
+        first_usable(
+            VENDOR,
+            &self.places,
+            |(kind, place)| open(*kind, place),
+            |_, opened| match opened {
+                Libraries::Soc(opened) => bind_soc(opened),
+                Libraries::Card(opened) => bind_card(opened),
+            },
+        )
     }
 }
 
-impl Place {
-    /// Opens libraries of these names, all from here; the path of the last.
-    fn open(&self, names: &[&str]) -> Result<(Vec<Handle>, PathBuf), Attempt> {
-        let mut opened = Vec::new();
-        let mut path = PathBuf::new();
-        for name in names {
-            path = match self {
-                Self::Loader => name.into(),
-                Self::Folder(folder) => folder.join(name),
-            };
-            if let Self::Folder(folder) = self
-                && !path.is_file()
-            {
-                return Err(no_file(folder, name));
-            }
-            opened.push(dlopen(&path)?);
-        }
-        Ok((opened, path))
+fn open(kind: Kind, place: &Place) -> Result<Libraries, Attempt> {
+    match kind {
+        Kind::Soc => place.open_all(SOC_NAMES).map(Libraries::Soc),
+        Kind::Card => place.open(&CARD_NAMES).map(Libraries::Card),
     }
 }
 
-fn no_file(folder: &Path, name: &str) -> Attempt {
-    let reason = match folder.is_dir() {
-        true => format!("no {name} in this folder"),
-        false => "no such folder".to_owned(),
+/// Checks a board's libraries and takes their functions: from the engine, whose search includes the
+/// others.
+fn bind_soc([sys, interpreter, engine]: [Opened; 3]) -> Result<(Functions, Library), LoadError> {
+    let path = engine.path;
+    // The same names exist for other families of chips, which take other models.
+    let lacks = |name| !missing_symbols(&engine.handle, &[name]).is_empty();
+    let family = match () {
+        () if !lacks("AX_ENGINE_GetTotalOps") => Some("AX620E and AX630C"),
+        () if lacks("AX_ENGINE_SetAffinity") => Some("M57H"),
+        () => None,
     };
-    Attempt {
-        path: folder.to_owned(),
-        reason,
-    }
-}
-
-fn dlopen(path: &Path) -> Result<Handle, Attempt> {
-    // SAFETY: this runs the constructors of the vendor's library, from a place that the user of the
-    // process chose by installing it or by naming it. RTLD_NOW reports unresolved functions here
-    // instead of ending the process at the first call.
-    unsafe { Handle::open(Some(path.as_os_str()), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {
-        let reason = error
-            .source()
-            .map_or_else(|| error.to_string(), ToString::to_string);
-        // The loader begins with the name; the attempt has it already.
-        let reason = match reason.strip_prefix(&format!("{}: ", path.display())) {
-            Some(rest) => rest.to_owned(),
-            None => reason,
-        };
-        Attempt {
-            path: path.to_owned(),
-            reason,
-        }
-    })
-}
-
-/// Checks the libraries and takes their functions: from the last, whose search includes the others.
-fn bind(kind: Kind, mut opened: Vec<Handle>, path: PathBuf) -> Result<(Functions, Library), Error> {
-    let Some(last) = opened.pop() else {
-        return Err(Error::NotFound { tried: Vec::new() });
-    };
-    let (required, fix): (&[&'static str], _) = match kind {
-        Kind::Soc => (&SOC_REQUIRED, "board SDK 2.18 (V1.45.0_P38) or newer"),
-        Kind::Card => (&CARD_REQUIRED, "axclhost V3.4.0 or newer"),
-    };
-    if kind == Kind::Soc {
-        // The same names exist for other families of chips, which take other models.
-        let family = match () {
-            () if has_symbol(&last, "AX_ENGINE_GetTotalOps") => Some("AX620E and AX630C"),
-            () if !has_symbol(&last, "AX_ENGINE_SetAffinity") => Some("M57H"),
-            () => None,
-        };
-        if let Some(family) = family {
-            return Err(Error::WrongChip {
-                library: path,
-                family,
-            });
-        }
-    }
-    let missing: Vec<&'static str> = required
-        .iter()
-        .copied()
-        .filter(|name| !has_symbol(&last, name))
-        .collect();
-    if !missing.is_empty() {
-        return Err(Error::MissingSymbols {
+    if let Some(family) = family {
+        return Err(LoadError::WrongChip {
             library: path,
-            symbols: missing,
-            fix,
+            family,
+            chip: "AX650",
         });
     }
-    let unreadable = |error: libloading::Error| Error::NotFound {
-        tried: vec![Attempt {
-            path: path.clone(),
-            reason: error.to_string(),
-        }],
-    };
-    match kind {
-        Kind::Soc => {
-            // SAFETY: these are the vendor's libraries by their names and functions; that the
-            // functions have the types that soc.h declares is what the version stands for, checked
-            // below before any function but the one that tells it.
-            let symbols = unsafe { soc::Symbols::from_library(last) }.map_err(unreadable)?;
-            let version = version_text(symbols.AX_ENGINE_GetVersion.as_ref().ok().copied());
-            check_version(&path, version.as_deref())?;
-            let functions = Functions::Soc(Box::new(Soc::new(symbols, opened)));
-            Ok((functions, Library { path, version }))
-        }
-        Kind::Card => {
-            // SAFETY: as above, with card.h.
-            let symbols = unsafe { card::Symbols::from_library(last) }.map_err(unreadable)?;
-            let card = Box::new(Card::new(symbols));
-            let version = card.version();
-            Ok((Functions::Card(card), Library { path, version }))
-        }
-    }
+    check_symbols(&engine.handle, &path, &SOC_REQUIRED, SOC_FIX)?;
+    // SAFETY: these are the vendor's libraries by their names and functions; that the functions have
+    // the types that soc.h declares is what the version stands for, checked below before any function
+    // but the one that tells it.
+    let symbols = unsafe { soc::Symbols::from_library(engine.handle) };
+    let symbols = symbols.map_err(|error| unreadable(VENDOR, &path, &error))?;
+    // SAFETY: the engine defines the function so, and it returns a constant of its own.
+    let version = unsafe { version_text(symbols.AX_ENGINE_GetVersion.as_ref().ok().copied()) };
+    let library = Library { path, version };
+    library.check_version(SOC_NEED, too_old)?;
+    let soc = Box::new(Soc::new(symbols, vec![sys.handle, interpreter.handle]));
+    Ok((Functions::Soc(soc), library))
 }
 
-fn has_symbol(library: &Handle, name: &str) -> bool {
-    // SAFETY: the address is looked up and not used.
-    unsafe { library.get::<*const c_void>(name.as_bytes()) }.is_ok()
+/// Checks a card's library and takes its functions.
+fn bind_card(Opened { handle, path }: Opened) -> Result<(Functions, Library), LoadError> {
+    check_symbols(&handle, &path, &CARD_REQUIRED, CARD_FIX)?;
+    // SAFETY: this is the vendor's library by its name and functions, which have the types that
+    // card.h declares.
+    let symbols = unsafe { card::Symbols::from_library(handle) };
+    let symbols = symbols.map_err(|error| unreadable(VENDOR, &path, &error))?;
+    let card = Box::new(Card::new(symbols));
+    let version = card.version();
+    Ok((Functions::Card(card), Library { path, version }))
 }
 
-fn version_text(function: Option<unsafe extern "C" fn() -> *const c_char>) -> Option<String> {
-    // SAFETY: the library defines the function without parameters.
-    let text = unsafe { function?() };
-    if text.is_null() {
-        return None;
-    }
-    // SAFETY: not null, and a string constant of the library.
-    let text = unsafe { CStr::from_ptr(text) };
-    Some(text.to_string_lossy().trim().to_owned())
-}
-
-/// Refuses a board's engine that calls itself older than [`SOC_FIRST`]. One that does not say, or
-/// not in the form `V1.45.0_P39...`, is taken.
-fn check_version(path: &Path, version: Option<&str>) -> Result<(), Error> {
-    match version.and_then(|version| Some((version, numbers(version)?))) {
-        Some((version, found)) if found < SOC_FIRST => Err(Error::Version {
+/// That a library has all that nothing works without.
+fn check_symbols(
+    library: &Handle,
+    path: &Path,
+    required: &[&'static str],
+    fix: &'static str,
+) -> Result<(), LoadError> {
+    let symbols = missing_symbols(library, required);
+    match symbols.is_empty() {
+        true => Ok(()),
+        false => Err(LoadError::MissingSymbols {
             library: path.to_owned(),
-            found: version.to_owned(),
-            want: "V1.45.0_P38",
-            fix: "update the board's SDK (2.18 or newer)",
+            symbols,
+            fix,
         }),
-        _ => Ok(()),
     }
+}
+
+/// The version of a board's engine if it is older than [`SOC_FIRST`].
+fn too_old(version: &str) -> Option<&str> {
+    (numbers(version)? < SOC_FIRST).then_some(version)
 }
 
 /// `[1, 45, 0, 39]` of `V1.45.0_P39_20250101`; without a patch number that is 0.
@@ -365,8 +285,7 @@ mod tests {
 
     #[test]
     fn the_loader_comes_first_then_the_folder_of_the_sdk() {
-        let search = Search::chosen(Some(OsString::new()), false);
-        assert_eq!(search, Search::chosen(None, false));
+        let search = Search::chosen(None, false);
         let folder = |path: &str| Place::Folder(path.into());
         let want = [
             (Kind::Soc, Place::Loader),
@@ -381,27 +300,15 @@ mod tests {
     }
 
     #[test]
-    fn the_loader_reports_its_own_reason() {
-        let failure = Place::Loader.open(&["libvlmcaption-none.so"]).unwrap_err();
-        assert_eq!(failure.path, Path::new("libvlmcaption-none.so"));
-        assert!(!failure.reason.is_empty());
-    }
-
-    #[test]
     fn old_engines_are_refused_and_unknown_ones_taken() {
-        let path = Path::new("libax_engine.so");
         for old in ["V1.45.0_P37", "V1.27.0", "V0.9.0_P99 2.1"] {
-            let error = check_version(path, Some(old)).unwrap_err();
-            assert!(
-                matches!(&error, Error::Version { found, .. } if found == old),
-                "{error}"
-            );
+            assert_eq!(too_old(old), Some(old));
         }
         for new in ["V1.45.0_P38", "V1.45.0_P39_20250815 2.7.2a", "V3.6.2"] {
-            assert!(check_version(path, Some(new)).is_ok(), "{new}");
+            assert_eq!(too_old(new), None, "{new}");
         }
-        for odd in [Some("built on a Tuesday"), Some("Vx"), Some(""), None] {
-            assert!(check_version(path, odd).is_ok(), "{odd:?}");
+        for odd in ["built on a Tuesday", "Vx", ""] {
+            assert_eq!(too_old(odd), None, "{odd}");
         }
     }
 

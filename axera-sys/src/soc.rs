@@ -4,18 +4,18 @@
 
 #![expect(unsafe_code, reason = "calls C functions")]
 
-use std::ffi::{CStr, CString, c_void};
+use std::ffi::{CStr, c_void};
 use std::fs;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-use libloading::os::unix::Library as Handle;
+use vendor_library::{ArgumentError, Handle, c_string, check_range, narrow};
 
 use crate::bindings::soc::{
     AX_CMM_STATUS_T, AX_ENGINE_CMM_INFO, AX_ENGINE_HANDLE_EXTRA_T, AX_ENGINE_IO_INFO_T,
     AX_ENGINE_IO_T, AX_ENGINE_MODEL_TYPE_T, AX_ENGINE_NPU_ATTR_T, AX_ENGINE_NPU_MODE_T, Symbols,
 };
-use crate::error::{Error, check, narrow};
+use crate::error::{Error, check};
 
 /// Alignment of memory for the NPU, bytes.
 const ALIGN: u32 = 128;
@@ -85,7 +85,7 @@ impl Soc {
     /// `AX_SYS_MemAllocCached`: memory that the NPU and, through its cache, the CPU see.
     ///
     /// # Errors
-    /// [`Error::Status`] if there is not enough in one piece; [`Error::TooLarge`] from 4 GiB on.
+    /// [`Error::Status`] if there is not enough in one piece; [`Error::Argument`] from 4 GiB on.
     pub fn alloc(&self, size_bytes: usize) -> Result<Block, Error> {
         const OP: &str = "AX_SYS_MemAllocCached";
         let size = narrow(OP, size_bytes)?;
@@ -128,7 +128,7 @@ impl Soc {
     /// bytes that were written.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`], [`Error::Status`].
+    /// [`Error::Argument`], [`Error::Status`].
     ///
     /// # Safety
     /// `block` is allocated; no run uses these bytes, no other thread this block.
@@ -144,7 +144,7 @@ impl Soc {
     /// the bytes that are read.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`], [`Error::Status`].
+    /// [`Error::Argument`], [`Error::Status`].
     ///
     /// # Safety
     /// As [`Soc::write`].
@@ -263,7 +263,7 @@ impl Soc {
     /// `AX_ENGINE_GetModelType`: how many cores a model was compiled for.
     ///
     /// # Errors
-    /// [`Error::Status`] for bytes that are no model; [`Error::TooLarge`] from 4 GiB on.
+    /// [`Error::Status`] for bytes that are no model; [`Error::Argument`] from 4 GiB on.
     pub fn model_type(&self, data: &[u8]) -> Result<AX_ENGINE_MODEL_TYPE_T, Error> {
         const OP: &str = "AX_ENGINE_GetModelType";
         let mut kind = AX_ENGINE_MODEL_TYPE_T(0);
@@ -280,14 +280,11 @@ impl Soc {
     /// afterwards.
     ///
     /// # Errors
-    /// [`Error::Status`], [`Error::TooLarge`] from 4 GiB on, [`Error::ZeroByte`].
+    /// [`Error::Status`], [`Error::Argument`] from 4 GiB on.
     pub fn create_handle(&self, data: &[u8], name: &str) -> Result<NonNull<c_void>, Error> {
         const OP: &str = "AX_ENGINE_CreateHandleV2";
         let size = narrow(OP, data.len())?;
-        let name = CString::new(name).map_err(|_| Error::ZeroByte {
-            op: OP,
-            text: name.to_owned(),
-        })?;
+        let name = c_string(OP, name.as_bytes())?;
         let mut extra = AX_ENGINE_HANDLE_EXTRA_T {
             pName: name.as_ptr().cast_mut().cast(),
             ..Default::default()
@@ -433,17 +430,14 @@ impl Block {
     /// The `len` bytes from `offset` on.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`].
-    pub fn part(&self, op: &'static str, offset: usize, len: usize) -> Result<Part<'_>, Error> {
-        let size = self.0.size as usize;
-        if offset.checked_add(len).is_none_or(|end| end > size) {
-            return Err(Error::OutOfRange {
-                op,
-                offset,
-                len,
-                size,
-            });
-        }
+    /// [`ArgumentError::OutOfRange`].
+    pub fn part(
+        &self,
+        op: &'static str,
+        offset: usize,
+        len: usize,
+    ) -> Result<Part<'_>, ArgumentError> {
+        check_range(op, offset, len, self.0.size as usize)?;
         Ok(Part {
             // Both addresses move alike.
             physical: self.0.physical + offset as u64,

@@ -5,15 +5,17 @@
 use std::fmt;
 use std::sync::OnceLock;
 
+use vendor_library::Library;
+
 use crate::bindings::Symbols;
 use crate::error::Error;
-use crate::load::{Library, Opened, Search};
+use crate::load::{Libraries, Search};
 
 /// libbmlib and libbmrt, opened, complete and of a known version.
 ///
 /// Its methods are the checked tier: each calls the C function of its name.
 pub struct Api {
-    opened: Opened,
+    libraries: Libraries,
 }
 
 impl Api {
@@ -36,27 +38,27 @@ impl Api {
     /// Opens the libraries for this value alone; they are closed with it.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Version`], [`Error::MissingSymbols`] or [`Error::Unusable`].
+    /// [`Error::Load`].
     pub fn open(search: &Search) -> Result<Self, Error> {
         Ok(Self {
-            opened: search.open()?,
+            libraries: search.open()?,
         })
     }
 
     /// The raw tier. Functions that old SDKs lack may be missing there: look at the field before
     /// calling the method.
     pub fn symbols(&self) -> &Symbols {
-        &self.opened.symbols
+        &self.libraries.symbols
     }
 
     /// Where libbmlib came from and what it says of itself.
     pub fn bmlib(&self) -> &Library {
-        &self.opened.bmlib
+        &self.libraries.bmlib
     }
 
     /// Where libbmrt came from and what it says of itself.
     pub fn bmrt(&self) -> &Library {
-        &self.opened.bmrt
+        &self.libraries.bmrt
     }
 }
 

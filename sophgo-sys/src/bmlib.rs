@@ -7,9 +7,11 @@
 use std::ffi::c_int;
 use std::ptr;
 
+use vendor_library::{ArgumentError, narrow};
+
 use crate::Api;
 use crate::bindings::{bm_device_mem_t, bm_handle_t, bm_mem_desc, bm_status_t};
-use crate::error::{Error, check, narrow};
+use crate::error::{Error, check};
 
 impl bm_mem_desc {
     /// The `size` bytes from `offset` on; `None` if they reach beyond the end.
@@ -31,16 +33,14 @@ impl bm_mem_desc {
     }
 
     /// Refuses a copy of `len` bytes from `offset` on that does not stay inside.
-    fn check_range(self, op: &'static str, offset: usize, len: usize) -> Result<(), Error> {
-        match self.part(offset, len) {
-            Some(_) => Ok(()),
-            None => Err(Error::OutOfRange {
-                op,
-                offset,
-                len,
-                size: self.size,
-            }),
-        }
+    fn check_range(self, op: &'static str, offset: usize, len: usize) -> Result<(), ArgumentError> {
+        let part = self.part(offset, len).map(|_| ());
+        part.ok_or(ArgumentError::OutOfRange {
+            op,
+            offset,
+            len,
+            size: self.size as usize,
+        })
     }
 }
 
@@ -101,7 +101,7 @@ impl Api {
     ///
     /// # Errors
     /// [`Error::Status`] if no heap has `size_bytes` in one piece (the emulator ends the process
-    /// instead); [`Error::TooLarge`] from 4 GiB on.
+    /// instead); [`Error::Argument`] from 4 GiB on.
     ///
     /// # Safety
     /// `handle` is open.
@@ -134,7 +134,7 @@ impl Api {
     /// that is done. Not ordered with launches: wait before overwriting what one still reads.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] if it does not fit; [`Error::Status`].
+    /// [`Error::Argument`] if it does not fit; [`Error::Status`].
     ///
     /// # Safety
     /// `handle` is open, `dst` is memory of its device.
@@ -160,7 +160,7 @@ impl Api {
     /// when that is done. Not ordered with launches: wait for the one whose result is read.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] if there is not as much; [`Error::Status`].
+    /// [`Error::Argument`] if there is not as much; [`Error::Status`].
     ///
     /// # Safety
     /// `handle` is open, `src` is memory of its device.
@@ -186,7 +186,7 @@ impl Api {
     /// calling thread. Offsets are in bytes.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`]; [`Error::Status`], on a BM1684X also if [`Chip::kernel_module`](crate::Chip::kernel_module) is
+    /// [`Error::Argument`]; [`Error::Status`], on a BM1684X also if [`Chip::kernel_module`](crate::Chip::kernel_module) is
     /// not installed.
     ///
     /// # Safety
@@ -293,7 +293,7 @@ impl Api {
     /// `bm_set_sync_timeout`: how long waiting lasts before a device counts as hung.
     ///
     /// # Errors
-    /// [`Error::Status`], [`Error::Unavailable`], [`Error::TooLarge`].
+    /// [`Error::Status`], [`Error::Unavailable`], [`Error::Argument`].
     ///
     /// # Safety
     /// `handle` is open.

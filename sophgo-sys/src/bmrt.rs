@@ -9,9 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
+use vendor_library::{c_string, narrow};
+
 use crate::Api;
 use crate::bindings::{bm_handle_t, bm_net_info_t, bm_runtime_flag_t, bm_tensor_t};
-use crate::error::{Error, narrow};
+use crate::error::Error;
 
 unsafe extern "C" {
     /// Of the C library: gives back the list that `bmrt_get_network_names` allocates.
@@ -66,16 +68,13 @@ impl Api {
     ///
     /// # Errors
     /// [`Error::Refused`] if the file is missing, damaged, for another chip or too large for the
-    /// device (the library prints which); [`Error::ZeroByte`].
+    /// device (the library prints which); [`Error::Argument`].
     ///
     /// # Safety
     /// `bmrt` is alive and used by no other thread meanwhile.
     pub unsafe fn bmrt_load_bmodel(&self, bmrt: NonNull<c_void>, path: &Path) -> Result<(), Error> {
         const OP: &str = "bmrt_load_bmodel";
-        let file = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::ZeroByte {
-            op: OP,
-            text: path.display().to_string(),
-        })?;
+        let file = c_string(OP, path.as_os_str().as_bytes())?;
         // SAFETY: `bmrt` by the caller; `file` is a C string.
         match unsafe {
             self.symbols()
@@ -170,7 +169,7 @@ impl Api {
     /// nothing is allocated.
     ///
     /// # Errors
-    /// [`Error::Refused`] if no stage of the net has these input shapes; [`Error::TooLarge`].
+    /// [`Error::Refused`] if no stage of the net has these input shapes; [`Error::Argument`].
     ///
     /// # Safety
     /// `bmrt` is alive and used by no other thread meanwhile. `inputs` and `outputs` are as many as

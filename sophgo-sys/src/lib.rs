@@ -59,5 +59,6 @@ mod monitor;
 
 pub use api::Api;
 pub use chip::Chip;
-pub use error::{Attempt, Error};
-pub use load::{ENV_LIB, Library, Search};
+pub use error::{ENV_LIB, Error};
+pub use load::Search;
+pub use vendor_library::{ArgumentError, Attempt, Library, LoadError};

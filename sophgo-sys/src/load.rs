@@ -2,20 +2,18 @@
 
 //! Finds and opens the two libraries.
 
-#![expect(unsafe_code, reason = "opening a shared library runs its code")]
+#![expect(unsafe_code, reason = "calls the functions that tell the version")]
 
-use std::error::Error as _;
-use std::ffi::{CStr, OsString, c_char, c_void};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
+use vendor_library::{
+    Handle, Library, LoadError, Opened, Place, first_usable, folder_from_env, missing_symbols,
+    unreadable, version_text,
+};
 
 use crate::bindings::Symbols;
-use crate::error::{Attempt, Error};
-
-/// Environment variable that names the folder of the libraries; if set, no other place is tried.
-pub const ENV_LIB: &str = "VLMCAPTION_SOPHON_LIB";
+use crate::error::{ENV_LIB, VENDOR};
 
 /// Where the SDK installs itself: `libsophon-<version>/lib`, and `libsophon-current` for the one in
 /// use.
@@ -25,8 +23,9 @@ const INSTALL_ROOT: &str = "/opt/sophon";
 const BMLIB_NAMES: [&str; 2] = ["libbmlib.so.0", "libbmlib.so"];
 const BMRT_NAMES: [&str; 2] = ["libbmrt.so.1.0", "libbmrt.so"];
 
-/// Major version that both libraries call themselves by.
+/// Major version that both libraries call themselves by, and what is said of another.
 const MAJOR: u32 = 1;
+const NEED: &str = "this build was made for 1.x and knows no other, see UPGRADE.md of sophgo-sys";
 
 /// Functions that every SDK for these chips has and nothing works without.
 const REQUIRED: [&str; 22] = [
@@ -60,24 +59,8 @@ pub struct Search {
     places: Vec<Place>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
-    /// Wherever the system's loader looks: `LD_LIBRARY_PATH`, `/etc/ld.so.conf`.
-    Loader,
-    Folder(PathBuf),
-}
-
-/// One opened library.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Library {
-    /// The file, or the bare name if the system's loader found it.
-    pub path: PathBuf,
-    /// What the library says of itself: version, commit, date of the build.
-    pub version: Option<String>,
-}
-
 /// Both libraries and their functions.
-pub(crate) struct Opened {
+pub(crate) struct Libraries {
     /// The functions; holds libbmrt open.
     pub symbols: Symbols,
     pub bmrt: Library,
@@ -90,11 +73,11 @@ impl Search {
     /// The folder in [`ENV_LIB`] alone if that is set; else the loader's path, then the SDK's
     /// folders: the current one, then the others, newest first.
     pub fn from_env() -> Self {
-        Self::chosen(std::env::var_os(ENV_LIB))
+        Self::chosen(folder_from_env(ENV_LIB))
     }
 
-    fn chosen(folder: Option<OsString>) -> Self {
-        match folder.filter(|value| !value.is_empty()) {
+    fn chosen(folder: Option<PathBuf>) -> Self {
+        match folder {
             Some(folder) => Self::folder(folder),
             None => Self::installed(Path::new(INSTALL_ROOT)),
         }
@@ -123,175 +106,69 @@ impl Search {
     /// describes.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there are none anywhere; [`Error::Version`] or
-    /// [`Error::MissingSymbols`] if the only ones are others, [`Error::Unusable`] if there are such
-    /// and more places.
-    pub(crate) fn open(&self) -> Result<Opened, Error> {
-        let (mut refused, mut tried) = (Vec::new(), Vec::new());
-        for place in &self.places {
-            // libbmlib first: libbmrt asks for it by name, and gets the one that is open already,
-            // so that both come from the same folder.
-            let opened = place
-                .open(&BMLIB_NAMES)
-                .and_then(|bmlib| Ok((bmlib, place.open(&BMRT_NAMES)?)));
-            match opened {
-                Ok(((bmlib, bmlib_path), (bmrt, bmrt_path))) => {
-                    match bind(bmlib, bmlib_path, bmrt, bmrt_path) {
-                        Ok(opened) => return Ok(opened),
-                        Err(error) => refused.push(error),
-                    }
-                }
-                Err(attempt) => tried.push(attempt),
-            }
-        }
-        Err(Error::of_all(refused, tried))
+    /// What [`first_usable`] says.
+    pub(crate) fn open(&self) -> Result<Libraries, LoadError> {
+        // libbmlib first: libbmrt asks for it by name, and gets the one that is open already, so that
+        // both come from the same folder.
+        let open = |place: &&Place| place.open_all([&BMLIB_NAMES, &BMRT_NAMES]);
+        first_usable(VENDOR, &self.places, open, |_, opened| bind(opened))
     }
-}
-
-impl Place {
-    /// Opens the first of these names that is here.
-    fn open(&self, names: &[&str]) -> Result<(Handle, PathBuf), Attempt> {
-        match self {
-            Self::Loader => {
-                let path = names.iter().map(PathBuf::from);
-                let mut attempts = path.map(|path| dlopen(&path).map(|handle| (handle, path)));
-                // The first name is the one that an installed SDK has; its failure says most.
-                let first = attempts
-                    .next()
-                    .unwrap_or_else(|| Err(no_file(Path::new(""), names)));
-                first.or_else(|failure| attempts.find_map(Result::ok).ok_or(failure))
-            }
-            Self::Folder(folder) => {
-                let path = names
-                    .iter()
-                    .map(|name| folder.join(name))
-                    .find(|path| path.exists());
-                let path = path.ok_or_else(|| no_file(folder, names))?;
-                Ok((dlopen(&path)?, path))
-            }
-        }
-    }
-}
-
-fn no_file(folder: &Path, names: &[&str]) -> Attempt {
-    let reason = if folder.is_dir() {
-        format!("no {} in this folder", names.join(" or "))
-    } else {
-        "no such folder".to_owned()
-    };
-    Attempt {
-        path: folder.to_owned(),
-        reason,
-    }
-}
-
-fn dlopen(path: &Path) -> Result<Handle, Attempt> {
-    // SAFETY: this runs the constructors of the vendor's library, from a place that the user of the
-    // process chose by installing it or by naming it. RTLD_NOW reports unresolved functions here
-    // instead of ending the process at the first call.
-    unsafe { Handle::open(Some(path.as_os_str()), RTLD_NOW | RTLD_LOCAL) }.map_err(|error| {
-        let reason = error
-            .source()
-            .map_or_else(|| error.to_string(), ToString::to_string);
-        // The loader begins with the name; the attempt has it already.
-        let reason = match reason.strip_prefix(&format!("{}: ", path.display())) {
-            Some(rest) => rest.to_owned(),
-            None => reason,
-        };
-        Attempt {
-            path: path.to_owned(),
-            reason,
-        }
-    })
 }
 
 /// Checks the pair and takes its functions.
 ///
 /// All are looked up in libbmrt, whose search includes the libbmlib that it is bound to: a second
 /// copy of libbmlib in the process (another plugin's) cannot get between the two.
-fn bind(
-    bmlib: Handle,
-    bmlib_path: PathBuf,
-    bmrt: Handle,
-    bmrt_path: PathBuf,
-) -> Result<Opened, Error> {
-    let missing = |of_bmlib: bool| -> Vec<&'static str> {
-        let names = REQUIRED
-            .into_iter()
-            .filter(|name| name.starts_with("bm_") == of_bmlib);
-        names.filter(|name| !has_symbol(&bmrt, name)).collect()
-    };
-    for (library, symbols) in [(&bmlib_path, missing(true)), (&bmrt_path, missing(false))] {
-        if !symbols.is_empty() {
-            return Err(Error::MissingSymbols {
-                library: library.clone(),
-                symbols,
-            });
-        }
-    }
-
+fn bind([bmlib, bmrt]: [Opened; 2]) -> Result<Libraries, LoadError> {
+    check_symbols(&bmrt.handle, &bmlib.path, &bmrt.path)?;
     // SAFETY: these are the vendor's libraries by their names and functions; that the functions
     // have the types that wrapper.h declares is what the version stands for, checked below before
     // any function but those two that tell it.
-    let symbols = unsafe { Symbols::from_library(bmrt) };
-    let symbols = symbols.map_err(|error| Error::NotFound {
-        tried: vec![Attempt {
-            path: bmrt_path.clone(),
-            reason: error.to_string(),
-        }],
-    })?;
-    let bmlib_version = version_text(symbols.libbmlib_version.as_ref().ok().copied());
-    let bmrt_version = version_text(symbols.libbmrt_version.as_ref().ok().copied());
-    let bmlib_info = Library {
-        path: bmlib_path,
-        version: bmlib_version,
+    let symbols = unsafe { Symbols::from_library(bmrt.handle) };
+    let symbols = symbols.map_err(|error| unreadable(VENDOR, &bmrt.path, &error))?;
+    let library = |path, function| {
+        // SAFETY: both libraries define the function so, and it returns a constant of theirs.
+        let text = unsafe { version_text(function) };
+        let version = text.map(|text| text.trim_end_matches([' ', ',', '.']).to_owned());
+        Library { path, version }
     };
-    let bmrt_info = Library {
-        path: bmrt_path,
-        version: bmrt_version,
-    };
-    check_version(&bmlib_info)?;
-    check_version(&bmrt_info)?;
-    Ok(Opened {
+    let bmlib_version = symbols.libbmlib_version.as_ref().ok().copied();
+    let bmrt_version = symbols.libbmrt_version.as_ref().ok().copied();
+    let libraries = Libraries {
+        bmlib: library(bmlib.path, bmlib_version),
+        bmrt: library(bmrt.path, bmrt_version),
         symbols,
-        bmrt: bmrt_info,
-        bmlib: bmlib_info,
-        _bmlib: bmlib,
-    })
-}
-
-fn has_symbol(library: &Handle, name: &str) -> bool {
-    // SAFETY: the address is looked up and not used.
-    unsafe { library.get::<*const c_void>(name.as_bytes()) }.is_ok()
-}
-
-fn version_text(function: Option<unsafe extern "C" fn() -> *const c_char>) -> Option<String> {
-    // SAFETY: both libraries define the function without parameters.
-    let text = unsafe { function?() };
-    if text.is_null() {
-        return None;
+        _bmlib: bmlib.handle,
+    };
+    for library in [&libraries.bmlib, &libraries.bmrt] {
+        library.check_version(NEED, other_major)?;
     }
-    // SAFETY: not null, and a string constant of the library.
-    let text = unsafe { CStr::from_ptr(text) };
-    Some(
-        text.to_string_lossy()
-            .trim_end_matches([' ', ',', '.'])
-            .to_owned(),
-    )
+    Ok(libraries)
 }
 
-/// Refuses a library that calls itself by another major version. One that does not say, or not in
-/// the form `name:1.0.0, ...`, is taken.
-fn check_version(library: &Library) -> Result<(), Error> {
-    let found = library.version.as_deref().and_then(number);
-    match found.and_then(|found| Some((found, leading_number(found)?))) {
-        Some((found, major)) if major != MAJOR => Err(Error::Version {
-            library: library.path.clone(),
-            found: found.to_owned(),
-            want: MAJOR,
-        }),
-        _ => Ok(()),
+/// That libbmrt and the libbmlib that it is bound to have all that nothing works without.
+fn check_symbols(bmrt: &Handle, bmlib_path: &Path, bmrt_path: &Path) -> Result<(), LoadError> {
+    let missing = missing_symbols(bmrt, &REQUIRED);
+    let (of_bmlib, of_bmrt): (Vec<_>, Vec<_>) = missing
+        .into_iter()
+        .partition(|name| name.starts_with("bm_"));
+    for (library, symbols) in [(bmlib_path, of_bmlib), (bmrt_path, of_bmrt)] {
+        if !symbols.is_empty() {
+            return Err(LoadError::MissingSymbols {
+                library: library.to_owned(),
+                symbols,
+                fix: "libsophon 0.5.1 or newer (for a BM1688: SDK 1.7 or newer)",
+            });
+        }
     }
+    Ok(())
+}
+
+/// The version in `libbmrt_version:2.1.0, ...` if its major number is not [`MAJOR`].
+fn other_major(version: &str) -> Option<&str> {
+    let number = number(version)?;
+    let major = leading_number(number)?;
+    (major != MAJOR).then_some(number)
 }
 
 /// `1.0.0` of `libbmrt_version:1.0.0, branch:master, ...`.
@@ -323,19 +200,11 @@ fn versions_in(root: &Path) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    fn library(version: Option<&str>) -> Library {
-        Library {
-            path: "libbmrt.so".into(),
-            version: version.map(str::to_owned),
-        }
-    }
-
     #[test]
     fn a_folder_named_by_the_user_is_the_only_place() {
         let search = Search::chosen(Some("/my/lib".into()));
         assert_eq!(search, Search::folder("/my/lib"));
         let without = Search::chosen(None);
-        assert_eq!(Search::chosen(Some(OsString::new())), without);
         assert_eq!(without.places[0], Place::Loader);
         let current = Place::Folder("/opt/sophon/libsophon-current/lib".into());
         assert_eq!(without.places[1], current);
@@ -369,29 +238,20 @@ mod tests {
     }
 
     #[test]
-    fn the_loader_reports_its_own_reason() {
-        let failure = Place::Loader
-            .open(&["libvlmcaption-none.so.7"])
-            .unwrap_err();
-        assert_eq!(failure.path, Path::new("libvlmcaption-none.so.7"));
-        assert!(!failure.reason.is_empty());
-    }
-
-    #[test]
     fn another_major_version_is_refused() {
-        let error = check_version(&library(Some("libbmrt_version:2.1.0, branch:x"))).unwrap_err();
-        assert!(matches!(&error, Error::Version { found, want: 1, .. } if found == "2.1.0"));
+        let found = other_major("libbmrt_version:2.1.0, branch:x");
+        assert_eq!(found, Some("2.1.0"));
+        assert!(NEED.contains(&format!("{MAJOR}.x")));
     }
 
     #[test]
     fn a_version_of_this_major_or_in_another_form_is_taken() {
         for version in [
-            Some("libbmrt_version:1.0.0, branch:master,commit:ee6becb0"),
-            Some("built on a Tuesday"),
-            Some("libbmrt_version:main"),
-            None,
+            "libbmrt_version:1.0.0, branch:master,commit:ee6becb0",
+            "built on a Tuesday",
+            "libbmrt_version:main",
         ] {
-            assert!(check_version(&library(version)).is_ok(), "{version:?}");
+            assert_eq!(other_major(version), None, "{version}");
         }
     }
 

@@ -15,7 +15,7 @@ use sophgo_sys::bindings::{
     bm_data_type_t, bm_device_mem_t, bm_handle_t, bm_runtime_flag_t, bm_shape_t, bm_status_t,
     bm_tensor_t,
 };
-use sophgo_sys::{Api, Chip, ENV_LIB, Error, Search};
+use sophgo_sys::{Api, ArgumentError, Chip, ENV_LIB, Error, LoadError, Search};
 use tempfile::TempDir;
 
 /// A folder with both libraries. Each gets names of its own inside (`-soname`), since the loader
@@ -151,10 +151,11 @@ fn a_missing_function_is_named_with_the_library_that_lacks_it() {
         ("WITHOUT_LAUNCH", "bmrt_launch_tensor_ex", "libbmrt.so"),
     ] {
         let error = open(&sdk(&[define])).unwrap_err();
-        let Error::MissingSymbols {
+        let Error::Load(LoadError::MissingSymbols {
             library: path,
             symbols,
-        } = &error
+            ..
+        }) = &error
         else {
             panic!("{error}");
         };
@@ -168,7 +169,7 @@ fn a_missing_function_is_named_with_the_library_that_lacks_it() {
 fn libraries_of_another_major_version_are_refused() {
     let error = open(&sdk(&["FAKE_VERSION=\"2.1.0\""])).unwrap_err();
     assert!(
-        matches!(&error, Error::Version { found, want: 1, .. } if found == "2.1.0"),
+        matches!(&error, Error::Load(LoadError::Version { found, .. }) if found == "2.1.0"),
         "{error}"
     );
 }
@@ -185,7 +186,10 @@ fn a_place_with_libraries_that_will_not_do_is_not_the_end_of_the_search() {
     let api = Api::open(&folders(&[&old, &other, &good])).unwrap();
     assert_eq!(api.bmrt().path, good.path().join("libbmrt.so"));
     let error = Api::open(&folders(&[&old, &other])).unwrap_err();
-    assert!(matches!(error, Error::Unusable { .. }), "{error}");
+    assert!(
+        matches!(error, Error::Load(LoadError::Unusable { .. })),
+        "{error}"
+    );
     let text = error.to_string();
     for part in [
         &*old.path().display().to_string(),
@@ -228,7 +232,7 @@ fn a_file_that_is_no_library_is_reported_in_the_loaders_words() {
     let path = folder.path().join("libbmlib.so.0");
     fs::write(&path, "text, not a program").unwrap();
     let error = open(&folder).unwrap_err();
-    let Error::NotFound { tried } = &error else {
+    let Error::Load(LoadError::NotFound { tried, .. }) = &error else {
         panic!("{error}")
     };
     assert_eq!(tried[0].path, path);
@@ -289,11 +293,11 @@ fn a_copy_beyond_the_end_never_reaches_the_library() {
     assert!(
         matches!(
             refused,
-            Err(Error::OutOfRange {
+            Err(Error::Argument(ArgumentError::OutOfRange {
                 len: 33,
                 size: 32,
                 ..
-            })
+            }))
         ),
         "{refused:?}"
     );
@@ -301,7 +305,10 @@ fn a_copy_beyond_the_end_never_reaches_the_library() {
         // SAFETY: the device is open, the memory is its.
         let refused = unsafe { api.bm_memcpy_d2d_byte(handle, b, to, a, from, 32) };
         assert!(
-            matches!(refused, Err(Error::OutOfRange { .. })),
+            matches!(
+                refused,
+                Err(Error::Argument(ArgumentError::OutOfRange { .. }))
+            ),
             "{refused:?}"
         );
     }
@@ -352,7 +359,10 @@ fn a_status_that_is_no_success_is_an_error_with_its_function() {
     // SAFETY: the device is open.
     let refused = unsafe { api.bm_malloc_device_byte(handle, 1 << 32) };
     assert!(
-        matches!(refused, Err(Error::TooLarge { .. })),
+        matches!(
+            refused,
+            Err(Error::Argument(ArgumentError::TooLarge { .. }))
+        ),
         "{refused:?}"
     );
     // SAFETY: the device is open.
@@ -418,7 +428,10 @@ fn a_net_is_found_and_run() {
     // SAFETY: alive, used here alone.
     let refused = unsafe { api.bmrt_load_bmodel(bmrt, Path::new("a\0b")) };
     assert!(
-        matches!(refused, Err(Error::ZeroByte { .. })),
+        matches!(
+            refused,
+            Err(Error::Argument(ArgumentError::ZeroByte { .. }))
+        ),
         "{refused:?}"
     );
     // SAFETY: alive, used here alone.

@@ -3,10 +3,13 @@
 //! The engine of a card and its models.
 
 use std::ffi::c_void;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
-use super::{Card, ModelContext, ModelId, Place, Side, c_path, no_result, text};
+use vendor_library::{c_string, c_text};
+
+use super::{Card, ModelContext, ModelId, Place, Side, no_result};
 use crate::bindings::card::{
     axclrtEngineDataType, axclrtEngineIODims, axclrtEngineModelKind, axclrtEngineVNpuKind,
 };
@@ -56,10 +59,10 @@ impl Card {
     /// `axclrtEngineGetModelType`: how many cores a model was compiled for.
     ///
     /// # Errors
-    /// [`Error::Status`] for a file that is no model; [`Error::ZeroByte`].
+    /// [`Error::Status`] for a file that is no model; [`Error::Argument`].
     pub fn model_type(&self, path: &Path) -> Result<axclrtEngineModelKind, Error> {
         const OP: &str = "axclrtEngineGetModelType";
-        let file = c_path(OP, path)?;
+        let file = c_string(OP, path.as_os_str().as_bytes())?;
         let mut kind = axclrtEngineModelKind::AXCL_MODEL_TYPE_1CORE;
         // SAFETY: `file` is a C string, `kind` valid for a write.
         check(OP, unsafe {
@@ -72,10 +75,10 @@ impl Card {
     /// `axclrtEngineGetUsage`: bytes of the NPU's memory that a model will take.
     ///
     /// # Errors
-    /// [`Error::Status`], [`Error::ZeroByte`].
+    /// [`Error::Status`], [`Error::Argument`].
     pub fn usage(&self, path: &Path) -> Result<u64, Error> {
         const OP: &str = "axclrtEngineGetUsage";
-        let file = c_path(OP, path)?;
+        let file = c_string(OP, path.as_os_str().as_bytes())?;
         let (mut sys, mut cmm) = (0, 0);
         // SAFETY: `file` is a C string, the two places are valid for writes.
         check(OP, unsafe {
@@ -88,10 +91,10 @@ impl Card {
     /// `axclrtEngineLoadFromFile`: the file is the host's.
     ///
     /// # Errors
-    /// [`Error::Status`], [`Error::ZeroByte`].
+    /// [`Error::Status`], [`Error::Argument`].
     pub fn load(&self, path: &Path) -> Result<ModelId, Error> {
         const OP: &str = "axclrtEngineLoadFromFile";
-        let file = c_path(OP, path)?;
+        let file = c_string(OP, path.as_os_str().as_bytes())?;
         let mut model = 0;
         // SAFETY: `file` is a C string, `model` valid for a write.
         check(OP, unsafe {
@@ -136,8 +139,8 @@ impl Card {
             .axclrtEngineGetModelCompilerVersion
             .as_ref()
             .ok()?;
-        // SAFETY: loaded.
-        text(unsafe { function(model.0) })
+        // SAFETY: loaded; what comes back is null or a C string of the library's.
+        unsafe { c_text(function(model.0)) }
     }
 
     /// `axclrtEngineGetIOInfo`: the description of a model, to be given back with
@@ -213,18 +216,18 @@ impl Card {
         side: Side,
         index: u32,
     ) -> Result<String, Error> {
-        // SAFETY: by the caller.
+        // SAFETY: by the caller; what comes back is null or a C string of the library's.
         let name = unsafe {
-            match side {
+            c_text(match side {
                 Side::Input => self
                     .symbols
                     .axclrtEngineGetInputNameByIndex(info.as_ptr(), index),
                 Side::Output => self
                     .symbols
                     .axclrtEngineGetOutputNameByIndex(info.as_ptr(), index),
-            }
+            })
         };
-        text(name).ok_or_else(|| no_result("axclrtEngineGetInputNameByIndex"))
+        name.ok_or_else(|| no_result("axclrtEngineGetInputNameByIndex"))
     }
 
     /// `axclrtEngineGetInputSizeByIndex` or `...Output...`: bytes.

@@ -9,11 +9,12 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::{DataType, Described, Driver, Group, Health, Mem, Run, Tensor, refused, take};
-use crate::api::{Api, Functions, Turn};
+use super::driver::{DataType, Described, Driver, Group, Health, Mem, Run, Tensor, refused, take};
+use crate::api::{Api, Turn};
 use crate::bindings::card::{axclrtEngineDataType as Raw, axclrtEngineVNpuKind};
 use crate::card::{Card, Memory, ModelContext, ModelId, Place, Side};
 use crate::error::Error;
+use crate::functions::Functions;
 
 /// A card, what is loaded and what is allocated there.
 pub(super) struct Slot {
@@ -121,7 +122,7 @@ fn place<'a>(
 ) -> Result<Place<'a>, Error> {
     let found = blocks.get(block);
     let found = found.ok_or_else(|| refused(op, "memory that is not there"))?;
-    found.part(op, offset, len)
+    Ok(found.part(op, offset, len)?)
 }
 
 /// The id of card `index`.

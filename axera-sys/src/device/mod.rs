@@ -3,65 +3,22 @@
 //! The safe tier: one interface for a board and for a card.
 
 mod card;
+mod driver;
 mod soc;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError};
 
-use crate::api::{Api, Functions, Kind, Turn};
+use vendor_library::Library;
+
+use crate::api::Api;
 use crate::error::Error;
-use crate::load::Library;
+use crate::functions::{Functions, Kind};
 
-/// Type of the elements of a tensor, under one name for both APIs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DataType {
-    /// Not told: engines of boards before SDK 2.18 say so of bf16.
-    Unknown,
-    /// Unsigned bytes.
-    U8,
-    /// 16-bit unsigned.
-    U16,
-    /// 32-bit unsigned.
-    U32,
-    /// Signed bytes.
-    I8,
-    /// 16-bit signed.
-    I16,
-    /// 32-bit signed.
-    I32,
-    /// Brain floating point, 16 bits.
-    Bf16,
-    /// IEEE half.
-    F16,
-    /// IEEE single.
-    F32,
-    /// Another, by its number in the API at hand.
-    Other(u32),
-}
+pub use driver::{DataType, Group, Health, Mem, Tensor};
 
-/// One input or output of a shape group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tensor {
-    /// Its name; look tensors up by it, their order may differ between groups.
-    pub name: String,
-    /// Its type.
-    pub dtype: DataType,
-    /// Its shape; some builds do not tell the truth here, [`Tensor::size_bytes`] always does.
-    pub shape: Vec<usize>,
-    /// Bytes.
-    pub size_bytes: usize,
-}
-
-/// One of the shapes that a model was compiled for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// What a run reads.
-    pub inputs: Vec<Tensor>,
-    /// What a run writes.
-    pub outputs: Vec<Tensor>,
-}
+use driver::{Driver, Run, refused};
 
 /// A model that a [`Device`] has loaded; it stays loaded as long as the device is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,89 +29,6 @@ pub struct Model {
     pub compiler: Option<String>,
     slot: usize,
     device: u64,
-}
-
-/// Memory of a [`Device`], or a part of it; given back with the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mem {
-    block: usize,
-    offset: usize,
-    size: usize,
-    device: u64,
-}
-
-impl Mem {
-    /// Bytes.
-    pub fn size_bytes(self) -> usize {
-        self.size
-    }
-
-    /// The `size` bytes from `offset` on.
-    ///
-    /// # Errors
-    /// [`Error::OutOfRange`].
-    pub fn part(self, offset: usize, size: usize) -> Result<Self, Error> {
-        self.check("part of memory", offset, size)?;
-        Ok(Self {
-            offset: self.offset + offset,
-            size,
-            ..self
-        })
-    }
-
-    fn check(self, op: &'static str, offset: usize, len: usize) -> Result<(), Error> {
-        if offset.checked_add(len).is_none_or(|end| end > self.size) {
-            return Err(Error::OutOfRange {
-                op,
-                offset,
-                len,
-                size: self.size,
-            });
-        }
-        Ok(())
-    }
-
-    fn overlaps(self, other: Self) -> bool {
-        self.block == other.block
-            && self.offset < other.offset + other.size
-            && other.offset < self.offset + self.size
-    }
-}
-
-/// How a device fares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Health {
-    /// Bytes of the NPU's memory in all, and free.
-    pub memory: Option<(u64, u64)>,
-    /// Use of the NPU, percent.
-    pub utilisation: Option<u32>,
-    /// Degrees Celsius.
-    pub temperature: Option<u32>,
-}
-
-/// What the two runtimes do each in its way. Slots and blocks count from 0 in the order they were
-/// made; ranges were checked.
-trait Driver: Send {
-    fn health(&mut self) -> Health;
-    fn usage(&mut self, path: &Path) -> Result<u64, Error>;
-    fn load(&mut self, path: &Path) -> Result<Described, Error>;
-    fn alloc(&mut self, size_bytes: usize) -> Result<(), Error>;
-    fn write(&mut self, block: usize, offset: usize, src: &[u8]) -> Result<(), Error>;
-    fn read(&mut self, block: usize, offset: usize, dst: &mut [u8]) -> Result<(), Error>;
-    fn copy(&mut self, dst: (usize, usize), src: (usize, usize), size: usize) -> Result<(), Error>;
-    fn run(&mut self, slot: usize, group: usize, run: &Run<'_>) -> Result<(), Error>;
-}
-
-/// What the engine says of a model.
-struct Described {
-    groups: Vec<Group>,
-    compiler: Option<String>,
-}
-
-/// Memory for a run: each place with the bytes that the group wants there.
-struct Run<'a> {
-    inputs: &'a [(Mem, usize)],
-    outputs: &'a [(Mem, usize)],
 }
 
 /// An AX650: the chip that the program runs on, or one on a card.
@@ -244,7 +118,7 @@ impl Device {
     /// Memory for inputs and outputs, all zeroes.
     ///
     /// # Errors
-    /// [`Error::Status`] if there is not enough in one piece; [`Error::TooLarge`].
+    /// [`Error::Status`] if there is not enough in one piece; [`Error::Argument`].
     pub fn alloc(&mut self, size_bytes: usize) -> Result<Mem, Error> {
         // Neither runtime is asked for nothing.
         self.driver.alloc(size_bytes.max(1))?;
@@ -262,7 +136,7 @@ impl Device {
     /// Writes bytes; the next run sees them.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`], [`Error::Refused`] for another device's memory, [`Error::Status`].
+    /// [`Error::Argument`], [`Error::Refused`] for another device's memory, [`Error::Status`].
     pub fn write(&mut self, mem: Mem, offset: usize, src: &[u8]) -> Result<(), Error> {
         self.own("write", mem)?;
         mem.check("write", offset, src.len())?;
@@ -371,15 +245,4 @@ fn pair(
         pairs.push((mem.part(0, want)?, want));
     }
     Ok(())
-}
-
-fn take(turn: &Turn) -> MutexGuard<'_, ()> {
-    turn.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn refused(op: &'static str, what: &str) -> Error {
-    Error::Refused {
-        op,
-        what: what.to_owned(),
-    }
 }

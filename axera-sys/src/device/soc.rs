@@ -12,14 +12,16 @@ use std::slice;
 use std::sync::Arc;
 
 use memmap2::Mmap;
+use vendor_library::narrow;
 
-use super::{DataType, Described, Driver, Group, Health, Run, Tensor, refused, take};
-use crate::api::{Api, Functions, Turn};
+use super::driver::{DataType, Described, Driver, Group, Health, Run, Tensor, refused, take};
+use crate::api::{Api, Turn};
 use crate::bindings::soc::{
     AX_ENGINE_DATA_TYPE_T as Raw, AX_ENGINE_IO_BUFFER_T, AX_ENGINE_IO_T, AX_ENGINE_IOMETA_T,
     AX_ENGINE_MODEL_TYPE_T, AX_ENGINE_NPU_MODE_T,
 };
-use crate::error::{Error, narrow};
+use crate::error::Error;
+use crate::functions::Functions;
 use crate::soc::{Block, Soc};
 
 /// The engine, what is loaded and what is allocated.

@@ -15,7 +15,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, LazyLock};
 use std::{env, fs, thread};
 
-use axera_sys::{Api, DataType, Device, ENV_LIB, Error, Kind, Mem, Model, Search};
+use axera_sys::{Api, DataType, Device, ENV_LIB, Error, Kind, LoadError, Mem, Model, Search};
 use build::{build_card, build_soc};
 use tempfile::TempDir;
 
@@ -256,7 +256,10 @@ fn a_missing_function_is_named_with_the_library_and_what_has_it() {
     ] {
         let folder = make(kind, &["-DSTANDIN_OLD"]);
         let error = Api::open(&Search::folder(folder.path())).unwrap_err();
-        assert!(matches!(error, Error::Unusable { .. }), "{error}");
+        assert!(
+            matches!(error, Error::Load(LoadError::Unusable { .. })),
+            "{error}"
+        );
         let text = error.to_string();
         assert!(text.contains(function) && text.contains(remedy), "{text}");
     }
@@ -266,7 +269,10 @@ fn a_missing_function_is_named_with_the_library_and_what_has_it() {
 fn the_libraries_of_another_family_are_refused() {
     let folder = make("soc", &["-DSTANDIN_FAMILY"]);
     let error = Api::open(&Search::folder(folder.path())).unwrap_err();
-    assert!(matches!(error, Error::Unusable { .. }), "{error}");
+    assert!(
+        matches!(error, Error::Load(LoadError::Unusable { .. })),
+        "{error}"
+    );
     assert!(error.to_string().contains("AX620E"), "{error}");
 }
 
@@ -318,7 +324,7 @@ fn a_file_that_is_no_library_is_reported_in_the_loaders_words() {
     let path = folder.path().join("libaxcl_rt.so");
     fs::write(&path, "text, not a program").unwrap();
     let error = Api::open(&Search::folder(folder.path())).unwrap_err();
-    let Error::NotFound { tried } = &error else {
+    let Error::Load(LoadError::NotFound { tried, .. }) = &error else {
         panic!("{error}")
     };
     assert_eq!(tried[1].path, path);

@@ -4,6 +4,7 @@
 
 use std::ffi::CString;
 
+use sophgo_sys::ArgumentError;
 use sophgo_sys::bindings::{bm_data_type_t, bm_device_mem_t, bm_shape_t, bm_tensor_t};
 
 use super::Error;
@@ -30,12 +31,13 @@ impl Mem {
         let part = self
             .raw
             .part(offset, size)
-            .ok_or(sophgo_sys::Error::OutOfRange {
+            .ok_or(ArgumentError::OutOfRange {
                 op: "part of device memory",
                 offset,
                 len: size,
-                size: self.raw.size,
-            })?;
+                size: self.size_bytes(),
+            })
+            .map_err(sophgo_sys::Error::from)?;
         Ok(Self {
             raw: part,
             board: self.board,
@@ -90,10 +92,8 @@ impl Arg {
 }
 
 fn too_large(value: usize) -> sophgo_sys::Error {
-    sophgo_sys::Error::TooLarge {
-        op: "shape of a tensor",
-        value,
-    }
+    let op = "shape of a tensor";
+    ArgumentError::TooLarge { op, value }.into()
 }
 
 fn to_raw(dtype: DataType) -> bm_data_type_t {
