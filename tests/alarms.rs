@@ -66,40 +66,8 @@ fn scene(seed: u64, hard: bool) -> Scene {
     let from = 3 + dice.roll(WINDOW * 3);
     let there = from..from + 6 + dice.roll(WINDOW * 3);
     let (color, shape) = (dice.roll(COLORS.len()), dice.roll(3));
-    let mut thing = |color: usize, shape: usize, visible: Vec<bool>, place: usize| {
-        let mut rgb = COLORS[color].1;
-        let (mut x, mut y) = (
-            40.0 + 40.0 * place as f32,
-            if place == 1 { 64.0 } else { 30.0 },
-        );
-        let mut radius = dice.between(14.0, 19.0);
-        let mut step = [0.0; 2];
-        if hard {
-            radius = dice.between(8.0, 12.0);
-            let other = COLORS[dice.roll(COLORS.len())].1;
-            let share = dice.between(0.0, 0.3);
-            rgb = std::array::from_fn(|c| {
-                (f32::from(rgb[c]) * (1.0 - share) + f32::from(other[c]) * share) as u8
-            });
-            step = [dice.between(-0.7, 0.7), dice.between(-0.5, 0.5)];
-        }
-        let mut places = (Vec::new(), Vec::new());
-        for _ in 0..n_frames {
-            places.0.push(x);
-            places.1.push(y);
-            x += step[0];
-            y += step[1];
-        }
-        Thing {
-            color: COLORS[color].0.to_owned(),
-            rgb,
-            shape: SHAPES[shape],
-            radius,
-            x: places.0,
-            y: places.1,
-            visible,
-        }
-    };
+    let mut thing =
+        |color, shape, visible, place| thing(&mut dice, hard, color, shape, visible, place);
     let visible = (0..n_frames).map(|n| there.contains(&n)).collect();
     let mut objects = vec![thing(color, shape, visible, 1)];
     objects.push(thing(color, (shape + 1) % 3, vec![true; n_frames], 0));
@@ -131,6 +99,49 @@ fn scene(seed: u64, hard: bool) -> Scene {
         clip,
         question,
         there,
+    }
+}
+
+/// A thing in the place with this number, seen in the frames that `visible` says.
+fn thing(
+    dice: &mut Dice,
+    hard: bool,
+    color: usize,
+    shape: usize,
+    visible: Vec<bool>,
+    place: usize,
+) -> Thing {
+    let mut rgb = COLORS[color].1;
+    let (mut x, mut y) = (
+        40.0 + 40.0 * place as f32,
+        if place == 1 { 64.0 } else { 30.0 },
+    );
+    let mut radius = dice.between(14.0, 19.0);
+    let mut step = [0.0; 2];
+    if hard {
+        radius = dice.between(8.0, 12.0);
+        let other = COLORS[dice.roll(COLORS.len())].1;
+        let share = dice.between(0.0, 0.3);
+        rgb = std::array::from_fn(|c| {
+            (f32::from(rgb[c]) * (1.0 - share) + f32::from(other[c]) * share) as u8
+        });
+        step = [dice.between(-0.7, 0.7), dice.between(-0.5, 0.5)];
+    }
+    let mut places = (Vec::new(), Vec::new());
+    for _ in 0..visible.len() {
+        places.0.push(x);
+        places.1.push(y);
+        x += step[0];
+        y += step[1];
+    }
+    Thing {
+        color: COLORS[color].0.to_owned(),
+        rgb,
+        shape: SHAPES[shape],
+        radius,
+        x: places.0,
+        y: places.1,
+        visible,
     }
 }
 

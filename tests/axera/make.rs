@@ -159,9 +159,44 @@ pub fn decoder(folder: &Path, weights: &Weights, spec: &TextSpec, build: &Build)
 
 fn layer(weights: &Weights, name: &str, spec: &TextSpec, build: &Build) -> Net {
     let (heads, kv_heads) = (spec.num_attention_heads, spec.num_key_value_heads);
-    let (hidden, kv) = (spec.hidden_size, kv_heads * spec.head_dim);
     let eps = spec.rms_norm_eps;
     let mut net = Net::new(build.compiler);
+    groups(&mut net, spec, build);
+    let [x, indices, mask] = ["input", "indices", "mask"].map(|name| net.get(name));
+    let [k_cache, v_cache] = ["K_cache", "V_cache"].map(|name| net.get(name));
+    let turn = rotary(&mut net, indices, spec);
+    let part = |part: &str| format!("{name}{part}");
+    let normed = weights.rms(&mut net, x, &part("input_layernorm"), eps, 1);
+    let mut q = weights.linear(&mut net, normed, &part("self_attn.q_proj"));
+    let mut k = weights.linear(&mut net, normed, &part("self_attn.k_proj"));
+    let v = weights.linear(&mut net, normed, &part("self_attn.v_proj"));
+    if spec.qk_norm {
+        q = weights.rms(&mut net, q, &part("self_attn.q_norm"), eps, heads);
+        k = weights.rms(&mut net, k, &part("self_attn.k_norm"), eps, kv_heads);
+    }
+    let q = net.rope(q, turn, heads);
+    let k = net.rope(k, turn, kv_heads);
+    net.put("K_cache_out", k);
+    net.put("V_cache_out", v);
+    let k = net.op("history", &format!("{k_cache} {k} {mask}"));
+    let v = net.op("history", &format!("{v_cache} {v} {mask}"));
+    let seen = net.op(
+        "attention",
+        &format!("{q} {k} {v} {mask} {heads} {kv_heads}"),
+    );
+    let seen = weights.linear(&mut net, seen, &part("self_attn.o_proj"));
+    let x = net.add(x, seen);
+    let normed = weights.rms(&mut net, x, &part("post_attention_layernorm"), eps, 1);
+    let inner = swiglu(&mut net, weights, normed, &part("mlp"));
+    let x = net.add(x, inner);
+    net.put("output", x);
+    net
+}
+
+/// Inputs and outputs of a layer: a group of shapes for one token and each context, and one for each
+/// chunk of a prompt.
+fn groups(net: &mut Net, spec: &TextSpec, build: &Build) {
+    let (hidden, kv) = (spec.hidden_size, spec.num_key_value_heads * spec.head_dim);
     let axes = if spec.rope == Rope::Plain { 1 } else { 3 };
     let p = build.chunk;
     let mut groups: Vec<(usize, usize)> = build.contexts.iter().map(|&l| (1, l)).collect();
@@ -205,6 +240,10 @@ fn layer(weights: &Weights, name: &str, spec: &TextSpec, build: &Build) -> Net {
             net.output(g, &named(name), "bf16", &dims);
         }
     }
+}
+
+/// Cosines and sines of the positions `indices`.
+fn rotary(net: &mut Net, indices: Value, spec: &TextSpec) -> [Value; 2] {
     let half = spec.head_dim / 2;
     let exponent = |j: usize| -2.0 * j as f64 / spec.head_dim as f64;
     let frequencies = (0..half).map(|j| spec.rope_theta.powf(exponent(j)) as f32);
@@ -218,35 +257,7 @@ fn layer(weights: &Weights, name: &str, spec: &TextSpec, build: &Build) -> Net {
             _ => 0,
         },
     };
-    let [x, indices, mask] = ["input", "indices", "mask"].map(|name| net.get(name));
-    let [k_cache, v_cache] = ["K_cache", "V_cache"].map(|name| net.get(name));
-    let turn = net.rotary(indices, &frequencies, &Matrix::numbers((0..half).map(axis)));
-    let part = |part: &str| format!("{name}{part}");
-    let normed = weights.rms(&mut net, x, &part("input_layernorm"), eps, 1);
-    let mut q = weights.linear(&mut net, normed, &part("self_attn.q_proj"));
-    let mut k = weights.linear(&mut net, normed, &part("self_attn.k_proj"));
-    let v = weights.linear(&mut net, normed, &part("self_attn.v_proj"));
-    if spec.qk_norm {
-        q = weights.rms(&mut net, q, &part("self_attn.q_norm"), eps, heads);
-        k = weights.rms(&mut net, k, &part("self_attn.k_norm"), eps, kv_heads);
-    }
-    let q = net.rope(q, turn, heads);
-    let k = net.rope(k, turn, kv_heads);
-    net.put("K_cache_out", k);
-    net.put("V_cache_out", v);
-    let k = net.op("history", &format!("{k_cache} {k} {mask}"));
-    let v = net.op("history", &format!("{v_cache} {v} {mask}"));
-    let seen = net.op(
-        "attention",
-        &format!("{q} {k} {v} {mask} {heads} {kv_heads}"),
-    );
-    let seen = weights.linear(&mut net, seen, &part("self_attn.o_proj"));
-    let x = net.add(x, seen);
-    let normed = weights.rms(&mut net, x, &part("post_attention_layernorm"), eps, 1);
-    let inner = swiglu(&mut net, weights, normed, &part("mlp"));
-    let x = net.add(x, inner);
-    net.put("output", x);
-    net
+    net.rotary(indices, &frequencies, &Matrix::numbers((0..half).map(axis)))
 }
 
 fn swiglu(net: &mut Net, weights: &Weights, x: Value, name: &str) -> Value {
