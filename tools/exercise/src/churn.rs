@@ -68,26 +68,8 @@ pub fn run(minutes: f64, threads: usize) -> Result<(), String> {
             churn(n as u64, &script, &watch, &stop)
         }));
     }
-    let (begin, first_kib) = (Instant::now(), resident_kib()?);
-    let mut next_line = Duration::from_secs(30);
-    while begin.elapsed() < Duration::from_secs_f64(minutes * 60.0)
-        && !running.iter().any(thread::JoinHandle::is_finished)
-    {
-        thread::sleep(Duration::from_millis(500));
-        look_for_hangs(&watched);
-        if begin.elapsed() > next_line {
-            let done: u64 = watched
-                .iter()
-                .map(|w| w.n_done.load(Ordering::Relaxed))
-                .sum();
-            println!(
-                "{:5.0} s  {done} actions, {:.0} KiB",
-                next_line.as_secs_f64(),
-                resident_kib()?
-            );
-            next_line += Duration::from_secs(30);
-        }
-    }
+    let first_kib = resident_kib()?;
+    watch(minutes, &watched, &running)?;
     stop.store(true, Ordering::Relaxed);
     while running.iter().any(|thread| !thread.is_finished()) {
         thread::sleep(Duration::from_millis(100));
@@ -101,10 +83,7 @@ pub fn run(minutes: f64, threads: usize) -> Result<(), String> {
             Err(_) => failures.push("a thread panicked".into()),
         }
     }
-    let done: u64 = watched
-        .iter()
-        .map(|w| w.n_done.load(Ordering::Relaxed))
-        .sum();
+    let done = n_done(&watched);
     let slowest = watched.iter().map(|w| *w.slowest.lock().unwrap()).max();
     let (slowest, what) = slowest.unwrap_or_default();
     println!("{threads} threads, {done} actions, the slowest {slowest:.1?} ({what})");
@@ -112,9 +91,46 @@ pub fn run(minutes: f64, threads: usize) -> Result<(), String> {
         "resident: {first_kib:.0} KiB at the start, {:.0} KiB now",
         resident_kib()?
     );
-    if !failures.is_empty() {
-        return Err(failures.join("\n"));
+    if failures.is_empty() {
+        nothing_leaks(&leaks, &before)
+    } else {
+        Err(failures.join("\n"))
     }
+}
+
+/// Tells for `minutes` how far the threads are, or until one has ended.
+fn watch<T>(
+    minutes: f64,
+    watched: &[Arc<Watched>],
+    running: &[thread::JoinHandle<T>],
+) -> Result<(), String> {
+    let begin = Instant::now();
+    let mut next_line = Duration::from_secs(30);
+    while begin.elapsed() < Duration::from_secs_f64(minutes * 60.0)
+        && !running.iter().any(thread::JoinHandle::is_finished)
+    {
+        thread::sleep(Duration::from_millis(500));
+        look_for_hangs(watched);
+        if begin.elapsed() > next_line {
+            println!(
+                "{:5.0} s  {} actions, {:.0} KiB",
+                next_line.as_secs_f64(),
+                n_done(watched),
+                resident_kib()?
+            );
+            next_line += Duration::from_secs(30);
+        }
+    }
+    Ok(())
+}
+
+fn n_done(watched: &[Arc<Watched>]) -> u64 {
+    let done = watched.iter().map(|w| w.n_done.load(Ordering::Relaxed));
+    done.sum()
+}
+
+/// That nothing is alive, a while after the end, but what was `before`.
+fn nothing_leaks(leaks: &Leaks, before: &[String]) -> Result<(), String> {
     if !leaks.are_traced() {
         println!(
             "Leaks are not looked for: start this with GST_TRACERS=leaks (tests/soak.sh does)."

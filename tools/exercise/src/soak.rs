@@ -33,49 +33,33 @@ pub fn run(minutes: f64, rate: u32) -> Result<(), String> {
         sampled = rate * 2,
     ))
     .map_err(|error| error.to_string())?;
-    pipeline
-        .set_state(gst::State::Playing)
-        .map_err(|error| error.to_string())?;
+    let set_state = |state| {
+        let set = pipeline.set_state(state);
+        set.map_err(|error| error.to_string())
+    };
+    set_state(gst::State::Playing)?;
     let bus = pipeline.bus().ok_or("a pipeline without a bus")?;
     let begin = Instant::now();
     let end = Duration::from_secs_f64(minutes * 60.0);
-    let (mut captions, mut last, mut look) = (0u64, String::new(), INTERVAL);
+    let mut captions = Captions::default();
+    let mut look = INTERVAL;
     let mut looks: Vec<(f64, f64)> = Vec::new();
     while begin.elapsed() < end {
         if begin.elapsed() >= look {
-            let kib = resident_kib()?;
-            println!(
-                "{:8.0} s  {kib:9.0} KiB  {captions} captions",
-                look.as_secs_f64()
-            );
+            let (kib, n) = (resident_kib()?, captions.n);
+            println!("{:8.0} s  {kib:9.0} KiB  {n} captions", look.as_secs_f64());
             if look >= WARM_UP {
                 looks.push((look.as_secs_f64() / 3600.0, kib));
             }
             look += INTERVAL;
         }
-        let Some(message) = bus.timed_pop(gst::ClockTime::from_mseconds(200)) else {
-            continue;
-        };
-        match message.view() {
-            gst::MessageView::Error(error) => return Err(error.error().to_string()),
-            gst::MessageView::Element(_) => {
-                let fields = message.structure();
-                if let Some(fields) = fields.filter(|f| f.name() == "vlmcaption/caption") {
-                    let text: String = fields.get("text").map_err(|error| error.to_string())?;
-                    if text == last {
-                        return Err(format!("the same caption twice: {text}"));
-                    }
-                    (captions, last) = (captions + 1, text);
-                }
-            }
-            _ => {}
+        if let Some(message) = bus.timed_pop(gst::ClockTime::from_mseconds(200)) {
+            captions.hear(&message)?;
         }
     }
-    pipeline
-        .set_state(gst::State::Null)
-        .map_err(|error| error.to_string())?;
+    set_state(gst::State::Null)?;
     let expected = begin.elapsed().as_secs_f64() * f64::from(rate);
-    println!("{captions} captions, {expected:.0} expected");
+    println!("{} captions, {expected:.0} expected", captions.n);
     let line = Line::fit(&looks).ok_or("too short for a slope: give it three minutes")?;
     let per_caption = line.slope * 1024.0 / 3600.0 / f64::from(rate);
     println!(
@@ -85,7 +69,7 @@ pub fn run(minutes: f64, rate: u32) -> Result<(), String> {
         line.span,
         looks.len()
     );
-    if (captions as f64) < 0.9 * expected {
+    if (captions.n as f64) < 0.9 * expected {
         return Err("captions are missing: the machine is too slow for this rate".into());
     }
     if line.grows() {
@@ -93,6 +77,31 @@ pub fn run(minutes: f64, rate: u32) -> Result<(), String> {
     }
     println!("no growth beyond {NOISE_KIB:.0} KiB and three standard errors");
     Ok(())
+}
+
+/// The captions so far.
+#[derive(Default)]
+struct Captions {
+    n: u64,
+    last: String,
+}
+
+impl Captions {
+    /// Counts a caption; an error that the bus tells, and a caption that comes twice, is one.
+    fn hear(&mut self, message: &gst::Message) -> Result<(), String> {
+        if let gst::MessageView::Error(error) = message.view() {
+            return Err(error.error().to_string());
+        }
+        let fields = message.structure();
+        if let Some(fields) = fields.filter(|f| f.name() == "vlmcaption/caption") {
+            let text: String = fields.get("text").map_err(|error| error.to_string())?;
+            if text == self.last {
+                return Err(format!("the same caption twice: {text}"));
+            }
+            (self.n, self.last) = (self.n + 1, text);
+        }
+        Ok(())
+    }
 }
 
 /// A mock's script whose every caption is new.
