@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::Attach;
+use super::enums::Attach;
 use super::output::{META_NAME, Origin, Status, answer, nanos, structure};
 use super::trouble::{Cause, Troubles};
 use crate::caption::Caption;

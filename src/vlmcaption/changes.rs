@@ -14,7 +14,8 @@ use gst::subclass::prelude::*;
 
 use super::events::Told;
 use super::imp::{CAT, VlmCaption};
-use super::model::Choice;
+use super::properties;
+use super::property::{Effect, Property};
 use super::settings::Settings;
 use crate::caption::captioner::Captioner;
 use crate::caption::prompt::Ask;
@@ -57,7 +58,10 @@ impl VlmCaption {
         let mut settings = self.settings.lock().unwrap();
         let captioner = self.captioner.lock().unwrap().clone();
         let before = settings.clone();
-        if let Err(reason) = settings.set(name, value) {
+        let Some(row) = properties::find(name) else {
+            return Change::Refused(format!("{name} is no property"));
+        };
+        if let Err(reason) = row.set(&mut settings, value) {
             return Change::Refused(format!("{name} {reason}; it stays as it was"));
         }
         self.text.set_gaps(settings.text_gaps);
@@ -65,11 +69,10 @@ impl VlmCaption {
         let Some(captioner) = captioner else {
             return Change::Noted;
         };
-        if pspec.flags().contains(gst::PARAM_FLAG_MUTABLE_READY) {
-            return self.later(name, &before, &settings);
-        }
-        if Choice::has(name) {
-            return Change::Model;
+        match row.effect() {
+            Effect::NextStart => return self.later(row, &before, &settings),
+            Effect::Model => return Change::Model,
+            Effect::Now => {}
         }
         match settings.live() {
             Ok((ask, rules)) => {
@@ -101,9 +104,10 @@ impl VlmCaption {
     }
 
     /// What is fixed while the element runs was set: said once for each property.
-    fn later(&self, name: &str, before: &Settings, settings: &Settings) -> Change {
+    fn later(&self, row: &Property, before: &Settings, settings: &Settings) -> Change {
+        let name = row.name();
         let written = |settings: &Settings| {
-            let value = settings.get(name)?;
+            let value = row.get(settings)?;
             value.serialize().ok().map(|text| text.to_string())
         };
         let (old, new) = (written(before), written(settings));

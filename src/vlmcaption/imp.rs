@@ -20,7 +20,7 @@ use super::model::Choice;
 use super::output::Origin;
 use super::partial::Partials;
 use super::pixels::Reader;
-use super::properties::PROPERTIES;
+use super::properties;
 use super::settings::{Plan, Settings};
 use super::stats::{Loading, Tally};
 use super::stream::Stream;
@@ -127,7 +127,7 @@ impl ObjectSubclass for VlmCaption {
             srcpad,
             textpad: Mutex::new(None),
             text: Arc::default(),
-            settings: Mutex::default(),
+            settings: Mutex::new(properties::defaults()),
             model: Mutex::new(None),
             captioner: Mutex::new(None),
             stream: Mutex::default(),
@@ -148,7 +148,7 @@ impl ObjectSubclass for VlmCaption {
 
 impl ObjectImpl for VlmCaption {
     fn properties() -> &'static [glib::ParamSpec] {
-        &PROPERTIES
+        &properties::SPECS
     }
 
     fn signals() -> &'static [glib::subclass::Signal] {
@@ -185,10 +185,11 @@ impl ObjectImpl for VlmCaption {
         match pspec.name() {
             "caption" => self.board.lock().unwrap().text().to_value(),
             "stats" => self.stats("application/x-vlmcaption-stats").to_value(),
-            name => self.settings.lock().unwrap().get(name).unwrap_or_else(|| {
-                gst::error!(CAT, imp = self, "no value for property {name}");
-                pspec.default_value().clone()
-            }),
+            name => {
+                let settings = self.settings.lock().unwrap();
+                let value = properties::find(name).and_then(|row| row.get(&settings));
+                value.unwrap_or_else(|| pspec.default_value().clone())
+            }
         }
     }
 

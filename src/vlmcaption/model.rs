@@ -4,72 +4,28 @@
 
 use std::path::PathBuf;
 
-use super::settings::Settings;
-use super::{Backend, Precision};
+use super::enums::{Backend, Precision};
 use crate::backend::cpu;
 use crate::caption::source::Source;
 use crate::vlm::compiled::{find_axmodels, find_bmodel};
 use crate::vlm::hub;
 
 /// The properties that choose the model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Choice {
-    model: Option<String>,
-    config: Option<String>,
-    backend: Backend,
-    device: Option<String>,
-    precision: Precision,
+    pub model: Option<String>,
+    pub config: Option<String>,
+    pub backend: Backend,
+    pub device: Option<String>,
+    pub precision: Precision,
 }
 
 impl Choice {
-    /// Whether a property is one of them.
-    pub fn has(name: &str) -> bool {
-        matches!(
-            name,
-            "model" | "config" | "backend" | "device" | "precision"
-        )
-    }
-}
-
-impl Choice {
-    /// The properties in which another one differs.
-    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
-        let differ = [
-            ("model", self.model != other.model),
-            ("config", self.config != other.config),
-            ("backend", self.backend != other.backend),
-            ("device", self.device != other.device),
-            ("precision", self.precision != other.precision),
-        ];
-        let names = differ.into_iter().filter(|(_, differs)| *differs);
-        names.map(|(name, _)| name).collect()
-    }
-}
-
-impl Settings {
-    pub(super) fn choice(&self) -> Choice {
-        Choice {
-            model: self.model.clone(),
-            config: self.config.clone(),
-            backend: self.backend,
-            device: self.device.clone(),
-            precision: self.precision,
-        }
-    }
-
-    pub(super) fn choose(&mut self, choice: Choice) {
-        self.model = choice.model;
-        self.config = choice.config;
-        self.backend = choice.backend;
-        self.device = choice.device;
-        self.precision = choice.precision;
-    }
-
     /// The model and what runs it.
     ///
     /// # Errors
     /// A sentence that names the property and the fix.
-    pub(super) fn source(&self) -> Result<Source, String> {
+    pub fn source(&self) -> Result<Source, String> {
         let path = |value: &Option<String>| {
             let value = value.as_deref().filter(|path| !path.is_empty());
             value.map(PathBuf::from)

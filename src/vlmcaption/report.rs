@@ -8,7 +8,7 @@ use std::time::Duration;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
-use super::TextTiming;
+use super::enums::TextTiming;
 use super::imp::{CAT, VlmCaption};
 use super::output::{self, Origin};
 use super::partial::Partial;

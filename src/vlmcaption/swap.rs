@@ -13,6 +13,7 @@ use gst::subclass::prelude::*;
 use super::imp::{CAT, Model, VlmCaption};
 use super::model::Choice;
 use super::output::Origin;
+use super::properties;
 use super::stats::Loading;
 use crate::caption::Report;
 use crate::caption::engine::{Engine, Listener};
@@ -58,7 +59,7 @@ impl VlmCaption {
     fn swap(&self) {
         let (choice, source) = {
             let settings = self.settings.lock().unwrap();
-            (settings.choice(), settings.source())
+            (settings.choice.clone(), settings.choice.source())
         };
         let Some(captioner) = self.captioner() else {
             return;
@@ -83,7 +84,7 @@ impl VlmCaption {
             Err(error) => return self.refuse_model(Some(&choice), &error.to_string()),
         };
         // Reading took a while: who asked for yet another model has that begun.
-        if self.settings.lock().unwrap().choice() != choice {
+        if self.settings.lock().unwrap().choice != choice {
             return;
         }
         gst::info!(CAT, imp = self, "going over to {source:?}");
@@ -191,9 +192,10 @@ impl VlmCaption {
         if let (Some(asked), Some(kept)) = (asked, kept) {
             let mut settings = self.settings.lock().unwrap();
             // Something else may have been asked for since.
-            if settings.choice() == *asked {
-                reverted = kept.differing(asked);
-                settings.choose(kept);
+            if settings.choice == *asked {
+                let before = settings.clone();
+                settings.choice = kept;
+                reverted = properties::differing(&before, &settings);
             }
         }
         for name in reverted {

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use super::super::TextGaps;
+use super::super::enums::TextGaps;
 use super::cue::{self, Begin, Text};
 
 /// Captions that may wait for a slow reader; beyond, the oldest are dropped.

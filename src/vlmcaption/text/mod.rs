@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
-use super::TextGaps;
+use super::enums::TextGaps;
 use super::imp::CAT;
 pub(super) use cue::{Begin, Text};
 use feed::{Feed, Item};
