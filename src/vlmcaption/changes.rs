@@ -7,16 +7,18 @@
 //! the settings' revision.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use gst::glib;
 use gst::prelude::*;
-use gst::subclass::prelude::*;
 
-use super::events::Told;
-use super::imp::{CAT, VlmCaption};
-use super::properties;
+use super::alarms::AlarmEvent;
+use super::log::CAT;
+use super::post;
 use super::property::{Effect, Property};
+use super::run::Run;
 use super::settings::Settings;
+use super::shared::Shared;
 use crate::caption::captioner::Captioner;
 use crate::caption::prompt::Ask;
 use crate::caption::rules::Rules;
@@ -28,97 +30,111 @@ enum Change {
     /// To say that it waits for the next start.
     Later(String),
     /// To go over to another model.
-    Model,
+    Model(Arc<Run>),
     /// To show the model what the rules say, and to tell what ended.
-    Live(Arc<Captioner>, Rules, Vec<Told>),
+    Live {
+        run: Arc<Run>,
+        captioner: Arc<Captioner>,
+        rules: Rules,
+        over: Vec<AlarmEvent>,
+    },
     /// To say why it stays as it was.
     Refused(String),
 }
 
-impl VlmCaption {
-    pub(super) fn change_property(&self, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let change = self.note_change(value, pspec);
-        gst::info!(CAT, imp = self, "{} is set to {value:?}", pspec.name());
-        self.wake_minder();
-        let warning = match change {
-            Change::Noted => return,
-            Change::Model => return self.model_changed(),
-            Change::Live(captioner, rules, over) => {
-                captioner.set_rules(rules);
-                return self.post_events(over, None);
+/// Sets a property of the element.
+pub(super) fn set(element: &gst::Element, shared: &Shared, row: &Property, value: &glib::Value) {
+    let change = note(shared, row, value);
+    gst::info!(CAT, obj = element, "{} is set to {value:?}", row.name());
+    match change {
+        Change::Noted => {}
+        Change::Model(run) => run.state().swap.ask(Instant::now()),
+        Change::Live {
+            run,
+            captioner,
+            rules,
+            over,
+        } => {
+            captioner.set_rules(rules);
+            run.post_events(element, over, None);
+        }
+        Change::Later(warning) | Change::Refused(warning) => {
+            post::warning(element, gst::LibraryError::Settings, &warning);
+        }
+    }
+    // It may have to do with what is due by the clock.
+    if let Some(run) = shared.run() {
+        run.waker.wake();
+    }
+}
+
+/// Changes the settings, and what may not be overtaken by another thread's change.
+fn note(shared: &Shared, row: &Property, value: &glib::Value) -> Change {
+    let name = row.name();
+    let mut settings = shared.settings();
+    let (captioner, run) = (shared.captioner(), shared.run());
+    let before = settings.clone();
+    if let Err(reason) = row.set(&mut settings, value) {
+        return Change::Refused(format!("{name} {reason}; it stays as it was"));
+    }
+    shared.text.set_gaps(settings.text_gaps);
+    let (Some(captioner), Some(run)) = (captioner, run) else {
+        return Change::Noted;
+    };
+    apply_detections(&run, &settings);
+    match row.effect() {
+        Effect::NextStart => return later(&run, row, &before, &settings),
+        Effect::Model => return Change::Model(run),
+        Effect::Now => {}
+    }
+    match settings.live() {
+        Ok((ask, rules)) => {
+            let over = apply_ask(&run, &captioner, ask);
+            Change::Live {
+                run,
+                captioner,
+                rules,
+                over,
             }
-            Change::Later(warning) | Change::Refused(warning) => warning,
-        };
-        gst::element_imp_warning!(self, gst::LibraryError::Settings, ("{warning}"));
-    }
-
-    /// Changes the settings, and what may not be overtaken by another thread's change.
-    fn note_change(&self, value: &glib::Value, pspec: &glib::ParamSpec) -> Change {
-        let name = pspec.name();
-        let mut settings = self.settings.lock().unwrap();
-        let captioner = self.captioner.lock().unwrap().clone();
-        let before = settings.clone();
-        let Some(row) = properties::find(name) else {
-            return Change::Refused(format!("{name} is no property"));
-        };
-        if let Err(reason) = row.set(&mut settings, value) {
-            return Change::Refused(format!("{name} {reason}; it stays as it was"));
         }
-        self.text.set_gaps(settings.text_gaps);
-        self.heed_detections(&settings);
-        let Some(captioner) = captioner else {
-            return Change::Noted;
-        };
-        match row.effect() {
-            Effect::NextStart => return self.later(row, &before, &settings),
-            Effect::Model => return Change::Model,
-            Effect::Now => {}
+        Err(reason) if before.live().is_ok() => {
+            let revision = settings.revision;
+            *settings = Settings { revision, ..before };
+            Change::Refused(format!("{reason}; the one before stays"))
         }
-        match settings.live() {
-            Ok((ask, rules)) => {
-                let over = self.take_ask(&captioner, ask);
-                Change::Live(captioner, rules, over)
-            }
-            Err(reason) if before.live().is_ok() => {
-                let revision = settings.revision;
-                *settings = Settings { revision, ..before };
-                Change::Refused(format!("{reason}; the one before stays"))
-            }
-            Err(reason) => Change::Refused(reason),
-        }
+        Err(reason) => Change::Refused(reason),
     }
+}
 
-    /// The next windows are asked this; what ended by it. To be called with the settings locked, so
-    /// that the newest settings win.
-    pub(super) fn take_ask(&self, captioner: &Captioner, ask: Ask) -> Vec<Told> {
-        let over = self.take_questions(&ask);
-        captioner.set_ask(ask);
-        over
-    }
+/// The next windows are asked this; what ended by it. To be called with the settings locked, so
+/// that the newest settings win.
+pub(super) fn apply_ask(run: &Run, captioner: &Captioner, ask: Ask) -> Vec<AlarmEvent> {
+    let over = run.state().set_questions(&ask);
+    captioner.set_ask(ask);
+    over
+}
 
-    /// Which detections count. To be called with the settings locked.
-    pub(super) fn heed_detections(&self, settings: &Settings) {
-        let (labels, min_area) = (&settings.gate_labels, settings.gate_min_area);
-        let mut stream = self.stream.lock().unwrap();
-        stream.detections.configure(labels, min_area);
-    }
+/// Which detections count. To be called with the settings locked.
+pub(super) fn apply_detections(run: &Run, settings: &Settings) {
+    let (labels, min_area) = (&settings.gate_labels, settings.gate_min_area);
+    let stream = &mut run.state().stream;
+    stream.detections.configure(labels, min_area);
+}
 
-    /// What is fixed while the element runs was set: said once for each property.
-    fn later(&self, row: &Property, before: &Settings, settings: &Settings) -> Change {
-        let name = row.name();
-        let written = |settings: &Settings| {
-            let value = row.get(settings)?;
-            value.serialize().ok().map(|text| text.to_string())
-        };
-        let (old, new) = (written(before), written(settings));
-        if old == new || !self.tally.late.lock().unwrap().insert(name.to_owned()) {
-            return Change::Noted;
-        }
-        Change::Later(format!(
-            "{name}={} takes effect at the element's next start; until then {name} is {}. Set the \
-             pipeline to READY and back, or set {name} before",
-            new.unwrap_or_default(),
-            old.unwrap_or_default()
-        ))
+/// What is fixed while the element runs was set: said once for each property.
+fn later(run: &Run, row: &Property, before: &Settings, settings: &Settings) -> Change {
+    let written = |settings: &Settings| {
+        let value = row.get(settings)?;
+        value.serialize().ok().map(|text| text.to_string())
+    };
+    let (name, old, new) = (row.name(), written(before), written(settings));
+    if old == new || !run.state().first_wait(name) {
+        return Change::Noted;
     }
+    Change::Later(format!(
+        "{name}={} takes effect at the element's next start; until then {name} is {}. Set the \
+         pipeline to READY and back, or set {name} before",
+        new.unwrap_or_default(),
+        old.unwrap_or_default()
+    ))
 }

@@ -5,6 +5,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::output::nanos;
+
 /// Buckets to each doubling: a percentile is at most 1/16 above the truth.
 const STEPS: u64 = 16;
 const STEP_BITS: u32 = STEPS.ilog2();
@@ -29,17 +31,9 @@ impl Default for Histogram {
 
 impl Histogram {
     pub fn record(&self, time: Duration) {
-        let nanos = super::output::nanos(time);
+        let nanos = nanos(time);
         self.buckets[bucket(nanos)].fetch_add(1, Ordering::Relaxed);
         self.max.fetch_max(nanos, Ordering::Relaxed);
-    }
-
-    /// Forgets all; what is recorded meanwhile may be forgotten too.
-    pub fn reset(&self) {
-        for bucket in &self.buckets {
-            bucket.store(0, Ordering::Relaxed);
-        }
-        self.max.store(0, Ordering::Relaxed);
     }
 
     pub fn count(&self) -> u64 {
@@ -120,7 +114,5 @@ mod tests {
         assert_eq!((histogram.max(), histogram.count()), (100_000_000, 100));
         histogram.record(Duration::from_secs(100_000));
         assert_eq!(histogram.max(), 100_000_000_000_000);
-        histogram.reset();
-        assert_eq!((histogram.max(), histogram.count()), (0, 0));
     }
 }

@@ -8,12 +8,16 @@ use std::time::Duration;
 
 /// Calls a closure again and again; dropped, it ends and is joined.
 pub(super) struct Minder {
-    shared: Arc<Shared>,
+    waker: Waker,
     thread: Option<JoinHandle<()>>,
 }
 
+/// Has a minder's closure called soon: something may be due earlier than it asked for.
+#[derive(Clone, Default)]
+pub(super) struct Waker(Arc<Signal>);
+
 #[derive(Default)]
-struct Shared {
+struct Signal {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -31,36 +35,39 @@ impl Minder {
     /// # Errors
     /// The system has no more threads.
     pub fn start(
+        waker: Waker,
         mut round: impl FnMut() -> Option<Duration> + Send + 'static,
     ) -> std::io::Result<Self> {
-        let shared = Arc::<Shared>::default();
-        let thread = {
-            let shared = shared.clone();
-            std::thread::Builder::new()
-                .name("vlmcaption-mind".into())
-                .spawn(move || {
-                    loop {
-                        let pause = round();
-                        if !shared.wait(pause) {
-                            return;
-                        }
+        let signal = waker.0.clone();
+        let thread = std::thread::Builder::new()
+            .name("vlmcaption-mind".into())
+            .spawn(move || {
+                loop {
+                    let pause = round();
+                    if !signal.wait(pause) {
+                        return;
                     }
-                })?
-        };
+                }
+            })?;
         Ok(Self {
-            shared,
+            waker,
             thread: Some(thread),
         })
     }
+}
 
-    /// Has the closure called soon: something may be due earlier than it asked for.
+impl Waker {
     pub fn wake(&self) {
-        self.shared.state.lock().unwrap().woken = true;
-        self.shared.changed.notify_all();
+        self.0.change(|state| state.woken = true);
     }
 }
 
-impl Shared {
+impl Signal {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap());
+        self.changed.notify_all();
+    }
+
     /// Waits for the time or a wake; false at the end.
     fn wait(&self, pause: Option<Duration>) -> bool {
         let state = self.state.lock().unwrap();
@@ -79,8 +86,7 @@ impl Shared {
 
 impl Drop for Minder {
     fn drop(&mut self) {
-        self.shared.state.lock().unwrap().quit = true;
-        self.shared.changed.notify_all();
+        self.waker.0.change(|state| state.quit = true);
         if let Some(thread) = self.thread.take()
             // Who handles a message may stop the element on the thread that posted it.
             && thread.thread().id() != std::thread::current().id()

@@ -4,8 +4,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::imp::VlmCaption;
-
 /// A `vlmcaption/partial` message is posted at most this often.
 const INTERVAL: Duration = Duration::from_millis(200);
 
@@ -18,6 +16,15 @@ pub(super) struct Partial {
 }
 
 impl Partial {
+    /// The message `vlmcaption/partial`.
+    pub fn structure(self) -> gst::Structure {
+        gst::Structure::builder("vlmcaption/partial")
+            .field("sequence", self.sequence)
+            .field("prompt-id", self.prompt_id)
+            .field("text", self.text)
+            .build()
+    }
+
     fn is_of(&self, other: &Self) -> bool {
         self.sequence == other.sequence && self.prompt_id == other.prompt_id
     }
@@ -32,14 +39,14 @@ pub(super) struct Partials {
 
 impl Partials {
     /// Takes a text; what is to be told at once.
-    fn add(&mut self, partial: Partial, now: Instant) -> Vec<Partial> {
+    pub fn add(&mut self, partial: Partial, now: Instant) -> Vec<Partial> {
         let other = self.waiting.take_if(|waiting| !waiting.is_of(&partial));
         self.waiting = Some(partial);
         other.into_iter().chain(self.due(now)).collect()
     }
 
     /// What is to be told by the clock.
-    fn due(&mut self, now: Instant) -> Option<Partial> {
+    pub fn due(&mut self, now: Instant) -> Option<Partial> {
         if self.told.is_some_and(|told| now < told + INTERVAL) {
             return None;
         }
@@ -48,55 +55,17 @@ impl Partials {
         Some(due)
     }
 
-    fn next(&self) -> Option<Instant> {
+    /// Takes the last text: its answer has ended.
+    pub fn last(&mut self) -> Option<Partial> {
+        self.waiting.take()
+    }
+
+    /// When something is due.
+    pub fn next(&self) -> Option<Instant> {
         self.waiting
             .as_ref()
             .and(self.told)
             .map(|told| told + INTERVAL)
-    }
-}
-
-impl VlmCaption {
-    pub(super) fn partial(&self, partial: Partial) {
-        let (due, wait) = {
-            let mut partials = self.partials.lock().unwrap();
-            let due = partials.add(partial, Instant::now());
-            (due, partials.next().is_some())
-        };
-        for partial in due {
-            self.post_partial(partial);
-        }
-        if wait {
-            self.wake_minder();
-        }
-    }
-
-    /// Tells of a text if it is time; time until the next.
-    pub(super) fn post_due_partial(&self, now: Instant) -> Option<Duration> {
-        let (due, next) = {
-            let mut partials = self.partials.lock().unwrap();
-            (partials.due(now), partials.next())
-        };
-        if let Some(partial) = due {
-            self.post_partial(partial);
-        }
-        next.map(|next| next.saturating_duration_since(now))
-    }
-
-    /// Tells of the last text: the answer has ended.
-    pub(super) fn post_last_partial(&self) {
-        let last = self.partials.lock().unwrap().waiting.take();
-        if let Some(partial) = last {
-            self.post_partial(partial);
-        }
-    }
-
-    fn post_partial(&self, partial: Partial) {
-        let structure = gst::Structure::builder("vlmcaption/partial")
-            .field("sequence", partial.sequence)
-            .field("prompt-id", partial.prompt_id)
-            .field("text", partial.text);
-        self.post(structure.build());
     }
 }
 

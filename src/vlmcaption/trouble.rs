@@ -5,11 +5,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use gst::subclass::prelude::*;
-
-use super::imp::{CAT, VlmCaption};
-use super::output::nanos;
-
 /// A reason that was told is not told again for this long, however often it comes and goes.
 const QUIET: Duration = Duration::from_secs(60);
 /// Reasons to be told in that time; more is noise.
@@ -67,66 +62,6 @@ impl Troubles {
         }
         let over = last.filter(|_| self.current.is_empty())?;
         std::mem::take(&mut self.announced).then_some(over)
-    }
-}
-
-impl VlmCaption {
-    /// Something is wrong: the video flows on, and the user is told once.
-    pub(super) fn trouble(&self, cause: Cause, reason: &str) {
-        self.tally.error(reason);
-        let tell = {
-            let mut board = self.board.lock().unwrap();
-            board.fail(cause, reason, Instant::now())
-        };
-        if tell {
-            match cause {
-                Cause::Stream => {
-                    gst::element_imp_warning!(self, gst::StreamError::Format, ("{reason}"));
-                }
-                _ => gst::element_imp_warning!(self, gst::ResourceError::Failed, ("{reason}")),
-            }
-        } else {
-            gst::debug!(CAT, imp = self, "again: {reason}");
-        }
-    }
-
-    /// Troubles are over, if they were there.
-    pub(super) fn relief(&self, causes: &[Cause]) {
-        let over = self.board.lock().unwrap().relieve(causes);
-        if let Some(reason) = over {
-            let text = format!("captions again; this is over: {reason}");
-            // Twice, since gst-launch-1.0 shows the debug part of an INFO message alone.
-            gst::element_imp_info!(self, gst::ResourceError::Failed, ("{text}"), ["{text}"]);
-        }
-    }
-
-    /// Looks whether the device has been silent for too long.
-    pub(super) fn watch(&self) {
-        let timeout = self.settings.lock().unwrap().model_timeout();
-        let engine = self
-            .model
-            .lock()
-            .unwrap()
-            .as_ref()
-            .map(|m| m.engine.clone());
-        let Some(engine) = engine else { return };
-        if let Some(captioner) = self.captioner() {
-            captioner.give_up_lost(timeout);
-        }
-        let silence = engine.silence();
-        if timeout.is_zero() || silence < timeout {
-            return self.relief(&[Cause::Silence]);
-        }
-        if !self.board.lock().unwrap().has(Cause::Silence) {
-            let seconds = nanos(silence) as f64 / 1e9;
-            self.trouble(
-                Cause::Silence,
-                &format!(
-                    "the model has not answered for {seconds:.0} s; look after its device, or \
-                     raise model-timeout if it is only slow"
-                ),
-            );
-        }
     }
 }
 

@@ -83,6 +83,13 @@ pub(super) fn buffer(text: String, pts: gst::ClockTime, duration: gst::ClockTime
     buffer
 }
 
+/// Caps of the text stream.
+pub(in crate::vlmcaption) fn text_caps() -> gst::Caps {
+    gst::Caps::builder("text/x-raw")
+        .field("format", "utf8")
+        .build()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -10,8 +10,8 @@
 
 use std::collections::VecDeque;
 
-use super::super::enums::TextGaps;
 use super::cue::{self, Begin, Text};
+use crate::vlmcaption::enums::TextGaps;
 
 /// Captions that may wait for a slow reader; beyond, the oldest are dropped.
 const MAX_QUEUED: usize = 64;
@@ -253,7 +253,7 @@ impl Feed {
                 .build()
         }));
         self.first
-            .push_back(gst::event::Caps::new(&super::text_caps()));
+            .push_back(gst::event::Caps::new(&cue::text_caps()));
     }
 }
 

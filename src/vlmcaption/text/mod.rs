@@ -12,11 +12,11 @@ mod feed;
 use std::sync::{Arc, Condvar, Mutex};
 
 use gst::prelude::*;
-use gst::subclass::prelude::*;
 
 use super::enums::TextGaps;
-use super::imp::CAT;
-pub(super) use cue::{Begin, Text};
+use super::log::TEXT;
+use super::post;
+pub(super) use cue::{Begin, Text, text_caps};
 use feed::{Feed, Item};
 
 /// What the other threads hand to the pad's task.
@@ -99,7 +99,7 @@ impl TextOutput {
         self.stop();
         let stopped = pad.stop_task();
         self.change(Feed::close);
-        stopped.map_err(|_| gst::loggable_error!(CAT, "cannot stop the text pad's task"))
+        stopped.map_err(|_| gst::loggable_error!(TEXT, "cannot stop the text pad's task"))
     }
 
     /// Whoever reads the pad is another, or has changed its mind.
@@ -116,7 +116,7 @@ impl TextOutput {
                 output.run(&pad);
             }
         })
-        .map_err(|_| gst::loggable_error!(CAT, "cannot start the text pad's task"))
+        .map_err(|_| gst::loggable_error!(TEXT, "cannot start the text pad's task"))
     }
 
     /// Wakes the task and makes it return.
@@ -136,7 +136,7 @@ impl TextOutput {
                 pad.push_event(event);
             }
             Some(Item::Buffer(buffer)) => {
-                gst::trace!(CAT, obj = pad, "pushing {buffer:?}");
+                gst::trace!(TEXT, obj = pad, "pushing {buffer:?}");
                 match pad.push(buffer) {
                     Ok(_) => self.state.lock().unwrap().feed.taken(),
                     Err(error) => self.refused(pad, error),
@@ -147,19 +147,16 @@ impl TextOutput {
 
     /// The reader has not taken a buffer: the video flows on, and the user is told what it said.
     fn refused(&self, pad: &gst::Pad, error: gst::FlowError) {
-        gst::debug!(CAT, obj = pad, "not taken: {error:?}");
+        gst::debug!(TEXT, obj = pad, "not taken: {error:?}");
         let tell = self.state.lock().unwrap().feed.refused(error);
-        let element = pad.parent().and_downcast::<super::VlmCaption>();
+        let element = pad.parent().and_downcast::<gst::Element>();
         if let (true, Some(element)) = (tell, element) {
-            gst::element_imp_warning!(
-                element.imp(),
-                gst::StreamError::Failed,
-                (
-                    "what reads text_src returned {}: it gets no more captions until it is linked \
-                     anew or another stream begins; see its own messages, the video flows on",
-                    flow_name(error)
-                )
+            let text = format!(
+                "what reads text_src returned {}: it gets no more captions until it is linked \
+                 anew or another stream begins; see its own messages, the video flows on",
+                flow_name(error)
             );
+            post::warning(&element, gst::StreamError::Failed, &text);
         }
     }
 
@@ -194,11 +191,4 @@ fn flow_name(error: gst::FlowError) -> &'static str {
         gst::FlowError::CustomError2 => "custom-error-2",
         _ => "error",
     }
-}
-
-/// Caps of the text stream.
-pub(super) fn text_caps() -> gst::Caps {
-    gst::Caps::builder("text/x-raw")
-        .field("format", "utf8")
-        .build()
 }

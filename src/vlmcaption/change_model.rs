@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Goes over to another model on a thread of its own, and listens to it until it has arrived.
+
+use std::sync::{Arc, Weak};
+
+use gst::prelude::*;
+
+use super::log::CAT;
+use super::model::Choice;
+use super::output::Origin;
+use super::post;
+use super::properties;
+use super::report;
+use super::run::{Loading, Run};
+use super::shared::{Life, Model, Shared};
+use super::swap::Candidate;
+use crate::caption::Report;
+use crate::caption::captioner::Captioner;
+use crate::caption::engine::{Engine, Listener};
+use crate::caption::source::Source;
+
+/// A change of the model.
+pub(super) struct ModelChange {
+    element: gst::Element,
+    shared: Arc<Shared>,
+}
+
+impl ModelChange {
+    /// Begins one. Reading a model's configuration takes a while, so it is done on another thread.
+    pub fn begin(element: &gst::Element, shared: &Arc<Shared>) {
+        let change = Self {
+            element: element.clone(),
+            shared: shared.clone(),
+        };
+        let thread = std::thread::Builder::new().name("vlmcaption-swap".into());
+        if let Err(error) = thread.spawn(move || change.make()) {
+            let reason = format!("cannot start a thread: {error}");
+            refuse(element, shared, None, &reason);
+        }
+    }
+
+    fn make(&self) {
+        let choice = self.shared.settings().choice.clone();
+        let (Some(captioner), Some(run)) = (self.shared.captioner(), self.shared.run()) else {
+            return;
+        };
+        if let Err(reason) = self.change_to(&choice, &captioner, &run) {
+            refuse(&self.element, &self.shared, Some(&choice), &reason);
+        }
+    }
+
+    fn change_to(
+        &self,
+        choice: &Choice,
+        captioner: &Captioner,
+        run: &Arc<Run>,
+    ) -> Result<(), String> {
+        let source = choice.source()?;
+        let in_use = |life: &Life| life.model.as_ref().map(|m| m.source == source);
+        if in_use(&self.shared.life()) == Some(true) {
+            forget_coming(&self.element, run);
+            captioner.keep_model();
+            return Ok(());
+        }
+        let engine = Engine::acquire(&source).map_err(|error| error.to_string())?;
+        // Reading took a while: who asked for yet another model has that begun.
+        if self.shared.settings().choice != *choice {
+            return Ok(());
+        }
+        gst::info!(CAT, obj = self.element, "going over to {source:?}");
+        for note in engine.notes() {
+            post::warning(&self.element, gst::LibraryError::Settings, note);
+        }
+        let candidate = Arc::new(Candidate::default());
+        let newcomer = Newcomer {
+            shared: Arc::downgrade(&self.shared),
+            run: run.clone(),
+            // The engine's sessions hold this, so this must not hold the engine.
+            engine: Arc::downgrade(&engine),
+            origin: Origin::new(&engine, &source),
+            source,
+            choice: choice.clone(),
+            candidate: candidate.clone(),
+        };
+        forget_coming(&self.element, run);
+        run.state().swap.expect(candidate.clone());
+        captioner.change_model(&engine, newcomer.listener());
+        // It may have been known to be useless before it was there.
+        if candidate.is_refused() {
+            captioner.keep_model();
+        }
+        Ok(())
+    }
+}
+
+/// The model that was to come is not wanted any more: what it does is not told.
+pub(super) fn forget_coming(element: &gst::Element, run: &Run) {
+    let forgotten = run.state().swap.forget();
+    if forgotten {
+        run.end_loading(element, Loading::Idle, gst::ProgressType::Canceled);
+    }
+}
+
+/// Hears of a model that is to come, and then of what it does.
+struct Newcomer {
+    shared: Weak<Shared>,
+    run: Arc<Run>,
+    engine: Weak<Engine>,
+    source: Source,
+    choice: Choice,
+    origin: Origin,
+    candidate: Arc<Candidate>,
+}
+
+impl Newcomer {
+    fn listener(self) -> Listener {
+        Arc::new(move |report| self.hear(report))
+    }
+
+    fn hear(&self, report: Report) {
+        match report {
+            Report::ChangedOver => self.arrive(),
+            Report::Loading(_) | Report::Loaded { .. } | Report::LoadFailed(_)
+                if self.candidate.is_unwanted() => {}
+            Report::LoadFailed(reason) if !self.candidate.has_arrived() => self.fail(&reason),
+            report => report::hear(&self.shared, &self.run, &self.origin, report),
+        }
+    }
+
+    fn arrive(&self) {
+        self.candidate.arrive();
+        let (Some(shared), Some(engine)) = (self.shared.upgrade(), self.engine.upgrade()) else {
+            return;
+        };
+        shared.install(Model {
+            engine,
+            source: self.source.clone(),
+            choice: self.choice.clone(),
+            origin: self.origin.clone(),
+        });
+    }
+
+    fn fail(&self, reason: &str) {
+        let Some(shared) = self.shared.upgrade() else {
+            return;
+        };
+        let Some(element) = shared.element() else {
+            return;
+        };
+        if !self.candidate.refuse() {
+            return;
+        }
+        self.run
+            .end_loading(&element, Loading::Idle, gst::ProgressType::Error);
+        refuse(&element, &shared, Some(&self.choice), reason);
+        if let Some(captioner) = shared.captioner() {
+            captioner.keep_model();
+        }
+    }
+}
+
+/// A model cannot be used: the one before stays, and so do its properties.
+fn refuse(element: &gst::Element, shared: &Shared, asked: Option<&Choice>, reason: &str) {
+    let kept = {
+        let life = shared.life();
+        life.model.as_ref().map(|model| model.choice.clone())
+    };
+    let mut reverted = Vec::new();
+    if let (Some(asked), Some(kept)) = (asked, kept) {
+        let mut settings = shared.settings();
+        // Something else may have been asked for since.
+        if settings.choice == *asked {
+            let before = settings.clone();
+            settings.choice = kept;
+            reverted = properties::differing(&before, &settings);
+        }
+    }
+    for name in reverted {
+        element.notify(name);
+    }
+    let text = format!("{reason}; the model before stays");
+    post::warning(element, gst::ResourceError::Failed, &text);
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! State changes: a model from READY, a run from PAUSED.
+
+use std::sync::Arc;
+
+use super::change_model::forget_coming;
+use super::changes::{apply_ask, apply_detections};
+use super::log::CAT;
+use super::minder::Minder;
+use super::output::Origin;
+use super::post;
+use super::report;
+use super::round::round;
+use super::run::{Loading, Run, Running};
+use super::settings::Plan;
+use super::shared::{Model, Shared};
+use super::stream::Stream;
+use crate::caption::alarm::Ending;
+use crate::caption::captioner::Captioner;
+use crate::caption::engine::Engine;
+
+/// The element on its way from state to state.
+pub(super) struct Lifecycle<'a> {
+    pub element: &'a gst::Element,
+    pub shared: &'a Arc<Shared>,
+}
+
+impl Lifecycle<'_> {
+    /// NULL to READY: everything that can be known of the model without reading its weights.
+    pub fn open(&self) -> Result<(), gst::StateChangeError> {
+        let plan = self.plan()?;
+        let engine = self.acquire(&plan)?;
+        for note in engine.notes() {
+            post::warning(self.element, gst::LibraryError::Settings, note);
+        }
+        if plan.demo {
+            const DEMO: &str = "no model is named: the built-in demo model runs. It knows coloured \
+                                shapes that move and the patterns of videotestsrc; for anything \
+                                else set model=/path/to/a/Qwen3-VL/checkpoint";
+            post::info(self.element, gst::LibraryError::Settings, DEMO);
+        }
+        Ok(())
+    }
+
+    /// READY to PAUSED: threads begin to wait for frames.
+    pub fn start(&self) -> Result<(), gst::StateChangeError> {
+        let plan = self.plan()?;
+        let engine = self.acquire(&plan)?;
+        let mut stream = Stream::new(plan.options.sample_rate, plan.options.window);
+        stream.fixed = plan.fixed;
+        let run = Arc::new(Run::new(stream));
+        self.shared.text.reset();
+        let origin = Origin::new(&engine, &plan.source);
+        let listener = report::listener(self.shared, run.clone(), origin);
+        let captioner = Captioner::start(&engine, plan.options, listener);
+        let captioner = Arc::new(captioner.map_err(|error| self.no_thread(&error))?);
+        let weak = Arc::downgrade(self.shared);
+        let minder = Minder::start(run.waker.clone(), move || round(&weak.upgrade()?));
+        let minder = minder.map_err(|error| self.no_thread(&error))?;
+        self.hand_over(Running {
+            minder,
+            captioner,
+            run,
+        })
+    }
+
+    /// The run is there from now on, with what was set since it was planned.
+    fn hand_over(&self, running: Running) -> Result<(), gst::StateChangeError> {
+        let (captioner, run) = (running.captioner.clone(), running.run.clone());
+        let live = {
+            let settings = self.shared.settings();
+            let mut life = self.shared.life();
+            life.running = Some(running);
+            life.last_stats = None;
+            run.swap_numbered(&mut life.numbered);
+            drop(life);
+            apply_detections(&run, &settings);
+            let live = settings.live();
+            live.map(|(ask, rules)| (apply_ask(&run, &captioner, ask), rules))
+        };
+        let (over, rules) = live.map_err(|reason| {
+            post::error(self.element, gst::LibraryError::Settings, &reason);
+            gst::StateChangeError
+        })?;
+        captioner.set_rules(rules);
+        run.post_events(self.element, over, None);
+        Ok(())
+    }
+
+    /// PAUSED to READY, before the pads are deactivated: wakes a streaming thread that waits.
+    pub fn interrupt(&self) {
+        if let Some(captioner) = self.shared.captioner() {
+            captioner.start_flush();
+        }
+    }
+
+    /// PAUSED to READY: joins the threads, and forgets the stream.
+    pub fn stop(&self) {
+        let running = self.shared.life().running.take();
+        if let Some(running) = running {
+            self.end(running);
+        }
+        self.shared.text.reset();
+    }
+
+    fn end(&self, running: Running) {
+        let Running {
+            minder,
+            captioner,
+            run,
+        } = running;
+        // Each joins its thread, so no lock is held.
+        drop(minder);
+        drop(captioner);
+        let element = self.element;
+        forget_coming(element, &run);
+        run.end_loading(element, Loading::Over, gst::ProgressType::Canceled);
+        run.end_inquiries(element);
+        run.end_events(element, Ending::Stop);
+        run.count_text_drops(self.shared.text.n_dropped());
+        run.post_last_drops(element);
+        let stats = self
+            .shared
+            .stats_of(&run, None, "application/x-vlmcaption-stats");
+        let mut life = self.shared.life();
+        run.swap_numbered(&mut life.numbered);
+        life.last_stats = Some(stats);
+    }
+
+    /// READY to NULL.
+    pub fn close(&self) {
+        let model = self.shared.life().model.take();
+        // May join an engine's thread, so no lock is held.
+        drop(model);
+    }
+
+    /// Begins anew with the next frame.
+    pub fn reset(&self) {
+        gst::info!(CAT, obj = self.element, "reset");
+        if let Some(captioner) = self.shared.captioner() {
+            captioner.restart();
+        }
+        if let Some(run) = self.shared.run() {
+            run.end_events(self.element, Ending::Reset);
+            run.state().board.clear();
+        }
+    }
+
+    fn plan(&self) -> Result<Plan, gst::StateChangeError> {
+        let plan = self.shared.settings().plan("");
+        plan.map_err(|reason| {
+            post::error(self.element, gst::LibraryError::Settings, &reason);
+            gst::StateChangeError
+        })
+    }
+
+    /// The engine for a plan: the one in use if it still fits.
+    fn acquire(&self, plan: &Plan) -> Result<Arc<Engine>, gst::StateChangeError> {
+        if let Some(model) = &self.shared.life().model
+            && model.source == plan.source
+        {
+            return Ok(model.engine.clone());
+        }
+        let engine = Engine::acquire(&plan.source).map_err(|error| {
+            post::error(
+                self.element,
+                gst::ResourceError::NotFound,
+                &error.to_string(),
+            );
+            gst::StateChangeError
+        })?;
+        self.shared.install(Model {
+            engine: engine.clone(),
+            source: plan.source.clone(),
+            choice: plan.choice.clone(),
+            origin: Origin::new(&engine, &plan.source),
+        });
+        Ok(engine)
+    }
+
+    fn no_thread(&self, error: &std::io::Error) -> gst::StateChangeError {
+        let text = format!("cannot start a thread: {error}");
+        post::error(self.element, gst::ResourceError::Failed, &text);
+        gst::StateChangeError
+    }
+}
