@@ -2,7 +2,7 @@
 
 //! Which model runs where: the properties `model`, `config`, `backend`, `device` and `precision`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::enums::{Backend, Precision};
 use crate::backend::cpu;
@@ -26,80 +26,95 @@ impl Choice {
     /// # Errors
     /// A sentence that names the property and the fix.
     pub fn source(&self) -> Result<Source, String> {
-        let path = |value: &Option<String>| {
-            let value = value.as_deref().filter(|path| !path.is_empty());
-            value.map(PathBuf::from)
-        };
-        let checkpoint = |value| path(value).map(|path| hub::resolve(&path)).transpose();
         let model = match self.backend {
             Backend::Mock => path(&self.model),
             _ => checkpoint(&self.model)?,
         };
         let config = checkpoint(&self.config)?;
         let device = self.device.as_deref().unwrap_or_default().trim();
-        let bmodel = match self.backend {
-            Backend::Auto | Backend::Sophgo => model.as_deref().and_then(find_bmodel),
-            Backend::Axera | Backend::Cpu | Backend::Mock => None,
-        };
-        let axmodels = match self.backend {
-            Backend::Auto => model.as_deref().and_then(find_axmodels),
-            // The folder itself says best what is wrong with it.
-            Backend::Axera => model
-                .clone()
-                .map(|path| find_axmodels(&path).unwrap_or(path)),
-            Backend::Sophgo | Backend::Cpu | Backend::Mock => None,
-        };
-        if let Some(model) = axmodels {
-            return Ok(Source::Axera {
-                model,
-                config,
-                device: number(device)?,
-            });
-        }
-        match (self.backend, bmodel) {
-            (Backend::Auto | Backend::Sophgo, Some(model)) => Ok(Source::Sophgo {
-                model,
-                config,
-                device: number(device)?,
-            }),
-            (Backend::Sophgo, None) => match model {
-                // The file itself says best what is wrong with it.
-                Some(model) => Ok(Source::Sophgo {
-                    model,
-                    config,
-                    device: number(device)?,
-                }),
-                None => Err(
-                    "backend=sophgo needs model=/path/to/a.bmodel; cargo xtask bmodel \
-                             makes one of a checkpoint"
-                        .into(),
-                ),
-            },
-            (Backend::Axera, _) => Err(
-                "backend=axera needs model=/path/to/a/folder of .axmodel files; docs/axera.md tells \
-                 where they come from"
-                    .into(),
-            ),
-            (Backend::Mock, _) => Ok(Source::Mock { script: model }),
-            (Backend::Auto | Backend::Cpu, _) => {
-                if config.is_some() {
-                    return Err(
-                        "config is for compiled models (.bmodel, .axmodel); a checkpoint's folder \
-                                has its configuration in it, leave config empty"
-                            .into(),
-                    );
-                }
-                let precision = match self.precision {
-                    Precision::Auto => cpu::Precision::Auto,
-                    Precision::F32 => cpu::Precision::F32,
-                    Precision::Bf16 => cpu::Precision::Bf16,
-                    Precision::Int8 => cpu::Precision::Int8,
-                };
-                let options = host(device, precision)?;
-                Ok(Source::Cpu { model, options })
-            }
+        match self.backend {
+            Backend::Auto => self.by_file(model, config, device),
+            Backend::Cpu => self.cpu(model, config, device),
+            Backend::Axera => axera(model, config, device),
+            Backend::Sophgo => sophgo(model, config, device),
+            Backend::Mock => Ok(Source::Mock { script: model }),
         }
     }
+
+    fn by_file(
+        &self,
+        model: Option<PathBuf>,
+        config: Option<PathBuf>,
+        device: &str,
+    ) -> Result<Source, String> {
+        let is = |find: fn(&Path) -> Option<PathBuf>| model.as_deref().and_then(find).is_some();
+        if is(find_axmodels) {
+            axera(model, config, device)
+        } else if is(find_bmodel) {
+            sophgo(model, config, device)
+        } else {
+            self.cpu(model, config, device)
+        }
+    }
+
+    fn cpu(
+        &self,
+        model: Option<PathBuf>,
+        config: Option<PathBuf>,
+        device: &str,
+    ) -> Result<Source, String> {
+        if config.is_some() {
+            return Err(
+                "config is for compiled models (.bmodel, .axmodel); a checkpoint's folder \
+                        has its configuration in it, leave config empty"
+                    .into(),
+            );
+        }
+        let precision = match self.precision {
+            Precision::Auto => cpu::Precision::Auto,
+            Precision::F32 => cpu::Precision::F32,
+            Precision::Bf16 => cpu::Precision::Bf16,
+            Precision::Int8 => cpu::Precision::Int8,
+        };
+        let options = host(device, precision)?;
+        Ok(Source::Cpu { model, options })
+    }
+}
+
+fn axera(model: Option<PathBuf>, config: Option<PathBuf>, device: &str) -> Result<Source, String> {
+    let model = model.ok_or(
+        "backend=axera needs model=/path/to/a/folder of .axmodel files; docs/axera.md tells \
+         where they come from",
+    )?;
+    Ok(Source::Axera {
+        // The folder itself says best what is wrong with it.
+        model: find_axmodels(&model).unwrap_or(model),
+        config,
+        device: number(device)?,
+    })
+}
+
+fn sophgo(model: Option<PathBuf>, config: Option<PathBuf>, device: &str) -> Result<Source, String> {
+    let model = model.ok_or(
+        "backend=sophgo needs model=/path/to/a.bmodel; cargo xtask bmodel makes one of a checkpoint",
+    )?;
+    Ok(Source::Sophgo {
+        // The file itself says best what is wrong with it.
+        model: find_bmodel(&model).unwrap_or(model),
+        config,
+        device: number(device)?,
+    })
+}
+
+/// A path that is set; empty is not.
+fn path(value: &Option<String>) -> Option<PathBuf> {
+    let value = value.as_deref().filter(|path| !path.is_empty());
+    value.map(PathBuf::from)
+}
+
+/// The same, of a checkpoint: a folder of the hub's cache is the snapshot in it.
+fn checkpoint(value: &Option<String>) -> Result<Option<PathBuf>, String> {
+    path(value).map(|path| hub::resolve(&path)).transpose()
 }
 
 /// A device's number; none is 0.

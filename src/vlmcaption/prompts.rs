@@ -63,6 +63,9 @@ pub(super) fn parse(prompts: &[gst::glib::SendValue]) -> Result<Vec<Arc<Question
     Ok(questions)
 }
 
+/// What is watched, and the values that begin and end an event.
+type Watched = (Watch, f64, f64);
+
 struct Entry<'a> {
     index: usize,
     structure: &'a gst::StructureRef,
@@ -170,71 +173,13 @@ impl Entry<'_> {
     }
 
     fn rule(&self, kind: &Kind) -> Result<Option<Rule>, String> {
-        let [on, off, at_least] = ["on", "off", "at-least"].map(|field| self.number(field));
-        let (on, off, at_least) = (on?, off?, at_least?);
-        let alarm_on = self.text("alarm-on");
-        let unfit = |field: &str, kinds: &str| {
-            let what = format!("is for {kinds}, not for kind={}", kind.name());
-            Err(self.complain(field, &what))
+        let watched = match kind {
+            Kind::Caption | Kind::Json(_) => self.watch_nothing(kind)?,
+            Kind::Count => self.watch_number(kind)?,
+            Kind::YesNo | Kind::Choice(_) => self.watch_answer(kind)?,
         };
-        let (watch, on, off) = match kind {
-            Kind::Caption | Kind::Json(_) => {
-                let fields = [
-                    "on",
-                    "off",
-                    "alarm-on",
-                    "at-least",
-                    "min-duration",
-                    "cool-down",
-                ];
-                return match fields
-                    .iter()
-                    .find(|field| self.structure.has_field(**field))
-                {
-                    Some(field) => unfit(field, "questions that alarm"),
-                    None => Ok(None),
-                };
-            }
-            Kind::Count => {
-                for field in ["on", "alarm-on"] {
-                    if self.structure.has_field(field) {
-                        return unfit(field, "yes-no and choice (a count has at-least)");
-                    }
-                }
-                let Some(on) = at_least else {
-                    return match self.structure.has_field("off") {
-                        true => Err(self.complain("off", "needs at-least, the count to begin at")),
-                        false => Ok(None),
-                    };
-                };
-                (Watch::Number, on, off.unwrap_or(on))
-            }
-            Kind::YesNo | Kind::Choice(_) => {
-                if at_least.is_some() {
-                    return unfit("at-least", "kind=count");
-                }
-                let watched = match (alarm_on, kind) {
-                    (Some(answer), _) => answer,
-                    (None, Kind::YesNo) => "yes".to_owned(),
-                    (None, _) if on.is_some() || off.is_some() => {
-                        return Err(self.complain("alarm-on", "is missing: which answer alarms"));
-                    }
-                    (None, _) => return Ok(None),
-                };
-                let choices = kind.choices();
-                let index = choices.iter().position(|choice| *choice == watched);
-                let Some(index) = index else {
-                    let what = format!("is {watched:?}; want one of {}", choices.join(", "));
-                    return Err(self.complain("alarm-on", &what));
-                };
-                for (field, value) in [("on", on), ("off", off)] {
-                    if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
-                        return Err(self.complain(field, &format!("is {value}; want 0 to 1")));
-                    }
-                }
-                let on = on.unwrap_or(0.6);
-                (Watch::Answer(index), on, off.unwrap_or(on.min(0.4)))
-            }
+        let Some((watch, on, off)) = watched else {
+            return Ok(None);
         };
         if off > on {
             return Err(self.complain("off", &format!("is {off}, above the {on} it begins at")));
@@ -246,6 +191,73 @@ impl Entry<'_> {
             min_duration: self.time("min-duration")?,
             cool_down: self.time("cool-down")?,
         }))
+    }
+
+    /// Texts do not alarm.
+    fn watch_nothing(&self, kind: &Kind) -> Result<Option<Watched>, String> {
+        let fields = [
+            "on",
+            "off",
+            "alarm-on",
+            "at-least",
+            "min-duration",
+            "cool-down",
+        ];
+        self.refuse(&fields, "questions that alarm", kind)?;
+        Ok(None)
+    }
+
+    /// A count alarms from `at-least` on.
+    fn watch_number(&self, kind: &Kind) -> Result<Option<Watched>, String> {
+        let kinds = "yes-no and choice (a count has at-least)";
+        let (on, off) = (self.number("at-least")?, self.number("off")?);
+        self.refuse(&["on", "alarm-on"], kinds, kind)?;
+        match on {
+            Some(on) => Ok(Some((Watch::Number, on, off.unwrap_or(on)))),
+            None if self.structure.has_field("off") => {
+                Err(self.complain("off", "needs at-least, the count to begin at"))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Others alarm by the probability of one of their answers.
+    fn watch_answer(&self, kind: &Kind) -> Result<Option<Watched>, String> {
+        let (on, off) = (self.number("on")?, self.number("off")?);
+        self.refuse(&["at-least"], "kind=count", kind)?;
+        let watched = match (self.text("alarm-on"), kind) {
+            (Some(answer), _) => answer,
+            (None, Kind::YesNo) => "yes".to_owned(),
+            (None, _) if on.is_some() || off.is_some() => {
+                return Err(self.complain("alarm-on", "is missing: which answer alarms"));
+            }
+            (None, _) => return Ok(None),
+        };
+        let choices = kind.choices();
+        let index = choices.iter().position(|choice| *choice == watched);
+        let Some(index) = index else {
+            let what = format!("is {watched:?}; want one of {}", choices.join(", "));
+            return Err(self.complain("alarm-on", &what));
+        };
+        for (field, value) in [("on", on), ("off", off)] {
+            if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
+                return Err(self.complain(field, &format!("is {value}; want 0 to 1")));
+            }
+        }
+        let on = on.unwrap_or(0.6);
+        Ok(Some((Watch::Answer(index), on, off.unwrap_or(on.min(0.4)))))
+    }
+
+    /// Fields that are for other kinds.
+    fn refuse(&self, fields: &[&str], kinds: &str, kind: &Kind) -> Result<(), String> {
+        let has = |field: &&&str| self.structure.has_field(**field);
+        match fields.iter().find(has) {
+            Some(field) => {
+                let what = format!("is for {kinds}, not for kind={}", kind.name());
+                Err(self.complain(field, &what))
+            }
+            None => Ok(()),
+        }
     }
 
     fn text(&self, field: &str) -> Option<String> {
