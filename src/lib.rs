@@ -16,7 +16,7 @@ pub use plugin::plugin_register_static;
 mod plugin {
     #![allow(missing_docs, reason = "the macro's items carry none")]
 
-    fn init(plugin: &gst::Plugin) -> Result<(), gst::glib::BoolError> {
+    fn init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
         super::vlmcaption::register(plugin)
     }
 

@@ -431,3 +431,39 @@ fn a_model_that_is_refused_is_notified_when_its_property_goes_back() {
     assert_eq!(told.recv_timeout(patience).unwrap(), "/no/such/script.json");
     assert_eq!(told.recv_timeout(patience).unwrap(), before);
 }
+
+#[test]
+fn what_is_said_of_a_model_is_printable_whatever_its_name_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = folder.path().join("model\u{1b}[31m\u{7f}\r\u{85}x");
+    std::fs::create_dir(&odd).unwrap();
+    let controls = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
+    let run = Run::start(&[MOCK, ("window", "1")], SMALL);
+    run.push(Duration::ZERO, None).unwrap();
+    run.next_caption();
+    run.element
+        .set_property("backend", gstvlmcaption::vlmcaption::Backend::Cpu);
+    run.element.set_property("model", odd.to_str());
+    let told = run.messages_until(|message| message.type_() == gst::MessageType::Warning);
+    let warning = common::warnings(&told).remove(0);
+    assert!(
+        warning.contains("config.json") && !controls(&warning),
+        "{warning:?}"
+    );
+    let bus = run.pipeline.bus().unwrap();
+    run.pipeline.set_state(gst::State::Null).unwrap();
+    run.element
+        .set_property("backend", gstvlmcaption::vlmcaption::Backend::Cpu);
+    run.element.set_property("model", odd.to_str());
+    assert!(run.element.set_state(gst::State::Ready).is_err());
+    let error = bus.timed_pop_filtered(common::PATIENCE, &[gst::MessageType::Error]);
+    let error = error.expect("the element says why");
+    let gst::MessageView::Error(error) = error.view() else {
+        panic!("{error:?}");
+    };
+    let error = error.error().to_string();
+    assert!(
+        error.contains("config.json") && !controls(&error),
+        "{error:?}"
+    );
+}

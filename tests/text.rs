@@ -677,3 +677,65 @@ fn whatever_a_model_says_a_subtitle_file_has_it_as_one_cue() {
         assert_eq!(read.len(), said.len(), "{encoder}");
     }
 }
+
+/// The video's reader is taken away; what is left reads the text.
+fn unlink_video(run: &Run) {
+    let pad = run.element.static_pad("src").unwrap();
+    let sink = pad.peer().unwrap().parent_element().unwrap();
+    run.element.unlink(&sink);
+    run.pipeline.remove(&sink).unwrap();
+    sink.set_state(gst::State::Null).unwrap();
+}
+
+#[test]
+fn the_stream_goes_on_while_the_text_alone_is_read() {
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    unlink_video(&run);
+    let heard = listen(&run);
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    for second in 0..3 {
+        run.push(Duration::from_secs(second), None).unwrap();
+        run.next_caption();
+    }
+    wait_for(&heard, |heard| heard.texts.len() == 3);
+}
+
+#[test]
+fn an_error_of_the_texts_reader_is_heard_upstream_once_nothing_else_reads() {
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    unlink_video(&run);
+    let heard = Arc::new(Mutex::new(Heard::default()));
+    let pad = run.element.request_pad_simple("text_src").unwrap();
+    let sinkpad = reader(&run, &heard);
+    sinkpad.add_probe(gst::PadProbeType::BUFFER, |_, info| {
+        info.data = None;
+        info.flow_res = Err(gst::FlowError::NotNegotiated);
+        gst::PadProbeReturn::Handled
+    });
+    pad.link(&sinkpad).unwrap();
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    run.push(Duration::ZERO, None).unwrap();
+    let told = run.messages_until(|message| message.type_() == gst::MessageType::Warning);
+    assert!(common::warnings(&told)[0].contains("not-negotiated"));
+    let _ = run.push(Duration::from_secs(1), None);
+    let bus = run.pipeline.bus().unwrap();
+    let error = bus.timed_pop_filtered(common::PATIENCE, &[gst::MessageType::Error]);
+    let error = error.expect("the source goes on");
+    let gst::MessageView::Error(error) = error.view() else {
+        panic!("{error:?}");
+    };
+    let debug = error.debug().unwrap_or_default();
+    assert!(debug.contains("not-negotiated"), "{debug}");
+}
+
+#[test]
+fn without_any_reader_the_source_is_told() {
+    let run = Run::new(&[MOCK, ("window", "1")], SMALL);
+    unlink_video(&run);
+    run.element.request_pad_simple("text_src").unwrap();
+    run.pipeline.set_state(gst::State::Playing).unwrap();
+    let _ = run.push(Duration::ZERO, None);
+    let bus = run.pipeline.bus().unwrap();
+    let error = bus.timed_pop_filtered(common::PATIENCE, &[gst::MessageType::Error]);
+    assert!(error.is_some(), "frames go nowhere and nobody knows");
+}

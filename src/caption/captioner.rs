@@ -323,6 +323,11 @@ impl Captioner {
         self.inner.session.queued()
     }
 
+    /// Number of the epoch: each flush and restart begins one, and drops what is in flight of those before.
+    pub fn epoch(&self) -> u64 {
+        self.inner.session.epoch()
+    }
+
     /// What the next windows get of what was asked for.
     pub fn rung(&self) -> Rung {
         self.inner.reporter.rung().1

@@ -25,12 +25,12 @@ pub(super) struct Board {
     unseen: bool,
     /// Number of the timeline that buffers are on.
     timeline: u64,
-    asked: Asked,
+    asked: Answers,
 }
 
 /// What is asked, and the latest answers where that is more than the one prompt.
 #[derive(Debug, Default)]
-struct Asked {
+struct Answers {
     /// The question that captions are about.
     main: String,
     /// The others and this one, in the order of `prompts`; empty where none are listed.

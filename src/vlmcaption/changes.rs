@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use gst::glib;
 use gst::prelude::*;
 
 use super::alarms::AlarmEvent;

@@ -15,7 +15,7 @@ pub(super) struct Drops(BTreeMap<&'static str, Pending>);
 #[derive(Default)]
 struct Pending {
     count: u64,
-    told: Option<Instant>,
+    posted: Option<Instant>,
 }
 
 impl Drops {
@@ -29,7 +29,7 @@ impl Drops {
         for (reason, pending) in &mut self.0 {
             if pending.count > 0 && pending.next().is_none_or(|next| next <= now) {
                 due.push((*reason, std::mem::take(&mut pending.count)));
-                pending.told = Some(now);
+                pending.posted = Some(now);
             }
         }
         due
@@ -52,7 +52,7 @@ impl Drops {
 
 impl Pending {
     fn next(&self) -> Option<Instant> {
-        self.told.map(|told| told + DROPPED_INTERVAL)
+        self.posted.map(|posted| posted + DROPPED_INTERVAL)
     }
 }
 

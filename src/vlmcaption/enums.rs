@@ -2,7 +2,19 @@
 
 //! The properties that take one of a few words.
 
-use gst::glib;
+use glib::prelude::*;
+
+/// All of them, for GStreamer's documentation.
+pub(super) fn types() -> [glib::Type; 6] {
+    [
+        Backend::static_type(),
+        Precision::static_type(),
+        DropPolicy::static_type(),
+        Attach::static_type(),
+        TextTiming::static_type(),
+        TextGaps::static_type(),
+    ]
+}
 
 /// What runs the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]

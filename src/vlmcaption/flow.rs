@@ -68,7 +68,23 @@ impl<'a> Flow<'a> {
         }
         gst::trace!(CAT, obj = self.element, "pushing {buffer:?}");
         run.tally.pushes.record(arrived.elapsed());
-        self.shared.srcpad.push(buffer)
+        let pushed = self.shared.srcpad.push(buffer);
+        pushed.or_else(|error| self.combined(error))
+    }
+
+    /// What upstream hears of a buffer that the video's reader did not take. While the text's still
+    /// reads the stream goes on; once both have ended it ends, and an error of either is heard.
+    fn combined(&self, error: gst::FlowError) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let mut readers = gst_base::UniqueFlowCombiner::new();
+        readers.add_pad(&self.shared.srcpad);
+        // A reader that flushes is no reader now, and nobody else's flush.
+        let reads = |pad: &gst::Pad| {
+            pad.is_linked() && pad.last_flow_result() != Err(gst::FlowError::Flushing)
+        };
+        if let Some(pad) = self.shared.textpad().filter(reads) {
+            readers.add_pad(&pad);
+        }
+        readers.update_flow(Err(error))
     }
 
     /// Has a frame looked at: its pixels are read on another thread.
@@ -77,6 +93,13 @@ impl<'a> Flow<'a> {
             return;
         };
         gst::log!(CAT, obj = self.element, "sampling {buffer:?}");
+        gst::trace!(
+            CAT,
+            obj = self.element,
+            "sample of timeline {} for epoch {}",
+            sample.timeline,
+            captioner.epoch()
+        );
         let (reader, buffer) = (run.reader.clone(), buffer.clone());
         captioner.submit(Sample {
             time: sample.time,
@@ -228,7 +251,11 @@ impl Flow<'_> {
             run.flush();
         }
         self.shared.text.flush();
-        self.captioner(Captioner::stop_flush);
+        self.captioner(|captioner| {
+            captioner.stop_flush();
+            let epoch = captioner.epoch();
+            gst::trace!(CAT, obj = self.element, "epoch {epoch} begins by a flush");
+        });
         let Some(pad) = self.shared.textpad() else {
             return;
         };

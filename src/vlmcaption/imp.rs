@@ -5,7 +5,6 @@
 
 use std::sync::{Arc, LazyLock};
 
-use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 

@@ -140,6 +140,8 @@ impl Lifecycle<'_> {
         gst::info!(CAT, obj = self.element, "reset");
         if let Some(captioner) = self.shared.captioner() {
             captioner.restart();
+            let epoch = captioner.epoch();
+            gst::trace!(CAT, obj = self.element, "epoch {epoch} begins by a reset");
         }
         if let Some(run) = self.shared.run() {
             run.end_events(self.element, Ending::Reset);

@@ -8,7 +8,7 @@ use crate::caption::mask::Mask;
 ///
 /// # Errors
 /// A sentence that says which mask is wrong, why, and how one is written.
-pub(super) fn parse(masks: &[gst::glib::SendValue]) -> Result<Vec<Mask>, String> {
+pub(super) fn parse(masks: &[glib::SendValue]) -> Result<Vec<Mask>, String> {
     let parsed = masks.iter().enumerate().map(|(i, mask)| {
         one(mask).map_err(|reason| {
             format!(
@@ -21,7 +21,7 @@ pub(super) fn parse(masks: &[gst::glib::SendValue]) -> Result<Vec<Mask>, String>
     parsed.collect()
 }
 
-fn one(mask: &gst::glib::SendValue) -> Result<Mask, String> {
+fn one(mask: &glib::SendValue) -> Result<Mask, String> {
     let Ok(Some(mask)) = mask.get::<Option<gst::Structure>>() else {
         return Err("it is no structure".into());
     };

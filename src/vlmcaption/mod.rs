@@ -53,7 +53,6 @@ mod trouble;
 mod view;
 mod words;
 
-use gst::glib;
 use gst::prelude::*;
 
 pub use enums::{Attach, Backend, DropPolicy, Precision, TextGaps, TextTiming};
@@ -66,6 +65,9 @@ glib::wrapper! {
 
 /// Registers the element and its meta with GStreamer.
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    for type_ in enums::types() {
+        type_.mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
     if !gst::meta::CustomMeta::is_registered(META_NAME) {
         gst::meta::CustomMeta::register(META_NAME, &[]);
     }

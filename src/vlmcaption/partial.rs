@@ -33,7 +33,7 @@ impl Partial {
 /// What was told last, and what is still to be told.
 #[derive(Debug, Default)]
 pub(super) struct Partials {
-    told: Option<Instant>,
+    posted: Option<Instant>,
     waiting: Option<Partial>,
 }
 
@@ -47,11 +47,11 @@ impl Partials {
 
     /// What is to be told by the clock.
     pub fn due(&mut self, now: Instant) -> Option<Partial> {
-        if self.told.is_some_and(|told| now < told + INTERVAL) {
+        if self.posted.is_some_and(|posted| now < posted + INTERVAL) {
             return None;
         }
         let due = self.waiting.take()?;
-        self.told = Some(now);
+        self.posted = Some(now);
         Some(due)
     }
 
@@ -64,8 +64,8 @@ impl Partials {
     pub fn next(&self) -> Option<Instant> {
         self.waiting
             .as_ref()
-            .and(self.told)
-            .map(|told| told + INTERVAL)
+            .and(self.posted)
+            .map(|posted| posted + INTERVAL)
     }
 }
 

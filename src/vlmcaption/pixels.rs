@@ -67,7 +67,7 @@ impl Reader {
 impl Converter {
     /// `size` is that of the frames in the buffers, if it is not the caps'.
     fn new(caps: &gst::Caps, size: Option<(u32, u32)>) -> Result<Self, String> {
-        let fail = |error: gst::glib::BoolError| unreadable(caps, error.message.as_ref());
+        let fail = |error: glib::BoolError| unreadable(caps, error.message.as_ref());
         let stream = VideoInfo::from_caps(caps).map_err(fail)?;
         let size = size.unwrap_or((stream.width(), stream.height()));
         let (spread, mode) = match stream.interlace_mode() {

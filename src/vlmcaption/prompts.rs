@@ -34,7 +34,7 @@ const FIELDS: [&str; 13] = [
 ///
 /// # Errors
 /// A sentence that names the entry, the field, and what would be right.
-pub(super) fn parse(prompts: &[gst::glib::SendValue]) -> Result<Vec<Arc<Question>>, String> {
+pub(super) fn parse(prompts: &[glib::SendValue]) -> Result<Vec<Arc<Question>>, String> {
     if prompts.len() > MAX_PROMPTS {
         return Err(format!(
             "prompts has {} entries; at most {MAX_PROMPTS} are asked",
@@ -301,7 +301,7 @@ impl Entry<'_> {
 
 /// A value as text, whatever type its text was taken for: `yes` is a boolean to
 /// `gst_structure_from_string`, and `3` a number.
-fn written(value: &gst::glib::Value) -> String {
+fn written(value: &glib::Value) -> String {
     if let Ok(text) = value.get::<Option<String>>() {
         return text.unwrap_or_default();
     }

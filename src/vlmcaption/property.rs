@@ -2,8 +2,6 @@
 
 //! A row of the property table, and how the values of rows are read.
 
-use gst::glib;
-
 use super::settings::Settings;
 
 /// A property.

@@ -143,6 +143,16 @@ impl Reporter<'_> {
             caption.tokens_out,
             caption.total
         );
+        gst::trace!(
+            CAT,
+            obj = element,
+            "turn of window {} on timeline {}: waited {:?}, first token after {:?}, {} rows reused",
+            caption.sequence,
+            caption.note.timeline,
+            caption.queue_wait,
+            caption.ttft,
+            caption.reused
+        );
         run.tally.caption(caption);
         run.post_last_partial(element);
         let origin = run.origin_of(&element.name(), self.by);

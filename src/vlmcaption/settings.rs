@@ -4,8 +4,6 @@
 
 use std::time::Duration;
 
-use gst::glib;
-
 use crate::caption::captioner;
 use crate::caption::gate::GateRules;
 use crate::caption::mailbox;

@@ -9,8 +9,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use gst::glib;
-
 use super::log::CAT;
 use super::model::Choice;
 use super::output::Origin;

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gst::glib;
 use gst::prelude::*;
 
 use super::ask;

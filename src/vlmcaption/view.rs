@@ -105,7 +105,7 @@ pub(super) fn lay_over(image: RgbImage, buffer: &gst::BufferRef) -> Result<RgbIm
     if overlays.peek().is_none() {
         return Ok(image);
     }
-    let failed = |error: gst::glib::BoolError| format!("an overlay cannot be drawn: {error}");
+    let failed = |error: glib::BoolError| format!("an overlay cannot be drawn: {error}");
     let side = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let info = VideoInfo::builder(VideoFormat::Rgb, side(image.width), side(image.height));
     let info = info.build().map_err(failed)?;

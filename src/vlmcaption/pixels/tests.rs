@@ -3,7 +3,6 @@
 //! Every raw format, interlace mode and layout. Buffers end where their last pixel does, so that
 //! `tests/valgrind.sh` sees each byte that is read beyond.
 
-use gst::glib;
 use gst_video::prelude::*;
 use gst_video::{VideoCropMeta, VideoFrameFlags};
 use proptest::prelude::*;

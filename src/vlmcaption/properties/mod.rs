@@ -12,8 +12,6 @@ mod windows;
 
 use std::sync::LazyLock;
 
-use gst::glib;
-
 use super::property::Property;
 use super::settings::Settings;
 

@@ -2,7 +2,6 @@
 
 //! Who waits for whom, where captions go, and what is told.
 
-use gst::glib;
 use gst::prelude::*;
 
 use crate::vlmcaption::enums::{Attach, DropPolicy, TextGaps, TextTiming};

@@ -2,7 +2,6 @@
 
 //! What is asked of which model, and how it answers.
 
-use gst::glib;
 use gst::prelude::*;
 
 use crate::vlmcaption::enums::{Backend, Precision};

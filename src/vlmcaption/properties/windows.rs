@@ -2,7 +2,6 @@
 
 //! What the model is shown, and which windows it sees.
 
-use gst::glib;
 use gst::prelude::*;
 
 use crate::vlmcaption::property::seconds;

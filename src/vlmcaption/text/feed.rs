@@ -52,7 +52,7 @@ pub(super) struct Feed {
     end: Option<gst::Event>,
     /// EOS was said.
     ended: bool,
-    reader: Reader,
+    reader: Peer,
     /// The user knows that the reader refuses.
     told: bool,
     pub n_dropped: u64,
@@ -67,13 +67,13 @@ struct Span {
 
 /// How the reader takes what is pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Reader {
+enum Peer {
     #[default]
-    Reads,
+    Reading,
     /// Flushes, or was not there: the next cue is tried.
-    Flushes,
+    Flushing,
     /// Has said that it takes no more.
-    Refuses,
+    Refusing,
 }
 
 /// The stream as the video has it.
@@ -82,7 +82,7 @@ impl Feed {
     pub fn stream_start(&mut self, event: gst::Event) {
         self.stream_start = Some(event);
         (self.eos, self.end, self.ended) = (None, None, false);
-        (self.reader, self.told) = (Reader::Reads, false);
+        (self.reader, self.told) = (Peer::Reading, false);
         self.first.clear();
         self.begun = false;
         self.begin();
@@ -158,7 +158,7 @@ impl Feed {
         (self.segment, self.position) = (None, None);
         (self.joined, self.video) = (None, None);
         (self.eos, self.end, self.ended) = (None, None, false);
-        self.reader = Reader::Reads;
+        self.reader = Peer::Reading;
     }
 
     /// Forgets the stream altogether.
@@ -202,7 +202,7 @@ impl Feed {
 
     /// The reader is another one, or has changed its mind.
     pub fn reconfigure(&mut self) {
-        if self.reader != Reader::Reads {
+        if self.reader != Peer::Reading {
             self.renew();
         }
     }
@@ -216,8 +216,8 @@ impl Feed {
     pub fn refused(&mut self, error: gst::FlowError) -> bool {
         self.reader = match error {
             gst::FlowError::NotLinked => return false,
-            gst::FlowError::Flushing => Reader::Flushes,
-            _ => Reader::Refuses,
+            gst::FlowError::Flushing => Peer::Flushing,
+            _ => Peer::Refusing,
         };
         let wrong = !matches!(error, gst::FlowError::Flushing | gst::FlowError::Eos);
         wrong && !std::mem::replace(&mut self.told, true)
@@ -225,7 +225,7 @@ impl Feed {
 
     /// Says all that a reader must know, and goes on where the video is.
     fn renew(&mut self) {
-        self.reader = Reader::Reads;
+        self.reader = Peer::Reading;
         self.first.clear();
         (self.begun, self.ended) = (false, false);
         if self.stream_start.is_some() || self.segment.is_some() {
@@ -282,7 +282,7 @@ impl Feed {
         }
         let came = self.video.map(|video| video.end);
         self.cues.push_back((text, came));
-        if self.ended || self.reader == Reader::Refuses || self.is_backwards() {
+        if self.ended || self.reader == Peer::Refusing || self.is_backwards() {
             self.drop_cues();
         }
     }
@@ -292,10 +292,10 @@ impl Feed {
         if !self.is_open {
             return None;
         }
-        if self.reader == Reader::Refuses {
+        if self.reader == Peer::Refusing {
             self.drop_cues();
         }
-        if self.reader == Reader::Flushes && self.due().is_some() {
+        if self.reader == Peer::Flushing && self.due().is_some() {
             self.renew();
         }
         if let Some(event) = self.first.pop_front() {
@@ -403,7 +403,7 @@ impl Feed {
         let position = self.position?;
         let duration = end.checked_sub(position).filter(|gap| *gap >= least)?;
         self.position = Some(end);
-        (self.reader == Reader::Reads).then(|| self.silence(position, duration))
+        (self.reader == Peer::Reading).then(|| self.silence(position, duration))
     }
 
     fn silence(&self, begin: gst::ClockTime, duration: gst::ClockTime) -> Item {

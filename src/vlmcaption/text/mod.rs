@@ -22,12 +22,12 @@ use feed::{Feed, Item};
 /// What the other threads hand to the pad's task.
 #[derive(Debug, Default)]
 pub(super) struct TextOutput {
-    state: Mutex<State>,
+    state: Mutex<TaskState>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct TaskState {
     /// The task must return.
     stopped: bool,
     feed: Feed,

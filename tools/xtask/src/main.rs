@@ -44,7 +44,7 @@ For everybody:
 Parts of `test`:
   setup        look for the system packages and install those that are missing
   check        formatting, clippy, licences, layering, circles
-  docs         write docs/properties.md from the element (--check: fail if it is stale)
+  docs         write docs/properties.md and the plugin cache (--check: fail if one is stale)
 
 To look for trouble:
   quant-check  how far a checkpoint's answers in int8 are from those in f32

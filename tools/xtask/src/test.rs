@@ -19,7 +19,7 @@ Installs what is missing (see `cargo xtask setup --help`), then runs
   packages                               does each package hold what it is installed for
   fmt, layering, licences, clippy        what `cargo xtask check` does
   tests                                  every test of the workspace, documentation examples included
-  docs                                   is docs/properties.md what the element says
+  docs                                   are the files of cargo xtask docs what the element says
   pipelines                              every script of pipelines/, without a display
   leaks                                  play, pause, seek, flush, caps changes, end, restart, loops
                                          under GST_TRACERS=leaks and G_DEBUG=fatal-criticals
@@ -144,8 +144,8 @@ fn element_tests() -> Result<Vec<String>, String> {
 
 /// The steps that run pipelines.
 fn live(steps: &mut Steps) {
-    steps.step("docs", "is docs/properties.md fresh", || {
-        docs::properties(docs::Mode::Check)
+    steps.step("docs", "are the generated files fresh", || {
+        docs::files(docs::Mode::Check)
     });
     steps.step("pipelines", "every script of pipelines/", || {
         shell::run(&mut with_plugin("tests/pipelines.sh"))
