@@ -14,7 +14,6 @@ const KNOWN: &[&str] = &[
     "src/backend/axera",
     "src/backend/sophgo",
     "src/caption",
-    "src/vlmcaption",
 ];
 
 /// The modules of a crate that reach each other by their imports.
