@@ -119,8 +119,8 @@ impl Shared {
         }
         let last = self.life().last_stats.clone();
         last.unwrap_or_else(|| {
-            let none = Surroundings::default();
-            let mut fields = Tally::new().structure(name, &none, None);
+            let around = self.surroundings(None);
+            let mut fields = Tally::new().structure(name, &around, None);
             fields.set("uptime", 0u64);
             fields
         })
@@ -128,21 +128,29 @@ impl Shared {
 
     /// The numbers of a run.
     pub fn stats_of(&self, run: &Run, captioner: Option<&Captioner>, name: &str) -> gst::Structure {
+        let around = self.surroundings(Some(run));
+        run.tally.structure(name, &around, captioner)
+    }
+
+    /// What statistics tell of beside counts.
+    fn surroundings(&self, run: Option<&Run>) -> Surroundings {
         let model = {
             let life = self.life();
             let model = life.model.as_ref();
             model.map(|model| (model.engine.clone(), model.origin.clone()))
         };
-        let (engine, mut origin) = model.unzip();
-        if let Some(origin) = &mut origin {
-            origin.stream_id = run.state().stream_id().to_owned();
-        }
-        let around = Surroundings {
+        let (engine, origin) = model.unzip();
+        let mut around = Surroundings {
             dropped_text: self.text.n_dropped(),
-            last_error: run.state().last_error(),
+            last_error: None,
             health: engine.map(|engine| engine.health()).unwrap_or_default(),
             origin: origin.unwrap_or_default(),
         };
-        run.tally.structure(name, &around, captioner)
+        if let Some(run) = run {
+            let state = run.state();
+            around.last_error = state.last_error();
+            around.origin.stream_id = state.stream_id().to_owned();
+        }
+        around
     }
 }

@@ -54,7 +54,6 @@ impl LastError {
 }
 
 /// What `stats` tells of beside the tally.
-#[derive(Default)]
 pub(super) struct Surroundings {
     pub dropped_text: u64,
     pub last_error: Option<LastError>,
