@@ -13,7 +13,7 @@ use crate::caption::captioner::moment_after;
 use crate::caption::inquiry::Inquiry;
 use crate::caption::question::Question;
 
-/// Time for a question that was given none.
+/// How long a question is open if the application does not say.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Names the question in prompt and answer.
 const PROMPT_ID: &str = "ask";

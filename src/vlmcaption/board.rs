@@ -164,13 +164,13 @@ impl Board {
         self.troubles.has(cause)
     }
 
-    /// Buffers are on the timeline with this number from now on: captions of others are none of
-    /// theirs.
+    /// Buffers are on the timeline with this number from now on, and carry captions of that one
+    /// alone.
     pub fn begin_timeline(&mut self, number: u64) {
         self.timeline = number;
     }
 
-    /// The caption that a buffer may carry: none of another timeline, and none of its future.
+    /// The caption that a buffer may carry: of its own timeline, and not of frames after it.
     fn current(&self, now: Option<Duration>) -> Option<&Posted> {
         self.caption.as_ref().filter(|posted| {
             posted.timeline == self.timeline && now.is_none_or(|now| posted.end <= now)

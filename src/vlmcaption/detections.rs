@@ -22,7 +22,7 @@ pub(super) struct Detections {
 
 impl Detections {
     /// Counts regions of these labels, `*` being any, that take at least `min_area` of the frame;
-    /// without labels none counts.
+    /// an empty list counts no region.
     pub fn configure(&mut self, labels: &[String], min_area: f64) {
         self.labels = labels.to_vec();
         self.min_area = min_area;
@@ -36,7 +36,7 @@ impl Detections {
     }
 
     /// Whether a region on this buffer counts. Called for every buffer: it compares a few names,
-    /// or nothing at all without labels.
+    /// and returns at once without labels.
     pub fn found(&self, buffer: &gst::BufferRef) -> bool {
         !self.labels.is_empty()
             && buffer

@@ -77,7 +77,7 @@ impl<'a> Flow<'a> {
     fn combined(&self, error: gst::FlowError) -> Result<gst::FlowSuccess, gst::FlowError> {
         let mut readers = gst_base::UniqueFlowCombiner::new();
         readers.add_pad(&self.shared.srcpad);
-        // A reader that flushes is no reader now, and nobody else's flush.
+        // FLUSHING of the text alone must not stop the source: the text counts as not linked.
         let reads = |pad: &gst::Pad| {
             pad.is_linked() && pad.last_flow_result() != Err(gst::FlowError::Flushing)
         };

@@ -178,7 +178,7 @@ impl ElementImpl for VlmCaption {
         }
         let changed = self.parent_change_state(transition);
         match (transition, &changed) {
-            // Nobody stops what did not start.
+            // After a failed start GStreamer changes no state back, so it is stopped here.
             (gst::StateChange::PausedToReady, _) | (gst::StateChange::ReadyToPaused, Err(_)) => {
                 lifecycle.stop();
             }
@@ -225,7 +225,7 @@ impl ElementImpl for VlmCaption {
                     || false,
                     |this| this.with_flow(|flow| flow.src_event(event)),
                 ),
-                // The camera has nothing to do with who reads the text.
+                // Another reader of the text is no reason to renegotiate the video.
                 gst::EventType::Reconfigure => {
                     read.reconfigure();
                     true

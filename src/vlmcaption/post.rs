@@ -49,6 +49,6 @@ pub(super) fn info(element: &gst::Element, domain: impl gst::MessageErrorDomain,
 }
 
 fn post(element: &gst::Element, message: gst::Message) {
-    // Without a bus nobody asked for messages.
+    // Fails if there is no bus, which is no error: the application wants no messages.
     let _ = element.post_message(message);
 }

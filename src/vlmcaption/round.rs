@@ -11,7 +11,7 @@ use super::run::Run;
 use super::shared::Shared;
 use super::trouble::Cause;
 
-/// What nobody wakes for is looked at this often.
+/// How often the device is looked at, and all else that does not wake the minder.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Does what is due; time until something is due again.

@@ -74,11 +74,11 @@ pub(super) struct Numbered {
 /// Progress messages about the model's weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loading {
-    /// None was begun.
+    /// The application has heard of no loading.
     Idle,
-    /// Begun, and not ended.
+    /// The application waits for its end.
     Begun,
-    /// There are to be none: the element has stopped.
+    /// The element has stopped, and posts no more of them.
     Over,
 }
 

@@ -58,7 +58,7 @@ pub(super) enum Liveness {
 }
 
 impl Liveness {
-    /// A stream of which nothing is known is taken for a live one.
+    /// A stream that does not say counts as live.
     pub fn may_be_live(self) -> bool {
         self != Liveness::NotLive
     }

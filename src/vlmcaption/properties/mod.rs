@@ -50,7 +50,7 @@ pub(super) fn differing(one: &Settings, other: &Settings) -> Vec<&'static str> {
     rows.map(Property::name).collect()
 }
 
-/// What is asked for by who asks for nothing.
+/// The settings of a new element: every property at its default.
 pub(super) fn defaults() -> Settings {
     let mut settings = Settings::default();
     for row in PROPERTIES.iter() {

@@ -75,7 +75,7 @@ fn is_reference(after: &str) -> bool {
 /// A buffer of the text stream.
 pub(super) fn buffer(text: String, pts: gst::ClockTime, duration: gst::ClockTime) -> gst::Buffer {
     let mut buffer = gst::Buffer::from_slice(text.into_bytes());
-    // Just made, so nobody else has it.
+    // The buffer was just made, so it is writable.
     if let Some(buffer) = buffer.get_mut() {
         buffer.set_pts(pts);
         buffer.set_duration(duration);

@@ -422,7 +422,7 @@ impl Feed {
     }
 }
 
-/// The same event as another one: a pad pushes what it has pushed before to nobody twice.
+/// A copy: a pad drops a sticky event that it has pushed before.
 fn again(event: &gst::Event) -> gst::Event {
     event.copy()
 }
