@@ -77,14 +77,18 @@ impl<'a> Flow<'a> {
     fn combined(&self, error: gst::FlowError) -> Result<gst::FlowSuccess, gst::FlowError> {
         let mut readers = gst_base::UniqueFlowCombiner::new();
         readers.add_pad(&self.shared.srcpad);
-        // FLUSHING of the text alone must not stop the source: the text counts as not linked.
-        let reads = |pad: &gst::Pad| {
-            pad.is_linked() && pad.last_flow_result() != Err(gst::FlowError::Flushing)
-        };
-        if let Some(pad) = self.shared.textpad().filter(reads) {
+        if let Some(pad) = self.read_textpad() {
             readers.add_pad(&pad);
         }
         readers.update_flow(Err(error))
+    }
+
+    /// The text pad, if it is linked. FLUSHING of the text alone must not stop the source, so a
+    /// reader that flushes does not count.
+    fn read_textpad(&self) -> Option<gst::Pad> {
+        self.shared.textpad().filter(|pad| {
+            pad.is_linked() && pad.last_flow_result() != Err(gst::FlowError::Flushing)
+        })
     }
 
     /// Has a frame looked at: its pixels are read on another thread.
@@ -172,6 +176,9 @@ impl Flow<'_> {
             Ok(gst::FlowSuccess::Ok)
         } else if srcpad.pad_flags().contains(gst::PadFlags::FLUSHING) {
             Err(gst::FlowError::Flushing)
+        } else if !srcpad.is_linked() && self.read_textpad().is_some() {
+            // The text alone is read, and has its own events.
+            Ok(gst::FlowSuccess::Ok)
         } else {
             Err(gst::FlowError::Error)
         }

@@ -126,7 +126,7 @@ mod tests {
             return Some(gst::Array::from_values([entry]).to_value());
         }
         let class = glib::EnumClass::with_type(spec.value_type());
-        if let Some(value) = class.and_then(|class| class.to_value(2)) {
+        if let Some(value) = class.and_then(|class| class.to_value(1)) {
             return Some(value);
         }
         Some(match spec.value_type() {
