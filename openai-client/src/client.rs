@@ -396,7 +396,7 @@ impl Client {
                 reason: crate::wire::attempt::reason(error),
             },
             ureq::Error::Protocol(error) => Problem::Garbage {
-                reason: format!("no HTTP: {}", shape::one_line(&error.to_string())),
+                reason: format!("no HTTP: {}", self.0.secrets.scrub(&error.to_string())),
             },
             other => Problem::Garbage {
                 reason: shape::one_line(&self.0.secrets.scrub(&other.to_string())),

@@ -18,11 +18,19 @@ const OURS: [(&str, &str); 4] = [
 
 /// What a user adds to the body of every question: a JSON merge patch (RFC 7396). A field replaces
 /// ours, an object is merged into ours, `null` takes ours away.
-#[derive(Debug, Clone, PartialEq, Default)]
+///
+/// `Debug` shows the names of its fields alone: their values may be secret.
+#[derive(Clone, PartialEq, Default)]
 pub struct ExtraBody(Map<String, Value>);
 
 // JSON has no number that differs from itself.
 impl Eq for ExtraBody {}
+
+impl std::fmt::Debug for ExtraBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Hash for ExtraBody {
     fn hash<H: Hasher>(&self, state: &mut H) {
