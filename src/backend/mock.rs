@@ -242,7 +242,7 @@ impl Mock {
 
     /// Logits by which the first tokens of these texts are as likely as it is said.
     fn weigh(&mut self, probabilities: &BTreeMap<String, f32>) {
-        /// Of tokens that are not named; all of a vocabulary together are still next to nothing.
+        /// Of tokens that are not named; a whole vocabulary of them is still negligible.
         const UNLIKELY: f32 = -30.0;
         self.logits.clear();
         self.logits.resize(self.role.vocab_size, UNLIKELY);

@@ -95,10 +95,10 @@ pub struct TextSpec {
 /// Where the weights of a decoder's head are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Head {
-    /// Its own if the file has them, else the embedding table: what configurations say of it
-    /// contradicts the file, or another place of the same file, too often to be believed.
+    /// Its own if the file has them, else the embedding table. `tie_word_embeddings` is not believed:
+    /// many configurations contradict their file.
     AsFound,
-    /// Its own, which must be there: nobody says that the embedding table is the head.
+    /// Its own, which must be there: the configuration says that the embedding table is not tied.
     Own,
 }
 

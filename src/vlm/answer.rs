@@ -138,7 +138,7 @@ impl<'a> Answer<'a> {
         if self.take(rest) == Stop::Found {
             reason = StopReason::StopText;
         }
-        // Of a whole answer that is what a tag may begin with, nothing was told yet: it is text.
+        // An answer that ends while it may still be the beginning of a tag is text, and not told yet.
         if self.reasoning == Reasoning::Open {
             return Err(unanswered());
         }

@@ -102,7 +102,7 @@ impl Cache {
         }
     }
 
-    /// Begins to write the file, whatever is there.
+    /// Begins to write the file; one that is there is replaced at the end.
     pub(super) fn write(&mut self) -> Result<(), String> {
         let temporary = self.temporary();
         let begin = || -> io::Result<Output> {
@@ -138,7 +138,7 @@ impl Cache {
         }
     }
 
-    /// A name that no other engine has, of this process or another, and that nobody can foresee.
+    /// A random name: two engines never share it, and it cannot be guessed.
     fn temporary(&self) -> PathBuf {
         let random = RandomState::new().build_hasher().finish();
         self.path.with_extension(format!("{random:016x}.tmp"))

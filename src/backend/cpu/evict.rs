@@ -38,7 +38,7 @@ impl Default for Bounds {
 /// A file of ours.
 #[derive(Debug)]
 struct CacheFile {
-    /// Open, and locked if nobody else has it: nobody begins to use it until it is decided.
+    /// Open, and locked unless another engine has it: no engine begins to use it before the decision.
     _file: File,
     path: PathBuf,
     size_bytes: u64,
@@ -48,16 +48,16 @@ struct CacheFile {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Somebody has it.
+    /// Another engine has it.
     InUse,
-    /// Nobody has it.
+    /// No engine has it.
     Free,
-    /// It was begun by somebody who is no more.
+    /// Its writer ended before it was whole.
     HalfDone,
 }
 
 /// Notes that the file is in use, from now on and for as long as it is open. Where this cannot be
-/// noted it may be removed, which harms nobody.
+/// noted the file may be removed, and is made again by the next start.
 pub(super) fn use_file(file: &File) {
     let _ = file.set_modified(SystemTime::now());
     // Eviction holds the lock for a moment only.
@@ -78,7 +78,7 @@ pub(super) fn evict(folder: &Path, magic: &[u8], bounds: Bounds) {
     let files = entries.filter_map(|entry| look_at(entry.ok()?.path(), magic));
     // With their locks.
     for file in surplus(files.collect(), bounds, SystemTime::now()) {
-        // It is somebody else's, or gone already.
+        // A file that cannot be removed is left to its owner.
         let _ = std::fs::remove_file(&file.path);
     }
 }
@@ -116,7 +116,7 @@ fn surplus(mut files: Vec<CacheFile>, bounds: Bounds, now: SystemTime) -> Vec<Ca
     let mut total: u64 = files.iter().map(|file| file.size_bytes).sum();
     let mut gone = Vec::new();
     for file in files {
-        // A time to come is a clock that was set, not a long time ago.
+        // A time in the future, after the clock was set back, counts as now.
         let unused = now.duration_since(file.used).unwrap_or_default();
         let goes = match file.state {
             State::InUse => false,

@@ -142,8 +142,7 @@ fn assemble(
     Parts::read(spec, loader)
 }
 
-/// Where the system wants what is kept between starts and may be thrown away: `XDG_CACHE_HOME`, or
-/// the folder that stands for it, with a folder of ours in it. `None` for a user without a home.
+/// Our folder in the user's cache, `XDG_CACHE_HOME` or `~/.cache`. `None` for a user without a home.
 pub fn cache_folder() -> Option<PathBuf> {
     let absolute = |name: &str| {
         let path = std::env::var_os(name).map(PathBuf::from);

@@ -185,7 +185,7 @@ pub(super) fn pair(first: u16, second: u16) -> u32 {
     u32::from(first) | u32::from(second) << 16
 }
 
-/// Bits of the nearest bf16, ties to even. A number that is not one stays none.
+/// Bits of the nearest bf16, ties to even. NaN stays NaN.
 #[inline(always)]
 pub(super) fn round(x: f32) -> u16 {
     let bits = x.to_bits();

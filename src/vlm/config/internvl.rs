@@ -266,7 +266,7 @@ mod tests {
     use super::*;
     use crate::backend::spec::{Head, Rope};
 
-    /// The 2B as OpenGVLab published it, less what nobody reads.
+    /// The 2B as OpenGVLab published it, without the keys that are not read.
     fn published() -> Value {
         json!({
             "architectures": ["InternVLChatModel"], "model_type": "internvl_chat",

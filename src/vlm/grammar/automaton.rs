@@ -180,7 +180,7 @@ impl State {
         while let Some(top) = state.stack.last().copied() {
             let step = rest(schema, top);
             if matches!(top, Frame::Number { .. }) {
-                // Nothing ends a number but what comes after it.
+                // A number has no end of its own: what follows it ends it.
                 state.stack.pop();
             } else if !state.push_all(schema, &step) {
                 // `rest` gives what `push` takes; a test holds the two together.

@@ -23,7 +23,7 @@ impl TokenBytes {
     ) -> Option<Self> {
         let mut bytes = vec![Vec::new(); n_ids];
         for (text, id) in vocab {
-            // A token that is not written in these characters is no text.
+            // Special tokens, and tokens with other characters, stand for no bytes.
             if let Some(written) = text.chars().map(byte).collect()
                 && !is_added(id)
             {

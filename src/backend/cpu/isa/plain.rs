@@ -9,7 +9,7 @@ use super::operands::ByteMatrix;
 
 /// e^x with a relative error below 2e-7.
 ///
-/// Below -87 the result is 1.6e-38 instead of less: nothing here tells that from zero.
+/// Below -87 the result is 1.6e-38, which counts as zero here.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     // x = n ln 2 + r, |r| <= ln 2 / 2; ln 2 in two parts, so that r keeps its low bits.
