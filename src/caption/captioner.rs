@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::engine::{Engine, Listener};
+use super::engine::Engine;
 use super::handover::Sessions;
 use super::inquiry::{FLUSHED, Inquiry};
 use super::ladder::{Ladder, Rung};
 use super::mailbox::{DropPolicy, Mailbox, Sent, Waited};
+use super::outbox::Listener;
 use super::picture::Picture;
 use super::prepare::Preparer;
 use super::prompt::Ask;
@@ -95,22 +96,24 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    pub(super) fn new(engine: &Arc<Engine>, options: &Options, listener: Listener) -> Self {
+    pub(super) fn new(
+        engine: &Arc<Engine>,
+        options: &Options,
+        listener: Listener,
+    ) -> std::io::Result<Self> {
         let patch = engine.checkpoint().vlm.temporal_patch_size();
         let ladder = Ladder::new(options.window, patch);
-        let reporter = Reporter::new(listener, ladder, options.rules.latency_budget);
-        Self {
-            session: Sessions::new(engine.session(options.session.clone(), reporter.listener())),
+        let reporter = Reporter::start(listener, ladder, options.rules.latency_budget)?;
+        Ok(Self {
+            session: Sessions::new(engine.session(options.session.clone(), reporter.outlet())),
             mailbox: Mailbox::new(MAX_SAMPLES),
             policy: Mutex::new(options.session.policy),
             rules: Mutex::new(options.rules.clone()),
             counters: Counters::default(),
             reporter,
-        }
+        })
     }
-}
 
-impl Inner {
     /// Commands were dropped: whoever asked something is told.
     fn flushed(&self, commands: Vec<Command>) {
         for command in commands {
@@ -150,7 +153,7 @@ impl Captioner {
         options: Options,
         listener: Listener,
     ) -> std::io::Result<Self> {
-        let inner = Arc::new(Inner::new(engine, &options, listener));
+        let inner = Arc::new(Inner::new(engine, &options, listener)?);
         let (vlm, bounds) = {
             let checkpoint = engine.checkpoint();
             (checkpoint.vlm.clone(), checkpoint.bounds)
@@ -187,15 +190,14 @@ impl Captioner {
             Sent::Queued => true,
             Sent::Flushing(_) => false,
             Sent::Replaced(command) | Sent::Refused(command) => {
-                if let Command::Sample(_, _, sample) = command {
+                if let Command::Sample(..) = command {
                     self.inner
                         .counters
                         .dropped_frames
                         .fetch_add(1, Ordering::Relaxed);
-                    let frames = vec![sample.time];
                     self.inner.reporter.report(Report::Dropped {
                         reason: DropReason::Prepare,
-                        frames,
+                        count: 1,
                     });
                 }
                 true
@@ -225,18 +227,33 @@ impl Captioner {
         self.inner.mailbox.send_control(Command::Pass(epoch, pts));
     }
 
-    /// Ends the windows being filled and waits, at most `timeout`, until all is captioned.
+    /// Ends the windows being filled and waits, at most `timeout`, until all is captioned and told; a
+    /// listener that calls this waits for nothing.
     pub fn drain(&self, timeout: Duration) -> Waited {
+        if self.inner.reporter.outbox().is_own_thread() {
+            return Waited::Interrupted;
+        }
         let deadline = moment_after(timeout);
         self.close_window();
-        match self.inner.mailbox.wait_idle(deadline) {
+        let captioned = match self.inner.mailbox.wait_idle(deadline) {
             Waited::Idle => self.inner.session.wait_idle(deadline),
+            other => other,
+        };
+        match self.inner.reporter.outbox().wait_idle(deadline) {
+            Waited::Idle => captioned,
             other => other,
         }
     }
 
     /// Drops everything in flight and wakes whoever waits, until [`stop_flush`](Self::stop_flush).
+    /// When it returns, nothing of what was before will be reported any more, unless a listener does
+    /// not return from what it was being told.
     pub fn start_flush(&self) {
+        self.begin_flush();
+        self.inner.reporter.outbox().flush();
+    }
+
+    fn begin_flush(&self) {
         // The mailbox first: nothing new may be stamped with the session's next epoch.
         let dropped = self.inner.mailbox.start_flush();
         self.inner.session.start_flush();
@@ -286,14 +303,15 @@ impl Captioner {
         self.inner.session.restart();
         self.inner.reporter.reset();
         self.inner.flushed(dropped);
+        self.inner.reporter.outbox().flush();
     }
 
     /// Begins to go over to another model: windows go to it once it is loaded, from the next
     /// boundary of windows on, and `listener` hears what comes of them. What was given to the model
     /// before is answered first.
     pub fn change_model(&self, engine: &Arc<Engine>, listener: Listener) {
-        let listener = self.inner.reporter.listener_of(listener);
-        self.inner.session.prepare(engine, listener);
+        let outlet = self.inner.reporter.outlet_of(listener);
+        self.inner.session.prepare(engine, outlet);
     }
 
     /// Stays with the model that there is.
@@ -349,13 +367,16 @@ pub fn moment_after(timeout: Duration) -> Instant {
 
 impl Drop for Captioner {
     fn drop(&mut self) {
-        self.start_flush();
+        self.begin_flush();
         self.inner.mailbox.close();
+        // The prepare thread may wait for room there.
+        self.inner.reporter.outbox().close();
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != std::thread::current().id()
         {
             // A panic in it was caught and reported there.
             let _ = thread.join();
         }
+        self.inner.reporter.outbox().end();
     }
 }

@@ -3,15 +3,16 @@
 //! One model, many cameras: an engine owns a model on a thread of its own; sessions of elements
 //! take weighted turns on it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::mailbox::Queue;
-use super::pairs::Pairs;
-use super::schedule::{Epoch, Load, Outcome, SessionState, State, Turn, Work};
+use super::outbox::Wake;
+use super::panic::caught;
+use super::reporter::Outlet;
+use super::schedule::{Load, Outcome, SessionState, State, Turn, Work};
 use super::seat::{Seat, Table};
 use super::session::{Session, SessionOptions};
 use super::source::{Loader, Opened, Source};
@@ -19,10 +20,6 @@ use super::watched::{Backoff, Watched};
 use super::{Report, worker};
 use crate::backend::{Cancel, Health, Program};
 use crate::vlm::{self, Checkpoint};
-
-/// Hears of everything that concerns one session; called from the threads of this module, never
-/// with a lock held.
-pub type Listener = Arc<dyn Fn(Report) + Send + Sync>;
 
 /// A model and the thread that owns it.
 pub struct Engine {
@@ -59,34 +56,30 @@ impl Engine {
     /// What can be said of the model without reading its weights.
     pub fn acquire(source: &Source) -> Result<Arc<Self>, vlm::Error> {
         static ENGINES: OnceLock<Mutex<HashMap<Source, Weak<Engine>>>> = OnceLock::new();
-        let mut engines = ENGINES.get_or_init(Mutex::default).lock().unwrap();
+        let engines = ENGINES.get_or_init(Mutex::default).lock();
+        // A model at which the reading of its configuration panicked is not among them.
+        let mut engines = engines.unwrap_or_else(PoisonError::into_inner);
         engines.retain(|_, engine| engine.strong_count() > 0);
-        if let Some(engine) = engines.get(source).and_then(Weak::upgrade) {
+        let running = engines.get(source).and_then(Weak::upgrade);
+        if let Some(engine) = running.filter(|engine| !engine.shared.state().ended) {
             return Ok(engine);
         }
-        let engine = Arc::new(Self::start(source)?);
+        let engine = Arc::new(Self::start(source.open()?)?);
         engines.insert(source.clone(), Arc::downgrade(&engine));
         Ok(engine)
     }
 
-    fn start(source: &Source) -> Result<Self, vlm::Error> {
+    fn start(opened: Opened) -> Result<Self, vlm::Error> {
         let Opened {
             checkpoint,
             loader,
             notes,
-        } = source.open()?;
+        } = opened;
         let shared = Arc::new(Shared {
             checkpoint,
             notes,
             health: Mutex::default(),
-            state: Mutex::new(State {
-                sessions: BTreeMap::new(),
-                next_id: 0,
-                load: Load::Running,
-                inquired: false,
-                quit: false,
-                ended: false,
-            }),
+            state: Mutex::default(),
             changed: Condvar::new(),
             cancel: Cancel::default(),
             pulses: Mutex::default(),
@@ -96,8 +89,11 @@ impl Engine {
             std::thread::Builder::new()
                 .name("vlmcaption-engine".into())
                 .spawn(move || {
-                    run(&shared, loader);
-                    shared.state.lock().unwrap().ended = true;
+                    // Turns, loading and serving are caught closer by, and tried again.
+                    if let Err(reason) = caught(PLACE, || run(&shared, loader)) {
+                        give_up(&shared, &reason, &Report::LoadFailed(reason.clone()));
+                    }
+                    shared.state().ended = true;
                     shared.changed.notify_all();
                 })
                 .map_err(|source| vlm::Error::Io {
@@ -143,45 +139,24 @@ impl Engine {
     }
 
     /// Begins a session; `weight` is its share of the device's time.
-    pub fn session(self: &Arc<Self>, options: SessionOptions, listener: Listener) -> Session {
-        let mut state = self.shared.state.lock().unwrap();
+    pub(super) fn session(self: &Arc<Self>, options: SessionOptions, outlet: Outlet) -> Session {
+        outlet.on_room(Arc::<Shared>::downgrade(&self.shared) as Weak<dyn Wake>);
+        let mut state = self.shared.state();
         let id = state.next_id;
         state.next_id += 1;
         let used = state.least_used().unwrap_or(0.0);
-        let load = state.load.clone();
-        let epoch = Epoch::default();
-        state.sessions.insert(
-            id,
-            SessionState {
-                listener: listener.clone(),
-                ask: Arc::new(options.ask),
-                stream: options.stream,
-                weight: f64::from(options.weight.max(1)),
-                used,
-                policy: options.policy,
-                windows: Queue::new(options.max_queued),
-                pairs: Pairs::default(),
-                history: VecDeque::new(),
-                asked: HashMap::new(),
-                scene: 0,
-                inquiries: VecDeque::new(),
-                epoch: epoch.clone(),
-                flushing: false,
-                running: None,
-                reporting: false,
-                held: false,
-                drained: None,
-            },
-        );
-        drop(state);
-        match load {
+        match &state.load {
             Load::Running => {}
-            Load::Ready => listener(Report::Loaded {
+            Load::Ready => outlet.put(Report::Loaded {
                 took: Duration::ZERO,
                 remark: None,
             }),
-            Load::Failed(reason) => listener(Report::LoadFailed(reason)),
+            Load::Failed(reason) => outlet.put(Report::LoadFailed(reason.clone())),
         }
+        let session = SessionState::new(options, outlet, used);
+        let epoch = session.epoch.clone();
+        state.sessions.insert(id, session);
+        drop(state);
         Session::new(self.clone(), id, epoch)
     }
 }
@@ -192,19 +167,21 @@ impl Drop for Engine {
         /// pipeline that is stopped must not wait for it.
         const PATIENCE: Duration = Duration::from_secs(2);
         self.shared.cancel.cancel();
-        self.shared.state.lock().unwrap().quit = true;
+        self.shared.state().quit = true;
         self.shared.changed.notify_all();
         let Some(thread) = self.thread.take() else {
             return;
         };
-        // A listener may have held the last reference: the thread cannot wait for itself.
+        // What is done when a session has told all may have held the last reference: the thread
+        // cannot wait for itself.
         if thread.thread().id() == std::thread::current().id() {
             return;
         }
-        let state = self.shared.state.lock().unwrap();
+        let state = self.shared.state();
         let changed = &self.shared.changed;
         let waited = changed.wait_timeout_while(state, PATIENCE, |state| !state.ended);
-        if waited.unwrap().0.ended {
+        let ended = waited.unwrap_or_else(PoisonError::into_inner).0.ended;
+        if ended {
             // A panic in it was caught and reported there.
             let _ = thread.join();
         }
@@ -212,32 +189,56 @@ impl Drop for Engine {
 }
 
 impl Shared {
-    /// Tells a session what came of its turn while the turn goes on, unless a flush has come. Whether
-    /// it was told.
-    pub(super) fn tell(&self, turn: &Turn, report: Report) -> bool {
-        {
-            let mut state = self.state.lock().unwrap();
-            match state.sessions.get_mut(&turn.session) {
-                Some(session) if session.epoch.get() == turn.epoch => session.reporting = true,
-                _ => return false,
-            }
+    /// A panic on one thread must not take the others along.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a change.
+    pub(super) fn wait<'a>(&self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let waited = self.changed.wait(state);
+        waited.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a change, at most for `time`.
+    pub(super) fn wait_for<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        time: Duration,
+    ) -> MutexGuard<'a, State> {
+        let waited = self.changed.wait_timeout(state, time);
+        waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Reports what came of a turn so far, unless a flush has come. A flush waits for the lock, so
+    /// nothing of before is put in the outlet after it.
+    pub(super) fn tell(&self, turn: &Turn, report: Report) {
+        let state = self.state();
+        let session = state.sessions.get(&turn.session);
+        if session.is_some_and(|session| session.epoch.get() == turn.epoch) {
+            turn.outlet.put(report);
         }
-        (turn.listener)(report);
-        if let Some(session) = self.state.lock().unwrap().sessions.get_mut(&turn.session) {
-            session.reporting = false;
-        }
-        self.changed.notify_all();
-        true
     }
 
     /// Does what is due since sessions have nothing left to tell.
     pub(super) fn call_drained(&self) {
-        let drained = self.state.lock().unwrap().take_drained();
+        let drained = self.state().take_drained();
         for call in drained {
             call();
         }
     }
 }
+
+impl Wake for Shared {
+    fn wake(&self) {
+        // Nobody is between a look and a wait once this has the lock.
+        drop(self.state());
+        self.changed.notify_all();
+    }
+}
+
+/// Where a panic was.
+const PLACE: &str = "the model engine";
 
 /// Turns in a row that fail before the model is loaded anew.
 const MAX_FAULTS: u32 = 3;
@@ -251,8 +252,7 @@ fn run(shared: &Shared, mut loader: Loader) {
             match load(shared, &mut loader) {
                 Ok(program) => break program,
                 Err(reason) => {
-                    give_up(shared, &reason);
-                    tell_all(shared, &Report::LoadFailed(reason));
+                    give_up(shared, &reason, &Report::LoadFailed(reason.clone()));
                 }
             }
             let time = backoff.lock().unwrap().next();
@@ -260,16 +260,15 @@ fn run(shared: &Shared, mut loader: Loader) {
                 return;
             }
         };
-        if shared.state.lock().unwrap().quit {
+        if shared.state().quit {
             return;
         }
         let program = Watched::new(program, generation);
         // The device is free after this, as it must be before it is opened again.
-        let Some(reason) = serve_all(shared, program, &backoff) else {
+        let Some(reason) = guarded(shared, || serve_all(shared, program, &backoff)) else {
             return;
         };
-        give_up(shared, &reason);
-        tell_all(shared, &Report::Restarting);
+        give_up(shared, &reason, &Report::Restarting);
         let time = backoff.lock().unwrap().next();
         if !pause(shared, time) {
             return;
@@ -315,10 +314,12 @@ fn serve_all(shared: &Shared, mut program: Watched, backoff: &Mutex<Backoff>) ->
     let size = program.batch();
     let table = Table::new(program, size);
     let sit = |place| {
-        let reason = serve(shared, place, &mut table.seat(), backoff, &stop);
+        let reason = guarded(shared, || {
+            serve(shared, place, &mut table.seat(), backoff, &stop)
+        });
         {
             // The others must not miss it between a look and a wait.
-            let _state = shared.state.lock().unwrap();
+            let _state = shared.state();
             stop.store(true, Ordering::Release);
         }
         shared.changed.notify_all();
@@ -340,6 +341,18 @@ fn serve_all(shared: &Shared, mut program: Watched, backoff: &Mutex<Backoff>) ->
     })
 }
 
+/// Serves; all sessions are told of a panic, which is a reason to load the model anew.
+fn guarded(shared: &Shared, serve: impl FnOnce() -> Option<String>) -> Option<String> {
+    caught(PLACE, serve).unwrap_or_else(|reason| {
+        let failed = Report::Failed {
+            frames: Vec::new(),
+            reason: reason.clone(),
+        };
+        tell_all(shared, &failed);
+        Some(reason)
+    })
+}
+
 /// Takes one turn at a time; returns why the model must be loaded anew, or `None` at the end.
 fn serve(
     shared: &Shared,
@@ -355,7 +368,7 @@ fn serve(
     loop {
         if asked.is_none_or(|asked| asked.elapsed() >= CHECKUP) {
             asked = Some(Instant::now());
-            let health = caught(|| program.health()).unwrap_or_default();
+            let health = caught(PLACE, || program.health()).unwrap_or_default();
             *shared.health.lock().unwrap() = health;
         }
         let turn = next_turn(shared, stop)?;
@@ -368,11 +381,11 @@ fn serve(
         };
         shared.pulses.lock().unwrap().insert(place, pulse);
         program.begin();
-        let result = caught(|| worker::work(shared, program, &turn));
+        let result = caught(PLACE, || worker::work(shared, program, &turn));
         shared.pulses.lock().unwrap().remove(&place);
         let (took, faulted) = program.end(began.elapsed());
         let faulted = faulted || result.is_err();
-        let mut outcome = result.unwrap_or_else(|panic| match &turn.work {
+        let outcome = result.unwrap_or_else(|panic| match &turn.work {
             Work::Inquiry { .. } => Outcome::Inquired(Err(panic)),
             Work::Pair { .. } | Work::Window { .. } => Outcome::Failed {
                 frames: Vec::new(),
@@ -388,7 +401,7 @@ fn serve(
             }
             _ => None,
         };
-        report(shared, &turn, took, &mut outcome);
+        report(shared, &turn, took, outcome);
         if faulted {
             faults += 1;
         } else if works {
@@ -403,7 +416,7 @@ fn serve(
 
 /// Waits for work; `None` at the end.
 fn next_turn(shared: &Shared, stop: &AtomicBool) -> Option<Turn> {
-    let mut state = shared.state.lock().unwrap();
+    let mut state = shared.state();
     let turn = loop {
         if state.quit || stop.load(Ordering::Acquire) {
             return None;
@@ -411,35 +424,28 @@ fn next_turn(shared: &Shared, stop: &AtomicBool) -> Option<Turn> {
         if let Some(turn) = state.next_turn() {
             break turn;
         }
-        state = shared.changed.wait(state).unwrap();
+        state = shared.wait(state);
     };
     drop(state);
     shared.changed.notify_all();
     Some(turn)
 }
 
-/// Books a turn and tells what came of it.
-fn report(shared: &Shared, turn: &Turn, took: Duration, outcome: &mut Outcome) {
-    let wanted = shared
-        .state
-        .lock()
-        .unwrap()
-        .finish_turn(turn, took, outcome);
-    if let (Work::Inquiry { inquiry, .. }, Outcome::Inquired(answer)) = (&turn.work, &*outcome) {
-        // Also after a flush: whoever asked waits for it.
-        let (id, answer) = (inquiry.id, answer.clone());
-        (turn.listener)(Report::Answer { id, answer });
-    }
-    if wanted {
-        match std::mem::replace(outcome, Outcome::Cancelled) {
-            Outcome::Failed { frames, reason } => {
-                (turn.listener)(Report::Failed { frames, reason });
+/// Books a turn and reports what came of it.
+fn report(shared: &Shared, turn: &Turn, took: Duration, outcome: Outcome) {
+    {
+        let mut state = shared.state();
+        let wanted = state.finish_turn(turn, took, &outcome);
+        match (&turn.work, outcome) {
+            // Also after a flush: whoever asked waits for it.
+            (Work::Inquiry { inquiry, .. }, Outcome::Inquired(answer)) => {
+                let id = inquiry.id;
+                turn.outlet.put(Report::Answer { id, answer });
             }
-            Outcome::Encoded | Outcome::Answered(_) | Outcome::Inquired(_) | Outcome::Cancelled => {
+            (_, Outcome::Failed { frames, reason }) if wanted => {
+                turn.outlet.put(Report::Failed { frames, reason });
             }
-        }
-        if let Some(session) = shared.state.lock().unwrap().sessions.get_mut(&turn.session) {
-            session.reporting = false;
+            _ => {}
         }
     }
     shared.changed.notify_all();
@@ -458,84 +464,72 @@ fn load(shared: &Shared, loader: &mut Loader) -> Result<Box<dyn Program>, String
             tell_all(shared, &Report::Loading(part));
         }
     };
-    let program = caught(|| loader(&mut progress, &shared.cancel))
-        .and_then(|program| program.map_err(|error| error.to_string()))?;
+    let loaded = caught(PLACE, || {
+        let program = loader(&mut progress, &shared.cancel)?;
+        let remark = program.remark();
+        Ok((program, remark))
+    });
+    let (program, remark) =
+        loaded.and_then(|loaded| loaded.map_err(|error: vlm::Error| error.to_string()))?;
     {
-        let mut state = shared.state.lock().unwrap();
+        let mut state = shared.state();
         if state.quit {
             return Ok(program);
         }
         state.load = Load::Ready;
     }
     let took = began.elapsed();
-    let remark = program.remark();
     tell_all(shared, &Report::Loaded { took, remark });
     Ok(program)
 }
 
-/// The model cannot be used: what waits for it is dropped.
-fn give_up(shared: &Shared, reason: &str) {
-    let mut unanswered = Vec::new();
+/// The model cannot be used: what waits for it is dropped, and all sessions are told. No turn is being
+/// made then; one that a panic has ended is over.
+fn give_up(shared: &Shared, reason: &str, report: &Report) {
     {
-        let mut state = shared.state.lock().unwrap();
+        let mut state = shared.state();
         state.load = Load::Failed(reason.to_owned());
+        let quit = state.quit;
         for session in state.sessions.values_mut() {
-            // An end of stream waits until its listener has been told.
-            session.reporting = true;
-            session.windows.drain();
-            session.pairs.clear();
+            session.running = None;
             for asked in session.inquiries.drain(..) {
-                unanswered.push((session.listener.clone(), asked.inquiry.id));
+                let (id, answer) = (asked.inquiry.id, Err(reason.to_owned()));
+                session.outlet.put(Report::Answer { id, answer });
+            }
+            match report {
+                // What the vision net made of frames is gone with the program.
+                Report::Restarting => session.forget(),
+                _ => session.drop_work(),
+            }
+            if !quit {
+                session.outlet.put(report.clone());
             }
         }
     }
-    for (listener, id) in unanswered {
-        let answer = Err(reason.to_owned());
-        listener(Report::Answer { id, answer });
-    }
-}
-
-/// Tells all sessions; an end of stream waits until each has been told.
-fn tell_all(shared: &Shared, report: &Report) {
-    let listeners: Vec<Listener> = {
-        let mut state = shared.state.lock().unwrap();
-        if state.quit {
-            return;
-        }
-        let sessions = state.sessions.values_mut();
-        let told = sessions.map(|session| {
-            session.reporting = true;
-            session.listener.clone()
-        });
-        told.collect()
-    };
-    for listener in listeners {
-        listener(report.clone());
-    }
-    for session in shared.state.lock().unwrap().sessions.values_mut() {
-        session.reporting = false;
-    }
+    shared.pulses.lock().unwrap().clear();
     shared.changed.notify_all();
     shared.call_drained();
 }
 
+/// Tells all sessions.
+fn tell_all(shared: &Shared, report: &Report) {
+    let state = shared.state();
+    if state.quit {
+        return;
+    }
+    for session in state.sessions.values() {
+        session.outlet.put(report.clone());
+    }
+}
+
 /// Waits before the next try; false at the end.
 fn pause(shared: &Shared, time: Duration) -> bool {
-    let state = shared.state.lock().unwrap();
+    let state = shared.state();
     let waited = shared
         .changed
         .wait_timeout_while(state, time, |state| !state.quit);
-    !waited.unwrap().0.quit
+    !waited.unwrap_or_else(PoisonError::into_inner).0.quit
 }
 
-/// Runs something of the engine's; a panic in it becomes a reason.
-fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).map_err(|panic| {
-        let what = panic
-            .downcast_ref::<&str>()
-            .map(|s| (*s).to_owned())
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_default();
-        format!("internal error in the model engine: {what}; please report it")
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use super::Report;
-use super::engine::{Engine, Listener};
+use super::engine::Engine;
 use super::inquiry::Asked;
 use super::mailbox::{DropPolicy, Sent, Waited};
 use super::pairs::Coming;
 use super::prompt::Ask;
+use super::reporter::Outlet;
 use super::schedule::Job;
 use super::session::Session;
 use super::window::Pair;
@@ -35,7 +36,7 @@ struct Places {
 
 struct Next {
     session: Arc<Session>,
-    listener: Listener,
+    outlet: Outlet,
 }
 
 impl Places {
@@ -66,9 +67,9 @@ impl Sessions {
 
     /// Begins to go over to another model: [`change_over`](Self::change_over) does it once the
     /// model is loaded. Another one that was to come is forgotten.
-    pub fn prepare(&self, engine: &Arc<Engine>, listener: Listener) {
-        let session = Arc::new(self.current().heir(engine, listener.clone()));
-        let next = Next { session, listener };
+    pub fn prepare(&self, engine: &Arc<Engine>, outlet: Outlet) {
+        let session = Arc::new(self.current().heir(engine, outlet.clone()));
+        let next = Next { session, outlet };
         let before = self.0.lock().unwrap().next.replace(next);
         // May join an engine's thread, so no lock is held.
         drop(before);
@@ -91,7 +92,7 @@ impl Sessions {
             places.before.push(old.clone());
             (old, new)
         };
-        (new.listener)(Report::ChangedOver);
+        new.outlet.put(Report::ChangedOver);
         let (weak, id) = (Arc::downgrade(&self.0), Arc::as_ptr(&old) as usize);
         old.retire(Box::new(move || give_up(&weak, id)));
         Some(new.session.checkpoint())
@@ -160,19 +161,7 @@ impl Sessions {
 
     /// [`Session::start_flush`]: nothing is left for the sessions before the current one.
     pub fn start_flush(&self) {
-        let all = {
-            let mut places = self.0.lock().unwrap();
-            let all = places.all();
-            for session in &all {
-                session.begin_flush();
-            }
-            places.before.clear();
-            places.current.release();
-            all
-        };
-        for session in &all {
-            session.wait_reported();
-        }
+        self.forget(Session::start_flush);
     }
 
     /// [`Session::stop_flush`]
@@ -182,19 +171,19 @@ impl Sessions {
 
     /// [`Session::restart`]: nothing is left for the sessions before the current one.
     pub fn restart(&self) {
-        let all = {
+        self.forget(Session::restart);
+    }
+
+    fn forget(&self, begin: impl Fn(&Session)) {
+        let before = {
             let mut places = self.0.lock().unwrap();
-            let all = places.all();
-            for session in &all {
-                session.begin_restart();
-            }
-            places.before.clear();
+            places.all().iter().for_each(|session| begin(session));
+            let before = std::mem::take(&mut places.before);
             places.current.release();
-            all
+            before
         };
-        for session in &all {
-            session.wait_reported();
-        }
+        // May join an engine's thread, so no lock is held.
+        drop(before);
     }
 
     /// [`Session::wait_idle`], all of them.

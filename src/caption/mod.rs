@@ -8,7 +8,7 @@
 //!  Sampler ──Sample──►   read, resize, Windower ──Pair──────►  vision net
 //!          mailbox                              ──Window────►  prompt, prefill, decode
 //!                                                                  │
-//!  element ◄───────────────────────── Report ◄─────────────────────┘
+//!  element ◄── reporting thread (one per element) ◄── Report ◄─────┘
 //! ```
 
 pub mod alarm;
@@ -22,7 +22,9 @@ pub mod mailbox;
 pub mod mask;
 mod motion;
 pub mod note;
+pub mod outbox;
 mod pairs;
+pub mod panic;
 pub mod picture;
 mod prepare;
 pub mod prompt;
@@ -211,11 +213,11 @@ pub enum Report {
         /// The frames.
         frames: Vec<FrameTime>,
     },
-    /// Frames or a window were dropped.
+    /// Frames or windows were dropped.
     Dropped {
         /// Why.
         reason: DropReason,
-        /// The frames.
-        frames: Vec<FrameTime>,
+        /// Of [`DropReason::Prepare`] frames, else windows.
+        count: u64,
     },
 }

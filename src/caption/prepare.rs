@@ -14,6 +14,7 @@ use super::mailbox::Sent;
 use super::motion::Cells;
 use super::note::Note;
 use super::pairs::Coming;
+use super::panic::caught;
 use super::picture::Picture;
 use super::scene::Scenes;
 use super::schedule::Job;
@@ -43,6 +44,8 @@ pub(super) struct Preparer<'a> {
     gate: Gate,
     /// [`Reporter::lost`](super::reporter::Reporter::lost) when it was last looked at.
     lost: u64,
+    /// [`Reporter::restarts`](super::reporter::Reporter::restarts) when it was last looked at.
+    restarts: u64,
     scenes: Scenes,
     /// Number of the scene.
     scene: u64,
@@ -94,6 +97,7 @@ impl<'a> Preparer<'a> {
             sequence: 0,
             gate: Gate::default(),
             lost: 0,
+            restarts: 0,
             scenes: Scenes::default(),
             scene: 0,
             timeline: 0,
@@ -108,7 +112,17 @@ impl<'a> Preparer<'a> {
 
     pub(super) fn run(mut self) {
         while let Some(command) = self.inner.mailbox.receive() {
-            let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match command {
+            // Whoever hears what comes of it may be far behind.
+            self.inner.reporter.outbox().wait_room();
+            let restarts = self.inner.reporter.restarts();
+            if std::mem::replace(&mut self.restarts, restarts) != restarts {
+                self.forget();
+            }
+            let asked = match &command {
+                Command::Inquire(_, inquiry) => Some(inquiry.clone()),
+                _ => None,
+            };
+            let ran = caught("preparing frames", || match command {
                 Command::Sample(epoch, arrived, sample) => self.sample(epoch, arrived, sample),
                 Command::Close(epoch) => {
                     self.arrived = Instant::now();
@@ -124,14 +138,16 @@ impl<'a> Preparer<'a> {
                     self.sequence = 0;
                 }
                 Command::Restart => self.forget(),
-            }));
-            if ran.is_err() {
+            });
+            if let Err(reason) = ran {
                 self.windower.abandon();
-                let reason = "internal error while preparing a frame; please report it".into();
-                self.inner.reporter.report(Report::Failed {
-                    frames: Vec::new(),
-                    reason,
-                });
+                match asked {
+                    Some(inquiry) => self.inner.unanswered(&inquiry, reason),
+                    None => self.inner.reporter.report(Report::Failed {
+                        frames: Vec::new(),
+                        reason,
+                    }),
+                }
             }
         }
     }
@@ -296,7 +312,7 @@ impl<'a> Preparer<'a> {
             counters.skipped_windows.fetch_add(1, Ordering::Relaxed);
             return self.inner.reporter.report(Report::Dropped {
                 reason: DropReason::Overload,
-                frames: window.frames,
+                count: 1,
             });
         }
         let frames = window.frames.clone();
@@ -322,11 +338,11 @@ impl<'a> Preparer<'a> {
         }
         match sent {
             Sent::Queued | Sent::Flushing(_) => {}
-            Sent::Replaced(job) | Sent::Refused(job) => {
+            Sent::Replaced(_) | Sent::Refused(_) => {
                 counters.dropped_windows.fetch_add(1, Ordering::Relaxed);
                 self.inner.reporter.report(Report::Dropped {
                     reason: DropReason::Busy,
-                    frames: job.window.frames,
+                    count: 1,
                 });
             }
         }
@@ -490,28 +506,14 @@ mod tests {
                 weight: 1,
                 policy: DropPolicy::Block,
                 max_queued: 64,
-                ask: Ask {
-                    prompt: "?".into(),
-                    questions: Vec::new(),
-                    system_prompt: String::new(),
-                    history: 0,
-                    max_tokens: 8,
-                    temperature: 0.0,
-                    top_p: 1.0,
-                    top_k: 0,
-                    min_p: 0.0,
-                    repetition_penalty: None,
-                    seed: 0,
-                    stop: Vec::new(),
-                    emit_partial: false,
-                },
+                ask: Ask::plain("?"),
             },
         }
     }
 
     fn inner(options: &Options) -> Inner {
         let engine = Engine::acquire(&Source::Mock { script: None }).unwrap();
-        Inner::new(&engine, options, Arc::new(|_| {}))
+        Inner::new(&engine, options, Arc::new(|_| {})).unwrap()
     }
 
     fn white(second: u64, width: usize, height: usize) -> Sample {

@@ -151,6 +151,28 @@ pub fn iso8601(since_epoch: Duration) -> String {
 }
 
 #[cfg(test)]
+impl Ask {
+    /// A prompt, and nothing else that is special.
+    pub(super) fn plain(prompt: &str) -> Self {
+        Self {
+            prompt: prompt.into(),
+            questions: Vec::new(),
+            system_prompt: String::new(),
+            history: 0,
+            max_tokens: 8,
+            temperature: 0.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: None,
+            seed: 0,
+            stop: Vec::new(),
+            emit_partial: false,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -190,19 +212,8 @@ mod tests {
     #[test]
     fn the_hash_tells_prompts_apart() {
         let ask = |system: &str, prompt: &str| Ask {
-            prompt: prompt.into(),
-            questions: vec![],
             system_prompt: system.into(),
-            history: 0,
-            max_tokens: 1,
-            temperature: 0.0,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            repetition_penalty: None,
-            seed: 0,
-            stop: vec![],
-            emit_partial: false,
+            ..Ask::plain(prompt)
         };
         let hash = |ask: Ask| ask.hash(&ask.main());
         assert_eq!(hash(ask("", "a")), hash(ask("", "a")));

@@ -1,23 +1,49 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! Between a model's thread and the element: each caption is compared with those before it
-//! and with how late it may be.
+//! and with how late it may be, then put aside for the element's reporting thread.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use super::engine::Listener;
 use super::ladder::{Ladder, Rung, Step};
+use super::outbox::{Listener, Outbox, Wake};
 use super::repeats::Repeats;
 use super::{Caption, Report};
 
-/// Hears the reports of one session and completes the captions among them.
+/// Completes the captions of one element and has its listeners told of them and all else.
 pub(super) struct Reporter {
     element: Listener,
+    outbox: Outbox,
     said: Mutex<Said>,
     load: Mutex<Overload>,
     lost: AtomicU64,
+    restarts: AtomicU64,
+}
+
+/// What a session reports to.
+#[derive(Clone)]
+pub(super) struct Outlet {
+    reporter: Arc<Reporter>,
+    element: Listener,
+}
+
+impl Outlet {
+    /// Puts a report aside to be told; never waits, so it may be called with a lock held.
+    pub(super) fn put(&self, report: Report) {
+        self.reporter.pass_on(report, &self.element);
+    }
+
+    /// Whether the session's next turn may begin: else whoever hears its reports is far behind.
+    pub(super) fn has_room(&self) -> bool {
+        self.reporter.outbox.has_room()
+    }
+
+    /// Has `waker` woken whenever there is room again.
+    pub(super) fn on_room(&self, waker: Weak<dyn Wake>) {
+        self.reporter.outbox.on_room(waker);
+    }
 }
 
 /// What was said last.
@@ -43,9 +69,18 @@ struct Overload {
 }
 
 impl Reporter {
-    pub(super) fn new(element: Listener, ladder: Ladder, budget: Duration) -> Arc<Self> {
-        Arc::new(Self {
+    /// `element` hears of the first model.
+    ///
+    /// # Errors
+    /// The system has no more threads.
+    pub(super) fn start(
+        element: Listener,
+        ladder: Ladder,
+        budget: Duration,
+    ) -> std::io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
             element,
+            outbox: Outbox::start()?,
             said: Mutex::default(),
             load: Mutex::new(Overload {
                 ladder,
@@ -55,21 +90,29 @@ impl Reporter {
                 told: Step::None,
             }),
             lost: AtomicU64::new(0),
-        })
+            restarts: AtomicU64::new(0),
+        }))
     }
 
     /// What a session reports to.
-    pub(super) fn listener(self: &Arc<Self>) -> Listener {
-        self.listener_of(self.element.clone())
+    pub(super) fn outlet(self: &Arc<Self>) -> Outlet {
+        self.outlet_of(self.element.clone())
     }
 
     /// What a session of another model reports to; `element` hears of it.
-    pub(super) fn listener_of(self: &Arc<Self>, element: Listener) -> Listener {
-        let reporter = self.clone();
-        Arc::new(move |report| reporter.pass_on(report, &element))
+    pub(super) fn outlet_of(self: &Arc<Self>, element: Listener) -> Outlet {
+        Outlet {
+            reporter: self.clone(),
+            element,
+        }
     }
 
-    /// Passes a report on to the element; no lock is held then.
+    /// What waits to be told.
+    pub(super) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Has the element told of something; never waits.
     pub(super) fn report(&self, report: Report) {
         self.pass_on(report, &self.element);
     }
@@ -83,11 +126,15 @@ impl Reporter {
             }
             Report::Loaded { .. } => self.load.lock().unwrap().ready = Some(Instant::now()),
             Report::Failed { .. } | Report::Unasked | Report::ChangedOver => self.lose(),
+            Report::Restarting => {
+                self.reset();
+                self.restarts.fetch_add(1, Ordering::Relaxed);
+            }
             _ => {}
         }
-        element(report);
+        self.outbox.put(report, element);
         if let Some(step) = overload {
-            element(Report::Overload(step));
+            self.outbox.put(Report::Overload(step), element);
         }
     }
 
@@ -129,6 +176,11 @@ impl Reporter {
     /// Raised by every [`lose`](Self::lose).
     pub(super) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Raised when a model is loaded anew: what it made of frames is gone.
+    pub(super) fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
     }
 
     fn complete(&self, caption: &mut Caption) {

@@ -8,18 +8,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::engine::Listener;
 use super::inquiry::{Asked, Inquiry};
 use super::mailbox::{DropPolicy, Queue};
 use super::note::Note;
 use super::pairs::{Coming, Pairs};
 use super::prompt::Ask;
 use super::question::{Question, due};
+use super::reporter::Outlet;
 use super::session::SessionOptions;
 use super::window::{FrameTime, Pair, Window};
 use crate::backend::Cancel;
 use crate::vlm;
 
+#[derive(Default)]
 pub(super) struct State {
     pub(super) sessions: BTreeMap<u64, SessionState>,
     pub(super) next_id: u64,
@@ -31,15 +32,16 @@ pub(super) struct State {
     pub(super) ended: bool,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) enum Load {
+    #[default]
     Running,
     Ready,
     Failed(String),
 }
 
 pub(super) struct SessionState {
-    pub(super) listener: Listener,
+    pub(super) outlet: Outlet,
     pub(super) ask: Arc<Ask>,
     pub(super) stream: String,
     pub(super) weight: f64,
@@ -58,8 +60,6 @@ pub(super) struct SessionState {
     pub(super) epoch: Epoch,
     pub(super) flushing: bool,
     pub(super) running: Option<Cancel>,
-    /// The listener is being told of a result.
-    pub(super) reporting: bool,
     /// Its work waits until another session's has been told.
     pub(super) held: bool,
     /// Called once nothing is left to tell; there will be no more work.
@@ -107,7 +107,7 @@ pub(super) struct Legacy {
 pub(super) struct Turn {
     pub(super) session: u64,
     pub(super) epoch: u64,
-    pub(super) listener: Listener,
+    pub(super) outlet: Outlet,
     pub(super) cancel: Cancel,
     pub(super) work: Work,
 }
@@ -164,12 +164,12 @@ pub(super) enum Outcome {
 }
 
 impl State {
-    /// Device time of the session that used least, among those with work.
+    /// Device time of the session that used least, among those with work that may be done.
     pub(super) fn least_used(&self) -> Option<f64> {
         let busy = self
             .sessions
             .values()
-            .filter(|s| s.running.is_some() || s.has_work());
+            .filter(|s| s.running.is_some() || (s.has_work() && s.outlet.has_room()));
         busy.map(|s| s.used).min_by(f64::total_cmp)
     }
 
@@ -186,8 +186,9 @@ impl State {
     /// The next turn, if there is work. Inquiries go before captions, but for every inquiry one
     /// caption that waits is made. Of each, the session that used least of its share goes first.
     pub(super) fn next_turn(&mut self) -> Option<Turn> {
+        self.pass_over_unheard();
         let mut sessions = self.sessions.values();
-        let captions_wait = sessions.any(|s| s.has_work() && s.running.is_none());
+        let captions_wait = sessions.any(|s| s.has_work() && s.is_free());
         if !(self.inquired && captions_wait)
             && let Some(turn) = self.next_inquiry()
         {
@@ -196,6 +197,16 @@ impl State {
         }
         self.inquired = false;
         self.next_caption()
+    }
+
+    /// A session whose reports are not heard is not owed the turns that others take meanwhile.
+    fn pass_over_unheard(&mut self) {
+        let floor = self.least_used().unwrap_or(0.0);
+        for session in self.sessions.values_mut() {
+            if session.running.is_none() && !session.outlet.has_room() {
+                session.used = session.used.max(floor);
+            }
+        }
     }
 
     fn next_inquiry(&mut self) -> Option<Turn> {
@@ -208,14 +219,14 @@ impl State {
         let (id, session) = self
             .sessions
             .iter_mut()
-            .filter(|(_, session)| !session.inquiries.is_empty() && session.running.is_none())
+            .filter(|(_, session)| !session.inquiries.is_empty() && session.is_free())
             .min_by(|a, b| a.1.used.total_cmp(&b.1.used))?;
         let Asked { inquiry, job } = session.inquiries.pop_front()?;
         session.running = Some(inquiry.cancel.clone());
         Some(Turn {
             session: *id,
             epoch: session.epoch.get(),
-            listener: session.listener.clone(),
+            outlet: session.outlet.clone(),
             cancel: inquiry.cancel.clone(),
             work: Work::Inquiry {
                 inquiry,
@@ -234,7 +245,7 @@ impl State {
             let (id, session) = self
                 .sessions
                 .iter_mut()
-                .filter(|(_, session)| session.has_work() && session.running.is_none())
+                .filter(|(_, session)| session.has_work() && session.is_free())
                 .min_by(|a, b| a.1.used.total_cmp(&b.1.used))?;
             let Some(work) = session.take_work(alone) else {
                 continue;
@@ -244,7 +255,7 @@ impl State {
             return Some(Turn {
                 session: *id,
                 epoch: session.epoch.get(),
-                listener: session.listener.clone(),
+                outlet: session.outlet.clone(),
                 cancel,
                 work,
             });
@@ -256,18 +267,13 @@ impl State {
         let sessions = self.sessions.values_mut();
         let idle = sessions.filter(|s| {
             let waiting = !s.windows.is_empty() || !s.inquiries.is_empty();
-            !waiting && s.running.is_none() && !s.reporting
+            !waiting && s.running.is_none()
         });
         idle.filter_map(|session| session.drained.take()).collect()
     }
 
     /// Books a finished turn; whether its result is still wanted.
-    pub(super) fn finish_turn(
-        &mut self,
-        turn: &Turn,
-        took: Duration,
-        outcome: &mut Outcome,
-    ) -> bool {
+    pub(super) fn finish_turn(&mut self, turn: &Turn, took: Duration, outcome: &Outcome) -> bool {
         let Some(session) = self.sessions.get_mut(&turn.session) else {
             return false;
         };
@@ -276,7 +282,6 @@ impl State {
         if session.epoch.get() != turn.epoch {
             return false;
         }
-        session.reporting = true;
         if let Outcome::Answered(Some(said)) = outcome {
             session.history.push_back(said.clone());
             while session.history.len() > session.ask.history.max(1) {
@@ -288,9 +293,37 @@ impl State {
 }
 
 impl SessionState {
+    /// One without work, that has `used` as much as the others.
+    pub(super) fn new(options: SessionOptions, outlet: Outlet, used: f64) -> Self {
+        Self {
+            outlet,
+            ask: Arc::new(options.ask),
+            stream: options.stream,
+            weight: f64::from(options.weight.max(1)),
+            used,
+            policy: options.policy,
+            windows: Queue::new(options.max_queued),
+            pairs: Pairs::default(),
+            history: VecDeque::new(),
+            asked: HashMap::new(),
+            scene: 0,
+            inquiries: VecDeque::new(),
+            epoch: Epoch::default(),
+            flushing: false,
+            running: None,
+            held: false,
+            drained: None,
+        }
+    }
+
     /// Whether work that was begun in `epoch` is still wanted.
     pub(super) fn accepts(&self, epoch: u64) -> bool {
         !self.flushing && self.epoch.get() == epoch
+    }
+
+    /// Whether a turn may begin: it has none, and its reports are heard.
+    fn is_free(&self) -> bool {
+        self.running.is_none() && self.outlet.has_room()
     }
 
     /// What it began with, as it is now.
@@ -330,14 +363,19 @@ impl SessionState {
         self.flushing = left.flushing;
     }
 
+    /// Drops the windows and pairs that wait.
+    pub(super) fn drop_work(&mut self) {
+        self.windows.drain();
+        self.pairs.clear();
+    }
+
     /// Drops what waits, what runs and what was said; results on their way are not wanted.
     pub(super) fn forget(&mut self) {
         self.epoch.set(self.epoch.get() + 1);
-        self.windows.drain();
+        self.drop_work();
         for asked in &mut self.inquiries {
             asked.job = None;
         }
-        self.pairs.clear();
         self.history.clear();
         self.asked.clear();
         if let Some(cancel) = &self.running {

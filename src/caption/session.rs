@@ -5,12 +5,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::engine::{Engine, Listener};
+use super::engine::Engine;
 use super::inquiry::{Asked, FLUSHED};
 use super::mailbox::{DropPolicy, Sent, Waited};
 use super::pairs::Coming;
 use super::prompt::Ask;
-use super::schedule::{Drained, Epoch, Job, Load, SessionState, State};
+use super::reporter::Outlet;
+use super::schedule::{Drained, Epoch, Job, Load, SessionState};
 use super::window::Pair;
 use crate::vlm::Checkpoint;
 
@@ -45,7 +46,7 @@ impl Session {
     /// Offers pairs for encoding while their window fills; each is skipped if nobody needs it by the
     /// time its turn comes. `of` is the oldest window that they are of.
     pub(super) fn offer_pairs(&self, pairs: &[Arc<Pair>], of: Option<Coming>, epoch: u64) {
-        let mut state = self.engine.shared.state.lock().unwrap();
+        let mut state = self.engine.shared.state();
         if let Some(session) = state.wake(self.id).filter(|session| session.accepts(epoch)) {
             session.pairs.offer(pairs, of);
         }
@@ -56,7 +57,7 @@ impl Session {
     /// Queues a window by the drop policy, unless a flush has come since `epoch`. Only
     /// [`DropPolicy::Block`] waits.
     pub(super) fn submit(&self, job: Job, epoch: u64) -> Sent<Job> {
-        let mut state = self.engine.shared.state.lock().unwrap();
+        let mut state = self.engine.shared.state();
         loop {
             let failed = matches!(state.load, Load::Failed(_));
             let Some(session) = state.wake(self.id) else {
@@ -66,7 +67,7 @@ impl Session {
                 return Sent::Flushing(job);
             }
             if session.policy == DropPolicy::Block && session.windows.is_full() {
-                state = self.engine.shared.changed.wait(state).unwrap();
+                state = self.engine.shared.wait(state);
                 continue;
             }
             let policy = session.policy;
@@ -83,7 +84,7 @@ impl Session {
     /// # Errors
     /// Why it will not be answered.
     pub(super) fn inquire(&self, asked: Asked, epoch: u64) -> Result<(), String> {
-        let mut state = self.engine.shared.state.lock().unwrap();
+        let mut state = self.engine.shared.state();
         if let Load::Failed(reason) = &state.load {
             return Err(reason.clone());
         }
@@ -127,7 +128,7 @@ impl Session {
 
     /// Complete windows that wait.
     pub fn queued(&self) -> usize {
-        let state = self.engine.shared.state.lock().unwrap();
+        let state = self.engine.shared.state();
         state
             .sessions
             .get(&self.id)
@@ -135,14 +136,8 @@ impl Session {
     }
 
     /// Drops everything in flight and refuses more until [`stop_flush`](Self::stop_flush). When it
-    /// returns, nothing of what was before will be reported any more.
-    pub fn start_flush(&self) {
-        self.begin_flush();
-        self.wait_reported();
-    }
-
-    /// The part of [`start_flush`](Self::start_flush) that does not wait.
-    pub(super) fn begin_flush(&self) {
+    /// returns, nothing of what was before will be put in the outlet any more.
+    pub(super) fn start_flush(&self) {
         self.with(|session| {
             session.flushing = true;
             session.forget();
@@ -150,44 +145,9 @@ impl Session {
     }
 
     /// Drops everything in flight and what was said, and goes on. When it returns, nothing of what
-    /// was before will be reported any more.
-    pub fn restart(&self) {
-        self.begin_restart();
-        self.wait_reported();
-    }
-
-    /// The part of [`restart`](Self::restart) that does not wait.
-    pub(super) fn begin_restart(&self) {
+    /// was before will be put in the outlet any more.
+    pub(super) fn restart(&self) {
         self.with(SessionState::forget);
-    }
-
-    /// Waits until a result that is being reported has been; a listener that flushes by itself
-    /// does not wait for itself.
-    pub(super) fn wait_reported(&self) {
-        /// A listener that takes longer hears of the flush when it is done.
-        const PATIENCE: Duration = Duration::from_millis(100);
-        let shared = &self.engine.shared;
-        let own = self
-            .engine
-            .thread
-            .as_ref()
-            .map(|thread| thread.thread().id());
-        if own == Some(std::thread::current().id()) {
-            return;
-        }
-        let reporting = |state: &mut State| {
-            state
-                .sessions
-                .get(&self.id)
-                .is_some_and(|session| session.reporting)
-        };
-        let state = shared.state.lock().unwrap();
-        drop(
-            shared
-                .changed
-                .wait_timeout_while(state, PATIENCE, reporting)
-                .unwrap(),
-        );
     }
 
     /// Accepts windows again.
@@ -195,43 +155,37 @@ impl Session {
         self.with(|session| session.flushing = false);
     }
 
-    /// Waits until every queued window has been reported, at most until `deadline`.
+    /// Waits until the reports of all queued windows are in the outlet, at most until `deadline`.
     pub fn wait_idle(&self, deadline: Instant) -> Waited {
-        let mut state = self.engine.shared.state.lock().unwrap();
+        let mut state = self.engine.shared.state();
         loop {
             let failed = matches!(state.load, Load::Failed(_));
             let Some(session) = state.sessions.get(&self.id) else {
                 return Waited::Interrupted;
             };
-            if session.flushing || (failed && !session.reporting) {
+            if session.flushing || failed {
                 return Waited::Interrupted;
             }
             let waiting = !session.windows.is_empty() || !session.inquiries.is_empty();
-            if !waiting && session.running.is_none() && !session.reporting {
+            if !waiting && session.running.is_none() {
                 return Waited::Idle;
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left == Duration::ZERO {
                 return Waited::TimedOut;
             }
-            state = self
-                .engine
-                .shared
-                .changed
-                .wait_timeout(state, left)
-                .unwrap()
-                .0;
+            state = self.engine.shared.wait_for(state, left);
         }
     }
 
     /// A session of the same kind at another engine.
-    pub(super) fn heir(&self, engine: &Arc<Engine>, listener: Listener) -> Self {
+    pub(super) fn heir(&self, engine: &Arc<Engine>, outlet: Outlet) -> Self {
         let options = {
-            let state = self.engine.shared.state.lock().unwrap();
+            let state = self.engine.shared.state();
             // It is there: only the drop of this session removes it.
             state.sessions[&self.id].options()
         };
-        engine.session(options, listener)
+        engine.session(options, outlet)
     }
 
     /// Takes over everything but work from a session, whose work goes before its own.
@@ -259,7 +213,7 @@ impl Session {
 
     /// Whether the model is loaded.
     pub(super) fn is_ready(&self) -> bool {
-        matches!(self.engine.shared.state.lock().unwrap().load, Load::Ready)
+        matches!(self.engine.shared.state().load, Load::Ready)
     }
 
     /// Whether nothing can be hoped for: the device has been silent for this long, or the model
@@ -267,7 +221,7 @@ impl Session {
     pub(super) fn is_lost(&self, patience: Duration) -> bool {
         let silent = !patience.is_zero() && self.engine.silence() >= patience;
         let failed = || {
-            let state = self.engine.shared.state.lock().unwrap();
+            let state = self.engine.shared.state();
             matches!(state.load, Load::Failed(_))
         };
         silent || failed()
@@ -279,7 +233,7 @@ impl Session {
     }
 
     fn with(&self, change: impl FnOnce(&mut SessionState)) {
-        let mut state = self.engine.shared.state.lock().unwrap();
+        let mut state = self.engine.shared.state();
         if let Some(session) = state.sessions.get_mut(&self.id) {
             change(session);
         }
@@ -290,7 +244,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let mut state = self.engine.shared.state.lock().unwrap();
+        let mut state = self.engine.shared.state();
         let session = state.sessions.remove(&self.id);
         drop(state);
         if let Some(cancel) = session.and_then(|s| s.running) {

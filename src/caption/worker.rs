@@ -77,10 +77,8 @@ pub(super) fn work(shared: &Shared, program: &mut dyn Program, turn: &Turn) -> O
                 history,
                 last,
             };
-            let mut tell = |report| {
-                // Nobody waits for what a flush has overtaken; the cancel ends the turn.
-                let _ = shared.tell(turn, report);
-            };
+            // Nobody waits for what a flush has overtaken; the cancel ends the turn.
+            let mut tell = |report| shared.tell(turn, report);
             if questions.is_empty() {
                 tell(Report::Unasked);
             }

@@ -17,7 +17,9 @@ use super::shared::{Life, Model, Shared};
 use super::swap::Candidate;
 use crate::caption::Report;
 use crate::caption::captioner::Captioner;
-use crate::caption::engine::{Engine, Listener};
+use crate::caption::engine::Engine;
+use crate::caption::outbox::Listener;
+use crate::caption::panic::caught;
 use crate::caption::source::Source;
 
 /// A change of the model.
@@ -41,11 +43,19 @@ impl ModelChange {
     }
 
     fn make(&self) {
+        self.attempt(|choice| {
+            let (Some(captioner), Some(run)) = (self.shared.captioner(), self.shared.run()) else {
+                return Ok(());
+            };
+            self.change_to(choice, &captioner, &run)
+        });
+    }
+
+    /// A model at which the change fails or panics is refused.
+    fn attempt(&self, change: impl FnOnce(&Choice) -> Result<(), String>) {
         let choice = self.shared.settings().choice.clone();
-        let (Some(captioner), Some(run)) = (self.shared.captioner(), self.shared.run()) else {
-            return;
-        };
-        if let Err(reason) = self.change_to(&choice, &captioner, &run) {
+        let changed = caught("the change of the model", || change(&choice));
+        if let Err(reason) = changed.and_then(|changed| changed) {
             refuse(&self.element, &self.shared, Some(&choice), &reason);
         }
     }
@@ -181,4 +191,36 @@ fn refuse(element: &gst::Element, shared: &Shared, asked: Option<&Choice>, reaso
     }
     let text = format!("{reason}; the model before stays");
     post::warning(element, gst::ResourceError::Failed, &text);
+}
+
+#[cfg(test)]
+mod tests {
+    use gst::subclass::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_while_a_model_is_read_is_told_and_its_properties_go_back() {
+        gst::init().unwrap();
+        let element = gst::glib::Object::new::<super::super::VlmCaption>();
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        element.set_property_from_str("backend", "mock");
+        element.set_state(gst::State::Ready).unwrap();
+        element.set_property("model", "/a/model");
+        let change = ModelChange {
+            shared: element.imp().shared.clone(),
+            element: element.clone().upcast(),
+        };
+        change.attempt(|_| panic!("a strange file"));
+        let warning = bus.pop_filtered(&[gst::MessageType::Warning]).unwrap();
+        let gst::MessageView::Warning(warning) = warning.view() else {
+            unreachable!()
+        };
+        let text = warning.error().to_string();
+        assert!(text.contains("a strange file"), "{text}");
+        assert!(text.contains("the model before stays"), "{text}");
+        assert_eq!(element.property::<Option<String>>("model"), None);
+        element.set_state(gst::State::Null).unwrap();
+    }
 }

@@ -19,7 +19,7 @@ use super::text::text_caps;
 
 /// The element.
 pub struct VlmCaption {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[glib::object_subclass]

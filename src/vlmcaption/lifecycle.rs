@@ -55,8 +55,16 @@ impl Lifecycle<'_> {
         let listener = report::listener(self.shared, run.clone(), origin);
         let captioner = Captioner::start(&engine, plan.options, listener);
         let captioner = Arc::new(captioner.map_err(|error| self.no_thread(&error))?);
-        let weak = Arc::downgrade(self.shared);
-        let minder = Minder::start(run.waker.clone(), move || round(&weak.upgrade()?));
+        let (weak, failing) = (Arc::downgrade(self.shared), Arc::downgrade(self.shared));
+        let minder = Minder::start(
+            run.waker.clone(),
+            move || round(&weak.upgrade()?),
+            move |reason| {
+                if let Some(element) = failing.upgrade().and_then(|shared| shared.element()) {
+                    post::warning(&element, gst::ResourceError::Failed, reason);
+                }
+            },
+        );
         let minder = minder.map_err(|error| self.no_thread(&error))?;
         self.hand_over(Running {
             minder,

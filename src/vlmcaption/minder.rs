@@ -6,6 +6,11 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::caption::panic::caught;
+
+/// After a panic the closure is called again this much later.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// Calls a closure again and again; dropped, it ends and is joined.
 pub(super) struct Minder {
     waker: Waker,
@@ -30,20 +35,32 @@ struct State {
 
 impl Minder {
     /// Calls `round` now, and again each time that it asked for, or sooner when woken; `None` asks
-    /// for no time.
+    /// for no time. A panic in it is said to `failed`, once if the same comes in a row, and it is
+    /// called again.
     ///
     /// # Errors
     /// The system has no more threads.
     pub fn start(
         waker: Waker,
         mut round: impl FnMut() -> Option<Duration> + Send + 'static,
+        failed: impl Fn(&str) + Send + 'static,
     ) -> std::io::Result<Self> {
         let signal = waker.0.clone();
         let thread = std::thread::Builder::new()
             .name("vlmcaption-mind".into())
             .spawn(move || {
+                let mut last = None;
                 loop {
-                    let pause = round();
+                    let pause = match caught("what is due by the clock", &mut round) {
+                        Ok(pause) => pause,
+                        Err(reason) => {
+                            if last.as_ref() != Some(&reason) {
+                                failed(&reason);
+                            }
+                            last = Some(reason);
+                            Some(AGAIN)
+                        }
+                    };
                     if !signal.wait(pause) {
                         return;
                     }
@@ -91,8 +108,35 @@ impl Drop for Minder {
             // Who handles a message may stop the element on the thread that posted it.
             && thread.thread().id() != std::thread::current().id()
         {
-            // A panic in it was printed there.
+            // A panic in it was said there.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_said_once_and_what_is_due_is_done_all_the_same() {
+        let (done, rounds) = channel();
+        let (says, said) = channel();
+        let mut n = 0;
+        let round = move || {
+            n += 1;
+            assert!(n > 2, "the clock is broken");
+            done.send(n).unwrap();
+            None
+        };
+        let failed = move |reason: &str| says.send(reason.to_owned()).unwrap();
+        let minder = Minder::start(Waker::default(), round, failed).unwrap();
+        assert_eq!(rounds.recv().unwrap(), 3);
+        let reason = said.try_recv().unwrap();
+        assert!(reason.contains("the clock is broken"), "{reason}");
+        assert!(said.try_recv().is_err(), "the same is said once");
+        drop(minder);
     }
 }

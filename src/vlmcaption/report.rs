@@ -18,9 +18,9 @@ use super::shared::Shared;
 use super::text::{Begin, Text};
 use super::trouble::Cause;
 use super::words;
-use crate::caption::engine::Listener;
 use crate::caption::gate::Gated;
 use crate::caption::ladder::Step;
+use crate::caption::outbox::Listener;
 use crate::caption::question::Kind;
 use crate::caption::window::FrameTime;
 use crate::caption::{Caption, Report};
@@ -75,10 +75,6 @@ impl Reporter<'_> {
                     obj = element,
                     "the device failed: loading the model anew"
                 );
-                // What the vision net made of frames is gone with it.
-                if let Some(captioner) = self.shared.captioner() {
-                    captioner.restart();
-                }
             }
             Report::Partial {
                 sequence,
@@ -107,15 +103,10 @@ impl Reporter<'_> {
             Report::Overload(step) => self.overloaded(step),
             Report::Unasked => gst::debug!(CAT, obj = element, "no question is due"),
             Report::Gated { why, frames } => self.gated(why, &frames),
-            Report::Dropped { reason, frames } => {
+            Report::Dropped { reason, count } => {
                 let reason = output::drop_reason(reason);
-                gst::debug!(
-                    CAT,
-                    obj = element,
-                    "dropped {} frames: {reason}",
-                    frames.len()
-                );
-                run.dropped(element, reason, 1);
+                gst::debug!(CAT, obj = element, "dropped {count}: {reason}");
+                run.dropped(element, reason, count);
             }
         }
     }

@@ -26,9 +26,9 @@ pub(super) fn all(emitter: Emitter) -> Vec<glib::subclass::Signal> {
     ]
 }
 
-/// `caption(caption: GstStructure)`: emitted from a thread of the element with each caption, as it is
-/// posted on the bus, of which the property `caption` is the text alone. Who is connected must return
-/// soon.
+/// `caption(caption: GstStructure)`: emitted from the element's reporting thread with each caption, as
+/// it is posted on the bus, of which the property `caption` is the text alone. A handler that is slow
+/// delays this element's reports, and no other's.
 fn caption() -> glib::subclass::Signal {
     glib::subclass::Signal::builder("caption")
         .param_types([gst::Structure::static_type()])

@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: MPL-2.0
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::*;
+use crate::backend::{
+    Error, Features, GridThw, Limits, Next, Patches, Position, Segment, SequenceId, VisualTokens,
+};
+use crate::caption::ladder::Ladder;
+use crate::caption::mailbox::{DropPolicy, Sent};
+use crate::caption::note::Note;
+use crate::caption::outbox::Listener;
+use crate::caption::prompt::Ask;
+use crate::caption::reporter::Reporter;
+use crate::caption::schedule::Job;
+use crate::caption::window::{FrameTime, Pair, Visual, WallClock, Window};
+use crate::vlm::files::ModelFiles;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What of a program panics, once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Part {
+    Load,
+    Remark,
+    Health,
+    Encode,
+    Extend,
+    Drop,
+}
+
+/// Parts that are still to panic, and how many turns the program makes at a time.
+#[derive(Clone, Default)]
+struct Faulty {
+    parts: Arc<Mutex<Vec<Part>>>,
+    batch: usize,
+    /// The vision net waits for a word, if set.
+    gate: Option<Arc<Mutex<Receiver<()>>>>,
+}
+
+impl Faulty {
+    fn reach(&self, part: Part) {
+        let panics = {
+            let mut parts = self.parts.lock().unwrap();
+            let at = parts.iter().position(|one| *one == part);
+            at.map(|at| parts.remove(at)).is_some()
+        };
+        assert!(!panics, "{part:?} is broken");
+    }
+}
+
+/// A program that says nothing and panics where it is told to.
+struct Fake {
+    faulty: Faulty,
+    limits: Limits,
+    eos: u32,
+}
+
+impl Program for Fake {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn encode(&mut self, patches: &Patches, _: &Cancel) -> Result<VisualTokens, Error> {
+        self.faulty.reach(Part::Encode);
+        if let Some(gate) = &self.faulty.gate {
+            let _ = gate.lock().unwrap().recv();
+        }
+        Ok(VisualTokens {
+            grid: patches.grid,
+            n_tokens: 1,
+            features: Features::Host {
+                launch: 0,
+                embeds: Vec::new(),
+                deepstack: Vec::new(),
+            },
+        })
+    }
+
+    fn open(&mut self) -> Result<SequenceId, Error> {
+        Ok(SequenceId(0))
+    }
+
+    fn extend(
+        &mut self,
+        _: SequenceId,
+        _: &[Segment<'_>],
+        _: &[Position],
+        _: &Cancel,
+    ) -> Result<Next<'_>, Error> {
+        self.faulty.reach(Part::Extend);
+        Ok(Next::Token(self.eos))
+    }
+
+    fn batch(&self) -> usize {
+        self.faulty.batch
+    }
+
+    fn truncate(&mut self, _: SequenceId, _: usize) {}
+
+    fn close(&mut self, _: SequenceId) {}
+
+    fn remark(&self) -> Option<String> {
+        self.faulty.reach(Part::Remark);
+        None
+    }
+
+    fn health(&mut self) -> Health {
+        self.faulty.reach(Part::Health);
+        Health::default()
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.faulty.reach(Part::Drop);
+        }
+    }
+}
+
+fn engine(faulty: Faulty) -> Arc<Engine> {
+    let checkpoint = Arc::new(Checkpoint::open(ModelFiles::demo()).unwrap());
+    let eos = checkpoint.defaults.eos[0];
+    let loader: Loader = Box::new(move |_, _| {
+        faulty.reach(Part::Load);
+        Ok(Box::new(Fake {
+            faulty: faulty.clone(),
+            limits: Limits {
+                context: 1 << 20,
+                prompt: 1 << 20,
+                vocab_size: 0,
+                weight_bytes: 0,
+            },
+            eos,
+        }))
+    });
+    let opened = Opened {
+        checkpoint,
+        loader,
+        notes: Vec::new(),
+    };
+    Arc::new(Engine::start(opened).unwrap())
+}
+
+fn options() -> SessionOptions {
+    SessionOptions {
+        stream: "s".into(),
+        weight: 1,
+        policy: DropPolicy::Oldest,
+        max_queued: 64,
+        ask: Ask::plain("?"),
+    }
+}
+
+/// A session, its reporter, and what is heard of it.
+fn session(engine: &Arc<Engine>) -> (Session, Arc<Reporter>, Receiver<Report>) {
+    let (told, hears) = channel();
+    let listener: Listener = Arc::new(move |report| {
+        // A test that has seen enough listens no more.
+        let _ = told.send(report);
+    });
+    let reporter = Reporter::start(listener, Ladder::new(1, 1), Duration::ZERO).unwrap();
+    (
+        engine.session(options(), reporter.outlet()),
+        reporter,
+        hears,
+    )
+}
+
+fn job(sequence: u64) -> Job {
+    let at = Duration::from_secs(sequence);
+    let pair = Pair {
+        pts: vec![at],
+        visual: Mutex::new(Visual::Pixels(Patches {
+            grid: GridThw { t: 1, h: 2, w: 2 },
+            pixels: Vec::new(),
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        })),
+        answered: AtomicBool::new(false),
+    };
+    Job {
+        sequence,
+        window: Window {
+            frames: vec![FrameTime {
+                pts: at,
+                running_time: at,
+                wallclock: at,
+                clock: WallClock::System,
+            }],
+            pairs: vec![Arc::new(pair)],
+        },
+        note: Note::default(),
+        complete_since: Instant::now(),
+    }
+}
+
+/// Submits windows, once the model is there, until one is captioned; what was heard meanwhile.
+fn heard_until_captioned(session: &Session, hears: &Receiver<Report>) -> Vec<Report> {
+    let (deadline, mut all) = (Instant::now() + PATIENCE, Vec::new());
+    for sequence in 1.. {
+        assert!(Instant::now() < deadline, "{all:?}");
+        while !session.is_ready() {
+            std::thread::yield_now();
+        }
+        if !matches!(session.submit(job(sequence), session.epoch()), Sent::Queued) {
+            continue;
+        }
+        loop {
+            let report = hears.recv_timeout(PATIENCE).unwrap();
+            all.push(report);
+            match all.last() {
+                Some(Report::Caption(_)) => return all,
+                Some(Report::Failed { .. } | Report::Restarting) => break,
+                _ => {}
+            }
+        }
+    }
+    all
+}
+
+/// Reasons that were told.
+fn reasons(reports: &[Report]) -> Vec<&str> {
+    let reasons = reports.iter().filter_map(|report| match report {
+        Report::Failed { reason, .. } | Report::LoadFailed(reason) => Some(reason.as_str()),
+        _ => None,
+    });
+    reasons.collect()
+}
+
+#[test]
+fn a_panic_anywhere_in_a_model_is_told_and_captions_come_again() {
+    for batch in [1, 2] {
+        for part in [Part::Load, Part::Remark, Part::Encode, Part::Extend] {
+            let parts = Arc::new(Mutex::new(vec![part]));
+            let engine = engine(Faulty {
+                parts,
+                batch,
+                gate: None,
+            });
+            let (session, _reporter, hears) = session(&engine);
+            let all = heard_until_captioned(&session, &hears);
+            let reasons = reasons(&all);
+            let told = format!("internal error in the model engine: {part:?} is broken");
+            assert_eq!(reasons.len(), 1, "{all:?}");
+            assert!(reasons[0].starts_with(&told), "{reasons:?}");
+        }
+    }
+}
+
+#[test]
+fn a_panic_of_a_device_s_health_does_no_harm() {
+    let parts = Arc::new(Mutex::new(vec![Part::Health]));
+    let engine = engine(Faulty {
+        parts: parts.clone(),
+        ..Faulty::default()
+    });
+    let (session, _reporter, hears) = session(&engine);
+    let all = heard_until_captioned(&session, &hears);
+    assert!(reasons(&all).is_empty(), "{all:?}");
+    assert!(parts.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_panic_between_two_turns_is_told_and_the_model_is_loaded_anew() {
+    for batch in [1, 2] {
+        let (go, gate) = channel();
+        let engine = engine(Faulty {
+            // The program is dropped before the next one is loaded.
+            parts: Arc::new(Mutex::new(vec![Part::Drop])),
+            batch,
+            gate: Some(Arc::new(Mutex::new(gate))),
+        });
+        let (failing, _failing_reporter, failing_hears) = session(&engine);
+        let (other, _reporter, hears) = session(&engine);
+        while !failing.is_ready() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(failing.submit(job(1), 0), Sent::Queued));
+        // Its turn has begun, or will: what is done when it has told all is done by that thread.
+        failing.retire(Box::new(|| panic!("the seat is broken")));
+        go.send(()).unwrap();
+        drop(go);
+        for (session, hears) in [(other, hears), (failing, failing_hears)] {
+            let mut all = Vec::new();
+            while all.last() != Some(&Report::Restarting) {
+                all.push(hears.recv_timeout(PATIENCE).unwrap());
+            }
+            let told = reasons(&all);
+            assert!(told[0].contains("the seat is broken"), "{all:?}");
+            assert!(told[1..].iter().all(|told| told.contains("Drop is broken")));
+            heard_until_captioned(&session, &hears);
+        }
+    }
+}
+
+#[test]
+fn a_model_that_is_loaded_anew_costs_nothing_of_what_comes_after_however_slow_the_listener() {
+    let engine = engine(Faulty {
+        parts: Arc::new(Mutex::new(vec![Part::Extend; MAX_FAULTS as usize])),
+        ..Faulty::default()
+    });
+    let (go, gate) = channel::<()>();
+    let (told, hears): (Sender<Report>, _) = channel();
+    let gate = Mutex::new(gate);
+    let listener: Listener = Arc::new(move |report| {
+        let stuck = matches!(report, Report::Failed { .. });
+        let _ = told.send(report);
+        if stuck {
+            let _ = gate.lock().unwrap().recv();
+        }
+    });
+    let reporter = Reporter::start(listener, Ladder::new(1, 1), Duration::ZERO).unwrap();
+    let session = engine.session(options(), reporter.outlet());
+    let submit = |sequence| {
+        while !session.is_ready() {
+            std::thread::yield_now();
+        }
+        let sent = session.submit(job(sequence), session.epoch());
+        assert!(matches!(sent, Sent::Queued));
+        session.wait_idle(Instant::now() + PATIENCE);
+    };
+    let before = session.epoch();
+    (1..=u64::from(MAX_FAULTS)).for_each(submit);
+    while session.epoch() == before {
+        std::thread::yield_now();
+    }
+    submit(9);
+    assert_eq!(reporter.restarts(), 1);
+    drop(go);
+    let mut all = Vec::new();
+    while !matches!(all.last(), Some(Report::Caption(_))) {
+        all.push(hears.recv_timeout(PATIENCE).unwrap());
+    }
+    let at = |wanted: &Report| all.iter().position(|report| report == wanted);
+    assert!(at(&Report::Restarting).is_some(), "{all:?}");
+    let Some(Report::Caption(caption)) = all.last() else {
+        unreachable!()
+    };
+    assert_eq!(caption.sequence, 9, "{all:?}");
+}
+
+#[test]
+fn a_session_that_is_not_heard_waits_alone_and_is_not_owed_the_turns_of_others() {
+    let (stuck, heard) = (unheard(), unheard());
+    let mut state = State::default();
+    for (id, (reporter, ..)) in [&stuck, &heard].into_iter().enumerate() {
+        let session = SessionState::new(options(), reporter.outlet(), 0.0);
+        state.sessions.insert(id as u64, session);
+    }
+    let queue = |state: &mut State| {
+        for session in state.sessions.values_mut() {
+            for sequence in 0..64 {
+                let _ = session.windows.offer(job(sequence), DropPolicy::Oldest);
+            }
+        }
+    };
+    let take = |state: &mut State| {
+        let turn = state.next_turn().unwrap();
+        let answered = Outcome::Answered(None);
+        state.finish_turn(&turn, Duration::from_millis(10), &answered);
+        turn.session
+    };
+    queue(&mut state);
+    let (reporter, _, go) = &stuck;
+    while reporter.outlet().has_room() {
+        reporter.report(Report::Failed {
+            frames: Vec::new(),
+            reason: "an event".into(),
+        });
+    }
+    assert!((0..32).all(|_| take(&mut state) == 1));
+    for _ in 0..32 {
+        let _ = go.send(());
+    }
+    reporter.outbox().wait_room();
+    queue(&mut state);
+    let turns: Vec<u64> = (0..16).map(|_| take(&mut state)).collect();
+    let n = turns.iter().filter(|id| **id == 0).count();
+    assert!((7..=9).contains(&n), "{turns:?}");
+}
+
+/// A reporter whose listener waits for a word at each report.
+fn unheard() -> (Arc<Reporter>, Receiver<()>, Sender<()>) {
+    let (go, gate) = channel();
+    let (told, hears) = channel();
+    let gate = Mutex::new(gate);
+    let listener: Listener = Arc::new(move |_| {
+        let _ = told.send(());
+        let _ = gate.lock().unwrap().recv();
+    });
+    let reporter = Reporter::start(listener, Ladder::new(1, 1), Duration::ZERO).unwrap();
+    (reporter, hears, go)
+}
