@@ -6,6 +6,8 @@
 use axera_sys::{Group, Tensor};
 
 use super::Error;
+use crate::backend::rows::Row;
+use crate::backend::sequence::Reuse;
 
 /// Bytes of bf16.
 const HALF: usize = 2;
@@ -146,6 +148,22 @@ impl Layout {
     /// The shortest decode group that sees so many rows.
     pub fn decode_for(&self, past: usize) -> Option<&Shape> {
         self.decode.iter().find(|shape| shape.history >= past)
+    }
+}
+
+impl Reuse for Layout {
+    /// Whole chunks, since a part of one costs as much, and no more than the chunks see.
+    fn reusable(&self, _rows: &[Row], n_equal: usize) -> usize {
+        let most = match self.prefill.last() {
+            Some(shape) => shape.history,
+            None => self.context(),
+        };
+        n_equal.min(most) / self.chunk() * self.chunk()
+    }
+
+    /// All: the chunks see what is before them, whether it is computed again or not.
+    fn prompt_rows(&self, n: usize, _n_reused: usize) -> usize {
+        n
     }
 }
 
@@ -296,6 +314,16 @@ mod tests {
         let got = [0, 1, 128, 129, 512, 513].map(group);
         assert_eq!(got, [Some(1), Some(2), Some(2), Some(3), Some(5), None]);
         assert!(layout.decode_for(1023).is_some() && layout.decode_for(1024).is_none());
+    }
+
+    #[test]
+    fn whole_chunks_are_found_again_as_far_as_the_chunks_see() {
+        let layout = Layout::of(&published(), "l0").unwrap();
+        let reusable = [127, 128, 300, 512, 640].map(|n| layout.reusable(&[], n));
+        assert_eq!(reusable, [0, 128, 256, 512, 512]);
+        assert_eq!(layout.prompt_rows(600, 512), 600);
+        let decode_only = Layout::of(&[group(1, 1023, 1)], "l0").unwrap();
+        assert_eq!(decode_only.reusable(&[], 77), 77);
     }
 
     #[test]

@@ -15,8 +15,8 @@ use super::layout::{Layout, Shape};
 use super::vision::{Tokens, VisionModel};
 use super::{Described, Error, Options};
 use crate::backend::embedding::Table;
-use crate::backend::kept::Kept;
 use crate::backend::rows::{Batch, Row, Source};
+use crate::backend::sequence::{Extension, Sequence};
 use crate::backend::{
     self, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
     VisualTokens,
@@ -42,7 +42,7 @@ pub struct Axera {
     vision: VisionModel,
     table: Table,
     shared: Shared,
-    kept: Kept,
+    sequence: Sequence,
     logits: Vec<f32>,
     bytes: Vec<u8>,
 }
@@ -199,7 +199,7 @@ impl Axera {
             vision,
             table,
             shared,
-            kept: Kept::default(),
+            sequence: Sequence::default(),
             logits: vec![0.0; options.vocab_size],
             bytes: Vec::new(),
         })
@@ -215,15 +215,14 @@ impl Axera {
         self.device.allocated()
     }
 
-    /// Computes the rows of a batch from `done` on; its first row is row `base` of the cache. The
-    /// last hidden row.
+    /// Computes the rows of an extension that are not in the cache; the last hidden row.
     fn run(
         &mut self,
-        batch: &Batch<Tokens>,
-        mut done: usize,
-        base: usize,
+        extension: &Extension<Tokens>,
         cancel: &Cancel,
     ) -> Result<Mem, backend::Error> {
+        let Extension { batch, done, base } = extension;
+        let mut done = *done;
         let n = batch.rows.len();
         let mut hidden = None;
         while done < n {
@@ -433,18 +432,6 @@ impl Axera {
         }
         Ok(Next::Logits(&self.logits))
     }
-
-    /// Of the rows that a new sequence begins with, how many are in the cache and need not be
-    /// computed again: whole chunks, since a part of one costs as much.
-    fn common(&self, rows: &[Row]) -> usize {
-        let chunk = self.layout.chunk();
-        let same = self.kept.shared(rows);
-        let most = match self.layout.prefill.last() {
-            Some(shape) => shape.history,
-            None => self.limits.context,
-        };
-        same.min(most) / chunk * chunk
-    }
 }
 
 /// `[rows, history + rows]`, additive: row `r` of the first `m` sees the `past` first columns, itself
@@ -497,7 +484,7 @@ impl Program for Axera {
     }
 
     fn open(&mut self) -> Result<SequenceId, backend::Error> {
-        self.kept.open()
+        self.sequence.open()
     }
 
     fn extend(
@@ -507,41 +494,26 @@ impl Program for Axera {
         positions: &[Position],
         cancel: &Cancel,
     ) -> Result<Next<'_>, backend::Error> {
-        let rows = self.kept.n_rows(sequence)?;
-        let context = self.limits.context;
-        let batch = Batch::read(segments, positions, context, self.limits.vocab_size)?;
-        let n = batch.rows.len();
-        let needed = rows + n;
-        if needed > context {
-            return Err(backend::Error::Context { needed, context });
-        }
-        if rows == 0 && n > self.limits.prompt {
-            let (needed, context) = (n, self.limits.prompt);
-            return Err(backend::Error::Context { needed, context });
-        }
-        let done = match rows {
-            0 => self.common(&batch.rows),
-            _ => 0,
-        };
-        // Rows from here on are overwritten, whatever comes.
-        self.kept.keep(rows + done);
-        let hidden = self.run(&batch, done, rows, cancel)?;
-        self.kept.append(&batch.rows[done..]);
+        let (limits, layout) = (&self.limits, &self.layout);
+        let extension = self
+            .sequence
+            .begin(sequence, segments, positions, limits, layout)?;
+        let hidden = self.run(&extension, cancel)?;
+        self.sequence.finish(&extension);
         self.head(hidden)
     }
 
     fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {
-        let (context, vocab_size) = (self.limits.context, self.limits.vocab_size);
-        Batch::<Tokens>::read(segments, positions, context, vocab_size)
-            .map_or(0, |batch| self.common(&batch.rows))
+        self.sequence
+            .shared::<Tokens>(segments, positions, &self.limits, &self.layout)
     }
 
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
-        self.kept.truncate(sequence, n_rows);
+        self.sequence.truncate(sequence, n_rows);
     }
 
     fn close(&mut self, sequence: SequenceId) {
-        self.kept.close(sequence);
+        self.sequence.close(sequence);
     }
 
     fn health(&mut self) -> Health {

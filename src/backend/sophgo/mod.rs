@@ -21,6 +21,7 @@ mod half_type;
 mod layout;
 mod passes;
 mod prefill;
+mod prefix;
 mod program;
 mod signatures;
 mod tensor;

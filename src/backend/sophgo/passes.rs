@@ -7,29 +7,26 @@ use super::board::Board;
 use super::half_type::HalfType;
 use super::layout::{Embedding, Head, History, Layout};
 use super::prefill::Scratch;
+use super::prefix::visible_rows;
 use super::program::{Nets, Sophgo};
 use super::tensor::{LoadedNet, Mem};
 use super::vision::Slot;
 use crate::backend::embedding::Table;
 use crate::backend::rows::{Batch, Row, Source};
+use crate::backend::sequence::Extension;
 use crate::backend::{self, Cancel, Next, Position};
 
 impl Sophgo {
-    /// Computes the rows of a batch from `done` on; its first row is row `base` of the cache. The
-    /// last hidden row.
+    /// Computes the rows of an extension that are not in the cache; the last hidden row.
     pub(super) fn run(
         &mut self,
-        batch: &Batch<Slot>,
-        mut done: usize,
-        base: usize,
+        extension: &Extension<Slot>,
         cancel: &Cancel,
     ) -> Result<Mem, backend::Error> {
+        let Extension { batch, done, base } = extension;
+        let mut done = *done;
         let n = batch.rows.len();
-        // Rows in the cache that the prefill nets can see.
-        let visible = match self.layout.prefill.history {
-            History::None => 0,
-            History::Inside(rows) | History::Separate(rows) => rows,
-        };
+        let visible = visible_rows(&self.layout);
         let longest = self.layout.prefill.lengths[0];
         let mut hidden = None;
         while done < n {

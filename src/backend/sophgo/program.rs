@@ -5,12 +5,12 @@
 use super::board::Board;
 use super::layout::{Embedding, Head, History, Layout};
 use super::prefill::{DecodeMasks, Scratch};
+use super::prefix::{MAX_CONTINUED_ROWS, visible_rows};
 use super::tensor::{LoadedNet, Mem};
 use super::vision::{Slot, VisionNet};
 use super::{Described, Error, Options};
 use crate::backend::embedding::Table;
-use crate::backend::kept::Kept;
-use crate::backend::rows::{Batch, Row, Source};
+use crate::backend::sequence::Sequence;
 use crate::backend::{
     self, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
     VisualTokens,
@@ -21,14 +21,6 @@ use std::sync::Arc;
 /// Hears the output of a net: `block_<i>`, or `vit_<level>` (0: the visual tokens, then deepstack),
 /// and its rows `[rows, hidden_size]`.
 pub type Tap = Box<dyn FnMut(&str, &[f32]) + Send>;
-
-/// Rows that are fed one by one rather than computing all again, where a bmodel cannot continue
-/// from rows: a step costs about a thirtieth of a prefill.
-const MAX_FED_ROWS: usize = 8;
-
-/// Rows that a question after another is fed one by one, where the prefill nets cannot see the rows
-/// that the two have in common; with more, its prompt is computed anew.
-const MAX_CONTINUED_ROWS: usize = 24;
 
 /// A bmodel on a device.
 pub struct Sophgo {
@@ -43,7 +35,7 @@ pub struct Sophgo {
     pub(super) decode: DecodeMems,
     /// K and V of each layer, `[context, n_kv_heads, head_dim]`.
     pub(super) caches: Vec<[Mem; 2]>,
-    kept: Kept,
+    sequence: Sequence,
     pub(super) logits: Vec<f32>,
     pub(super) bytes: Vec<u8>,
     pub(super) tap: Option<Tap>,
@@ -151,7 +143,7 @@ impl Sophgo {
             masks,
             decode,
             caches,
-            kept: Kept::default(),
+            sequence: Sequence::default(),
             bytes: Vec::new(),
             tap: None,
         })
@@ -171,23 +163,6 @@ impl Sophgo {
     /// Bytes of device memory beside weights and nets.
     pub fn buffer_bytes(&self) -> u64 {
         self.board.allocated() + self.vision.slot_bytes()
-    }
-
-    /// Of the rows that a new sequence begins with, how many are in the cache and worth keeping.
-    fn common(&self, rows: &[Row]) -> usize {
-        let same = self.kept.shared(rows);
-        let left = rows.len() - same;
-        match self.layout.prefill.history {
-            History::None if left > MAX_FED_ROWS => 0,
-            History::None
-                if rows[same..]
-                    .iter()
-                    .any(|row| matches!(row.source, Source::Visual(..))) =>
-            {
-                0
-            }
-            _ => same,
-        }
     }
 }
 
@@ -244,7 +219,7 @@ impl Program for Sophgo {
     }
 
     fn open(&mut self) -> Result<SequenceId, backend::Error> {
-        self.kept.open()
+        self.sequence.open()
     }
 
     fn extend(
@@ -254,53 +229,30 @@ impl Program for Sophgo {
         positions: &[Position],
         cancel: &Cancel,
     ) -> Result<Next<'_>, backend::Error> {
-        let rows = self.kept.n_rows(sequence)?;
-        let batch = Batch::read(
-            segments,
-            positions,
-            self.layout.context,
-            self.limits.vocab_size,
-        )?;
-        let n = batch.rows.len();
-        let (needed, context) = (rows + n, self.layout.context);
-        if needed > context {
-            return Err(backend::Error::Context { needed, context });
-        }
-        let done = match rows {
-            0 => self.common(&batch.rows),
-            _ => 0,
-        };
-        if rows == 0 && n - done > self.limits.prompt {
-            let (needed, context) = (n - done, self.limits.prompt);
-            return Err(backend::Error::Context { needed, context });
-        }
-        // Rows from here on are overwritten, whatever comes.
-        self.kept.keep(rows + done);
-        let hidden = self.run(&batch, done, rows, cancel)?;
-        self.kept.append(&batch.rows[done..]);
+        let (limits, layout) = (&self.limits, &self.layout);
+        let extension = self
+            .sequence
+            .begin(sequence, segments, positions, limits, layout)?;
+        let hidden = self.run(&extension, cancel)?;
+        self.sequence.finish(&extension);
         self.head(hidden)
     }
 
     fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {
-        let (context, vocab_size) = (self.layout.context, self.limits.vocab_size);
-        Batch::<Slot>::read(segments, positions, context, vocab_size)
-            .map_or(0, |batch| self.common(&batch.rows))
+        self.sequence
+            .shared::<Slot>(segments, positions, &self.limits, &self.layout)
     }
 
     fn continues(&self, n_kept: usize, n_more: usize) -> bool {
-        let visible = match self.layout.prefill.history {
-            History::None => 0,
-            History::Inside(rows) | History::Separate(rows) => rows,
-        };
-        n_kept <= visible || n_more <= MAX_CONTINUED_ROWS
+        n_kept <= visible_rows(&self.layout) || n_more <= MAX_CONTINUED_ROWS
     }
 
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
-        self.kept.truncate(sequence, n_rows);
+        self.sequence.truncate(sequence, n_rows);
     }
 
     fn close(&mut self, sequence: SequenceId) {
-        self.kept.close(sequence);
+        self.sequence.close(sequence);
     }
 
     fn health(&mut self) -> Health {
