@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::Error;
+use super::error::Error;
 use crate::backend::json;
 
 /// What a Git LFS pointer begins with, and how long it can be at most.

@@ -5,7 +5,7 @@
 
 use axera_sys::{Group, Tensor};
 
-use super::Error;
+use super::error::Error;
 use crate::backend::rows::Row;
 use crate::backend::sequence::Reuse;
 

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use axera_sys::{Device, Kind, Mem, Model};
 use half::bf16;
 
+use super::error::Error;
+use super::folder::Folder;
 use super::layout::{Layout, Shape};
+use super::options::Options;
 use super::vision::{Tokens, VisionModel};
-use super::{Described, Error, Options};
 use crate::backend::embedding::Table;
 use crate::backend::rows::{Batch, Row, Source};
 use crate::backend::sequence::{Extension, Sequence};
@@ -137,7 +139,7 @@ impl Axera {
     pub(super) fn new(
         mut device: Device,
         loaded: Loaded,
-        described: &Described,
+        folder: &Folder,
         options: &Options,
     ) -> Result<Self, Error> {
         let Loaded {
@@ -147,7 +149,6 @@ impl Axera {
             layout,
             bytes,
         } = loaded;
-        let folder = &described.folder;
         let name = |path: &std::path::Path| path.display().to_string();
         let names = Names {
             layers: folder.layers.iter().map(|path| name(path)).collect(),

@@ -5,8 +5,9 @@
 use axera_sys::{Device, Mem, Model};
 use half::bf16;
 
+use super::error::Error;
 use super::layout::place;
-use super::{Error, Options, Pixels};
+use super::options::{Options, Pixels};
 use crate::backend::rows::Seen;
 use crate::backend::vit::{levels, planes};
 use crate::backend::{self, Patches, finite};

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::Error;
+use super::error::Error;
 use super::flatbuffer::{Broken, Buffer, Range, Table};
 
 /// First bytes of a bmodel: `0xFF55AAEE`, little-endian.

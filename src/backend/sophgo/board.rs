@@ -21,7 +21,7 @@ use sophgo_sys::bindings::{
 };
 use sophgo_sys::{Api, Chip};
 
-use super::Error;
+use super::error::Error;
 use super::tensor::{Arg, LoadedNet, Mem, Port, Ports, check, from_raw};
 
 /// Cores that each stage of each net runs on, by the bmodel's file.

@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Which generation and variant a bmodel is, told from its nets and never from its name.
+//! Which generation and variant a bmodel is.
 //!
 //! `llm_convert.py` has given the same net names different signatures over time. A [`Layout`] can
-//! only hold a combination that this backend runs; everything else is refused here, with the flag
-//! that would make a file that runs.
+//! only hold a combination that this backend runs; `signatures.rs` makes it ([`Layout::of`]).
 
-use super::Error;
-use super::bmodel::Bmodel;
 use super::half_type::HalfType;
-use super::signatures::{Reader, elements, last};
 
 /// A bmodel that can be run, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,57 +125,6 @@ impl Family {
 }
 
 impl Layout {
-    /// Tells what a bmodel is.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] with the reason, and what to compile instead.
-    pub fn of(model: &Bmodel, file: &str) -> Result<Self, Error> {
-        let reader = Reader { model, file };
-        reader.single_device()?;
-        let n_layers = reader.count("block_");
-        if n_layers == 0 {
-            return reader.no("it has no net block_0: it is no language model of llm_convert.py");
-        }
-        reader.same_count("block_cache_", n_layers)?;
-        let cache = reader.net("block_cache_0")?;
-        let decode = reader.decode(cache)?;
-        let first = &cache.stages[0];
-        let half = match HalfType::of(first.inputs[0].dtype) {
-            Some(half) => half,
-            None => {
-                return reader.no(
-                    "its hidden states are neither bf16 nor f16; compile with -q w4bf16, bf16 or f16",
-                );
-            }
-        };
-        let hidden_size = last(&first.inputs[0]);
-        reader.alike("block_cache_", n_layers)?;
-        let prefill = reader.prefill(n_layers)?;
-        reader.cache_types(first.inputs[3].dtype)?;
-        let embedding = reader.embedding()?;
-        let head = reader.head()?;
-        let vision = reader.vision(hidden_size)?;
-        if vision.n_deepstack > 0 {
-            reader.add(prefill.lengths[0] * hidden_size)?;
-        }
-        let cores = model.nets.values().flat_map(|net| &net.stages);
-        Ok(Self {
-            half,
-            hidden_size,
-            n_layers,
-            n_kv_heads: first.inputs[3].shape[2],
-            head_dim: first.inputs[3].shape[3],
-            context: decode[0],
-            position_rows: elements(&first.inputs[1]),
-            prefill,
-            decode_stages: decode,
-            embedding,
-            head,
-            vision,
-            core_num: cores.map(|stage| stage.core_num).max().unwrap_or(1),
-        })
-    }
-
     /// Bytes of one row of one layer's K (or V) cache.
     pub fn kv_row_bytes(&self) -> usize {
         self.n_kv_heads * self.head_dim * HalfType::BYTES

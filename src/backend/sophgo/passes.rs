@@ -2,8 +2,8 @@
 
 //! What is launched: a prompt's rows, one token, the head.
 
-use super::Error;
 use super::board::Board;
+use super::error::Error;
 use super::half_type::HalfType;
 use super::layout::{Embedding, Head, History, Layout};
 use super::prefill::Scratch;

@@ -2,8 +2,8 @@
 
 //! What the prompt's launches read beside hidden states: ids, positions, masks, deepstack.
 
-use super::Error;
 use super::board::Board;
+use super::error::Error;
 use super::half_type::HalfType;
 use super::layout::{Embedding, History, Layout};
 use super::tensor::Mem;

@@ -3,12 +3,14 @@
 //! The bmodel as a device program: its nets and memory, and which rows of the cache hold.
 
 use super::board::Board;
+use super::error::Error;
 use super::layout::{Embedding, Head, History, Layout};
+use super::options::Options;
 use super::prefill::{DecodeMasks, Scratch};
 use super::prefix::{MAX_CONTINUED_ROWS, visible_rows};
 use super::tensor::{LoadedNet, Mem};
 use super::vision::{Slot, VisionNet};
-use super::{Described, Error, Options};
+
 use crate::backend::embedding::Table;
 use crate::backend::sequence::Sequence;
 use crate::backend::{
@@ -68,11 +70,11 @@ impl Sophgo {
     /// Binds the nets of a loaded bmodel.
     pub(super) fn new(
         mut board: Board,
-        described: &Described,
+        layout: Layout,
+        weight_bytes: u64,
         options: &Options,
         table: Option<Table>,
     ) -> Result<Self, Error> {
-        let layout = described.layout.clone();
         let list = |board: &Board, prefix: &str| -> Result<Vec<LoadedNet>, Error> {
             let names = (0..layout.n_layers).map(|i| format!("{prefix}{i}"));
             names.map(|name| board.net(&name)).collect()
@@ -128,7 +130,7 @@ impl Sophgo {
                 context: layout.context,
                 prompt: layout.max_prompt(),
                 vocab_size,
-                weight_bytes: described.model.weight_bytes,
+                weight_bytes,
             },
             logits: match layout.head {
                 Head::Greedy => Vec::new(),

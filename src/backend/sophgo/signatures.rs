@@ -2,29 +2,86 @@
 
 //! What the nets of a bmodel take and give, and what of that is known.
 //!
+//! The generation and variant of a bmodel are told from its nets and never from its name. What this
+//! backend does not run is refused here, with the flag that would make a file that runs.
+//!
 //! A net of several stages has the longest first, and the stages differ in lengths only. The nets of
 //! one kind are alike from layer to layer. Both is checked here, so that whoever binds them may look
 //! at the first and mean all.
 
-use super::Error;
 use super::bmodel::{Bmodel, DataType, Net, Stage, Tensor};
-use super::layout::{Embedding, Family, Head, History, Prefill, Vision};
+use super::error::Error;
+use super::half_type::HalfType;
+use super::layout::{Embedding, Family, Head, History, Layout, Prefill, Vision};
+
+impl Layout {
+    /// Tells what a bmodel is.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with the reason, and what to compile instead.
+    pub fn of(model: &Bmodel, file: &str) -> Result<Self, Error> {
+        let reader = Reader { model, file };
+        reader.single_device()?;
+        let n_layers = reader.count("block_");
+        if n_layers == 0 {
+            return reader.no("it has no net block_0: it is no language model of llm_convert.py");
+        }
+        reader.same_count("block_cache_", n_layers)?;
+        let cache = reader.net("block_cache_0")?;
+        let decode = reader.decode(cache)?;
+        let first = &cache.stages[0];
+        let half = match HalfType::of(first.inputs[0].dtype) {
+            Some(half) => half,
+            None => {
+                return reader.no(
+                    "its hidden states are neither bf16 nor f16; compile with -q w4bf16, bf16 or f16",
+                );
+            }
+        };
+        let hidden_size = last(&first.inputs[0]);
+        reader.alike("block_cache_", n_layers)?;
+        let prefill = reader.prefill(n_layers)?;
+        reader.cache_types(first.inputs[3].dtype)?;
+        let embedding = reader.embedding()?;
+        let head = reader.head()?;
+        let vision = reader.vision(hidden_size)?;
+        if vision.n_deepstack > 0 {
+            reader.add(prefill.lengths[0] * hidden_size)?;
+        }
+        let cores = model.nets.values().flat_map(|net| &net.stages);
+        Ok(Self {
+            half,
+            hidden_size,
+            n_layers,
+            n_kv_heads: first.inputs[3].shape[2],
+            head_dim: first.inputs[3].shape[3],
+            context: decode[0],
+            position_rows: elements(&first.inputs[1]),
+            prefill,
+            decode_stages: decode,
+            embedding,
+            head,
+            vision,
+            core_num: cores.map(|stage| stage.core_num).max().unwrap_or(1),
+        })
+    }
+}
 
 /// Reads the nets of a file.
-pub(super) struct Reader<'a> {
-    pub model: &'a Bmodel,
-    pub file: &'a str,
+struct Reader<'a> {
+    model: &'a Bmodel,
+    file: &'a str,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn no<T>(&self, reason: &str) -> Result<T, Error> {
+    fn no<T>(&self, reason: &str) -> Result<T, Error> {
         Err(Error::Unsupported {
             file: self.file.to_owned(),
             reason: reason.to_owned(),
         })
     }
 
-    pub(super) fn net(&self, name: &str) -> Result<&'a Net, Error> {
+    fn net(&self, name: &str) -> Result<&'a Net, Error> {
         match self.model.nets.get(name) {
             Some(net) => Ok(net),
             None => self.no(&format!("it has no net {name}")),
@@ -36,13 +93,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Nets `prefix0`, `prefix1`, ... without a gap.
-    pub(super) fn count(&self, prefix: &str) -> usize {
+    fn count(&self, prefix: &str) -> usize {
         (0..)
             .take_while(|i| self.has(&format!("{prefix}{i}")))
             .count()
     }
 
-    pub(super) fn same_count(&self, prefix: &str, want: usize) -> Result<(), Error> {
+    fn same_count(&self, prefix: &str, want: usize) -> Result<(), Error> {
         let got = self.count(prefix);
         if got == want {
             return Ok(());
@@ -54,7 +111,7 @@ impl<'a> Reader<'a> {
     }
 
     /// That nets `prefix0` to `prefix(n - 1)` take and give the same.
-    pub(super) fn alike(&self, prefix: &str, n: usize) -> Result<(), Error> {
+    fn alike(&self, prefix: &str, n: usize) -> Result<(), Error> {
         let first = self.net(&format!("{prefix}0"))?;
         for i in 1..n {
             let net = self.net(&format!("{prefix}{i}"))?;
@@ -84,7 +141,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn single_device(&self) -> Result<(), Error> {
+    fn single_device(&self) -> Result<(), Error> {
         let cascade = self.model.nets.values().any(|net| net.is_cascade);
         if self.model.device_num > 1 || cascade {
             return self.no(&format!(
@@ -99,7 +156,7 @@ impl<'a> Reader<'a> {
     }
 
     /// That keys and values have the type of the cache wherever they come from.
-    pub(super) fn cache_types(&self, cache: DataType) -> Result<(), Error> {
+    fn cache_types(&self, cache: DataType) -> Result<(), Error> {
         for name in ["block_cache_0", "block_0", "block_kv_0"] {
             let stages = self.model.nets.get(name).map_or(&[][..], |net| &net.stages);
             let mut rows = stages.iter().flat_map(|stage| stage.outputs.iter().skip(1));
@@ -115,7 +172,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Cache rows of each decode stage.
-    pub(super) fn decode(&self, net: &Net) -> Result<Vec<usize>, Error> {
+    fn decode(&self, net: &Net) -> Result<Vec<usize>, Error> {
         let mut lengths: Vec<usize> = Vec::new();
         for stage in &net.stages {
             let [states, positions, mask, keys, values] = &stage.inputs[..] else {
@@ -153,7 +210,7 @@ impl<'a> Reader<'a> {
         Ok(lengths)
     }
 
-    pub(super) fn prefill(&self, n_layers: usize) -> Result<Prefill, Error> {
+    fn prefill(&self, n_layers: usize) -> Result<Prefill, Error> {
         let net = self.net("block_0")?;
         self.uniform("block_0", net)?;
         let first = &net.stages[0];
@@ -210,7 +267,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    pub(super) fn embedding(&self) -> Result<Embedding, Error> {
+    fn embedding(&self) -> Result<Embedding, Error> {
         match self.model.nets.get("embedding") {
             None => Ok(Embedding::Disk),
             Some(net) => {
@@ -229,7 +286,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn head(&self) -> Result<Head, Error> {
+    fn head(&self) -> Result<Head, Error> {
         let stage = &self.net("lm_head")?.stages[0];
         let ([_], [out]) = (&stage.inputs[..], &stage.outputs[..]) else {
             return self.no("lm_head has a signature that is not known");
@@ -242,7 +299,7 @@ impl<'a> Reader<'a> {
     }
 
     /// That the net `add` adds `want` numbers in its longest stage.
-    pub(super) fn add(&self, want: usize) -> Result<(), Error> {
+    fn add(&self, want: usize) -> Result<(), Error> {
         let net = self.net("add")?;
         let lengths = descending(net, |stage| match (&stage.inputs[..], &stage.outputs[..]) {
             ([a, b], [sum]) if a.shape == b.shape && a.shape == sum.shape => Some(elements(a)),
@@ -258,7 +315,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn vision(&self, hidden_size: usize) -> Result<Vision, Error> {
+    fn vision(&self, hidden_size: usize) -> Result<Vision, Error> {
         let net = self.net("vit")?;
         self.uniform("vit", net)?;
         let first = &net.stages[0];
@@ -341,11 +398,11 @@ fn descending(net: &Net, length: impl Fn(&Stage) -> Option<usize>) -> Option<Vec
 }
 
 /// Numbers in a tensor.
-pub(super) fn elements(tensor: &Tensor) -> usize {
+fn elements(tensor: &Tensor) -> usize {
     tensor.shape.iter().product()
 }
 
-pub(super) fn last(tensor: &Tensor) -> usize {
+fn last(tensor: &Tensor) -> usize {
     tensor.shape.last().copied().unwrap_or(0)
 }
 

@@ -7,8 +7,8 @@ use std::ffi::CString;
 use sophgo_sys::ArgumentError;
 use sophgo_sys::bindings::{bm_data_type_t, bm_device_mem_t, bm_shape_t, bm_tensor_t};
 
-use super::Error;
 use super::bmodel::DataType;
+use super::error::Error;
 
 /// A piece of device memory.
 #[derive(Debug, Clone, Copy)]

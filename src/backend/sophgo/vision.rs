@@ -4,9 +4,9 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::Error;
 use super::board::Board;
-use super::layout::{Family, Layout};
+use super::error::Error;
+use super::layout::{Family, Layout, Vision};
 use super::tensor::{Arg, LoadedNet, Mem, Port};
 use crate::backend::rows::Seen;
 use crate::backend::vit::{Interpolation, WindowOrder, levels, merge_block_order, planes};
@@ -25,7 +25,7 @@ const TILE_PATCHES: usize = 32 * 32;
 /// The vision net and what it reads beside pixels.
 pub(super) struct VisionNet {
     net: LoadedNet,
-    layout: super::layout::Vision,
+    layout: Vision,
     row_bytes: usize,
     tables: Tables,
     /// Pixels of static nets: rows beyond the patches must be numbers.
@@ -344,11 +344,7 @@ impl VisionNet {
 }
 
 /// That `n` patches (of a tile, or of a temporal patch) are what the net takes.
-fn check(
-    layout: &super::layout::Vision,
-    patches: &Patches,
-    n: usize,
-) -> Result<(), backend::Error> {
+fn check(layout: &Vision, patches: &Patches, n: usize) -> Result<(), backend::Error> {
     let shape = |what, want: String, got: usize| {
         let got = got.to_string();
         Err(backend::Error::Shape { what, want, got })
