@@ -15,6 +15,7 @@
 
 mod bmodel;
 mod board;
+mod chunk;
 mod described;
 mod error;
 mod flatbuffer;

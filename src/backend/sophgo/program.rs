@@ -66,6 +66,58 @@ pub(super) struct DecodeMems {
     pub token: Option<u32>,
 }
 
+impl Nets {
+    /// Finds the nets of a loaded bmodel.
+    fn bind(board: &Board, layout: &Layout) -> Result<Self, Error> {
+        let list = |prefix: &str| -> Result<Vec<LoadedNet>, Error> {
+            let names = (0..layout.n_layers).map(|i| format!("{prefix}{i}"));
+            names.map(|name| board.net(&name)).collect()
+        };
+        Ok(Self {
+            embedding: match layout.embedding {
+                Embedding::Nets(_) => {
+                    Some((board.net("embedding")?, board.net("embedding_cache")?))
+                }
+                Embedding::Disk => None,
+            },
+            blocks: list("block_")?,
+            blocks_kv: match layout.prefill.history {
+                History::Separate(_) => list("block_kv_")?,
+                History::None | History::Inside(_) => Vec::new(),
+            },
+            caches: list("block_cache_")?,
+            head: board.net("lm_head")?,
+            add: match layout.vision.n_deepstack {
+                0 => None,
+                _ => Some(board.net("add")?),
+            },
+        })
+    }
+
+    /// The prefill net of a layer: the one that sees the cache, or the other.
+    pub(super) fn block(&self, i: usize, sees_cache: bool) -> &LoadedNet {
+        match sees_cache {
+            true => &self.blocks_kv[i],
+            false => &self.blocks[i],
+        }
+    }
+}
+
+impl DecodeMems {
+    fn new(board: &mut Board, layout: &Layout) -> Result<Self, Error> {
+        Ok(Self {
+            id: board.alloc_zeroed(4)?,
+            position: board.alloc_zeroed(4 * layout.position_rows)?,
+            row: board.alloc_zeroed(layout.row_bytes())?,
+            head: match layout.head {
+                Head::Greedy => board.alloc_zeroed(4)?,
+                Head::Logits(n) => board.alloc_zeroed(4 * n)?,
+            },
+            token: None,
+        })
+    }
+}
+
 impl Sophgo {
     /// Binds the nets of a loaded bmodel.
     pub(super) fn new(
@@ -75,29 +127,7 @@ impl Sophgo {
         options: &Options,
         table: Option<Table>,
     ) -> Result<Self, Error> {
-        let list = |board: &Board, prefix: &str| -> Result<Vec<LoadedNet>, Error> {
-            let names = (0..layout.n_layers).map(|i| format!("{prefix}{i}"));
-            names.map(|name| board.net(&name)).collect()
-        };
-        let nets = Nets {
-            embedding: match layout.embedding {
-                Embedding::Nets(_) => {
-                    Some((board.net("embedding")?, board.net("embedding_cache")?))
-                }
-                Embedding::Disk => None,
-            },
-            blocks: list(&board, "block_")?,
-            blocks_kv: match layout.prefill.history {
-                History::Separate(_) => list(&board, "block_kv_")?,
-                History::None | History::Inside(_) => Vec::new(),
-            },
-            caches: list(&board, "block_cache_")?,
-            head: board.net("lm_head")?,
-            add: match layout.vision.n_deepstack {
-                0 => None,
-                _ => Some(board.net("add")?),
-            },
-        };
+        let nets = Nets::bind(&board, &layout)?;
         let caches: Vec<[Mem; 2]> = nets
             .caches
             .iter()
@@ -107,20 +137,11 @@ impl Sophgo {
         for mem in caches.iter().flatten() {
             board.clear(*mem)?;
         }
-        let vocab_size = match layout.head {
-            Head::Greedy => options.vocab_size,
-            Head::Logits(n) => n,
+        let (vocab_size, n_logits) = match layout.head {
+            Head::Greedy => (options.vocab_size, 0),
+            Head::Logits(n) => (n, n),
         };
-        let decode = DecodeMems {
-            id: board.alloc_zeroed(4)?,
-            position: board.alloc_zeroed(4 * layout.position_rows)?,
-            row: board.alloc_zeroed(layout.row_bytes())?,
-            head: match layout.head {
-                Head::Greedy => board.alloc_zeroed(4)?,
-                Head::Logits(n) => board.alloc_zeroed(4 * n)?,
-            },
-            token: None,
-        };
+        let decode = DecodeMems::new(&mut board, &layout)?;
         let vision = VisionNet::new(&mut board, &layout, options.tables)?;
         let scratch = Scratch::new(&mut board, &layout)?;
         let masks = DecodeMasks::new(&mut board, &layout)?;
@@ -132,10 +153,7 @@ impl Sophgo {
                 vocab_size,
                 weight_bytes,
             },
-            logits: match layout.head {
-                Head::Greedy => Vec::new(),
-                Head::Logits(n) => vec![0.0; n],
-            },
+            logits: vec![0.0; n_logits],
             board,
             layout,
             nets,
