@@ -144,7 +144,7 @@ impl Described {
         progress(1.0);
         cancel.check()?;
         // Layers, head and vision are what `models` lists, in this order.
-        let (Some(vision), Some(post), Some((layout, _))) = (models.pop(), models.pop(), first)
+        let (Some(vision), Some(head), Some((layout, _))) = (models.pop(), models.pop(), first)
         else {
             return Err(Error::Folder {
                 folder: self.name(),
@@ -154,7 +154,7 @@ impl Described {
         };
         Ok(Loaded {
             layers: models,
-            post,
+            head,
             vision,
             layout,
             bytes: total,

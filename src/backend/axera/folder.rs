@@ -65,59 +65,10 @@ impl Folder {
             folder: path.display().to_string(),
             reason,
         };
-        let layers = match &config.template {
-            Some(template) => (0..config.n_layers.unwrap_or(usize::MAX))
-                .map(|index| template.replacen("%d", &index.to_string(), 1))
-                .take_while(|name| config.n_layers.is_some() || names.contains(name))
-                .collect(),
-            None => discover(&names).map_err(complain)?,
-        };
-        if layers.is_empty() {
-            return Err(complain(
-                "there are no layer files (..._p128_l0_together.axmodel) here; is it the folder \
-                 that pulsar2 llm_build wrote?"
-                    .to_owned(),
-            ));
-        }
-        let post = match &config.post {
-            Some(name) => name.clone(),
-            None => only(
-                &names,
-                &["_post.axmodel"],
-                "the head",
-                "filename_post_axmodel",
-            )
-            .map_err(complain)?,
-        };
-        let vision = match &config.vision {
-            Some(name) => name.clone(),
-            None => {
-                let is_vision = |name: &&String| {
-                    let lower = name.to_lowercase();
-                    lower.ends_with(".axmodel")
-                        && (lower.contains("vision") || lower.contains("vit"))
-                        && layer(name).is_none()
-                };
-                let found: Vec<String> = names.iter().filter(is_vision).cloned().collect();
-                only(
-                    &found,
-                    &[""],
-                    "the vision model",
-                    "filename_image_encoder_axmodel",
-                )
-                .map_err(complain)?
-            }
-        };
-        let embedding = match &config.embedding {
-            Some(name) => name.clone(),
-            None => only(
-                &names,
-                &[".bfloat16.bin", ".bf16.bin"],
-                "the table of embeddings",
-                "filename_tokens_embed",
-            )
-            .map_err(complain)?,
-        };
+        let layers = config.layers(&names).map_err(complain)?;
+        let post = config.post(&names).map_err(complain)?;
+        let vision = config.vision(&names).map_err(complain)?;
+        let embedding = config.embedding(&names).map_err(complain)?;
         let frame = config.frame.or_else(|| side(&vision));
         let join = |name: &String| path.join(name);
         let folder = Self {
@@ -244,11 +195,17 @@ fn check_file(path: &Path) -> Result<(), Error> {
 /// empty one, others that of the checkpoint.
 #[derive(Debug, Default)]
 struct Config {
+    /// `template_filename_axmodel`, with `%d` for the number of a layer.
     template: Option<String>,
+    /// `axmodel_num`.
     n_layers: Option<usize>,
+    /// `filename_post_axmodel`.
     post: Option<String>,
+    /// `filename_image_encoder_axmodel`.
     vision: Option<String>,
+    /// `filename_tokens_embed`.
     embedding: Option<String>,
+    /// `vision_width` and `vision_height`.
     frame: Option<(usize, usize)>,
 }
 
@@ -294,6 +251,62 @@ impl Config {
             embedding: file("filename_tokens_embed"),
             frame: size("vision_width").zip(size("vision_height")),
         })
+    }
+
+    /// Names of the layers, in their order: those that the template gives, or all that are there.
+    fn layers(&self, names: &[String]) -> Result<Vec<String>, String> {
+        let layers = match &self.template {
+            Some(template) => (0..self.n_layers.unwrap_or(usize::MAX))
+                .map(|index| template.replacen("%d", &index.to_string(), 1))
+                .take_while(|name| self.n_layers.is_some() || names.contains(name))
+                .collect(),
+            None => discover(names)?,
+        };
+        match layers.is_empty() {
+            false => Ok(layers),
+            true => Err(
+                "there are no layer files (..._p128_l0_together.axmodel) here; is it the folder \
+                 that pulsar2 llm_build wrote?"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// Name of the head.
+    fn post(&self, names: &[String]) -> Result<String, String> {
+        let find = || {
+            only(
+                names,
+                &["_post.axmodel"],
+                "the head",
+                "filename_post_axmodel",
+            )
+        };
+        self.post.clone().map_or_else(find, Ok)
+    }
+
+    /// Name of the vision model.
+    fn vision(&self, names: &[String]) -> Result<String, String> {
+        if let Some(name) = &self.vision {
+            return Ok(name.clone());
+        }
+        let is_vision = |name: &&String| {
+            let lower = name.to_lowercase();
+            lower.ends_with(".axmodel")
+                && (lower.contains("vision") || lower.contains("vit"))
+                && layer(name).is_none()
+        };
+        let found: Vec<String> = names.iter().filter(is_vision).cloned().collect();
+        let key = "filename_image_encoder_axmodel";
+        only(&found, &[""], "the vision model", key)
+    }
+
+    /// Name of the table of embeddings.
+    fn embedding(&self, names: &[String]) -> Result<String, String> {
+        let endings = [".bfloat16.bin", ".bf16.bin"];
+        let key = "filename_tokens_embed";
+        let find = || only(names, &endings, "the table of embeddings", key);
+        self.embedding.clone().map_or_else(find, Ok)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::backend::rows::Row;
 use crate::backend::sequence::Reuse;
 
 /// Bytes of bf16.
-const HALF: usize = 2;
+pub(super) const HALF: usize = 2;
 
 /// One shape of a decoder layer.
 #[derive(Debug, Clone, PartialEq, Eq)]

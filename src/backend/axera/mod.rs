@@ -13,6 +13,7 @@
 mod described;
 mod error;
 mod folder;
+mod head;
 mod layout;
 mod options;
 mod program;

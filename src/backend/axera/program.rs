@@ -13,11 +13,12 @@ use half::bf16;
 
 use super::error::Error;
 use super::folder::Folder;
-use super::layout::{Layout, Shape};
+use super::head::Head;
+use super::layout::{HALF, Layout, Shape};
 use super::options::Options;
 use super::vision::{Tokens, VisionModel};
 use crate::backend::embedding::Table;
-use crate::backend::rows::{Batch, Row, Source};
+use crate::backend::rows::{Batch, Row, Source, VisualRun};
 use crate::backend::sequence::{Extension, Sequence};
 use crate::backend::{
     self, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
@@ -26,9 +27,6 @@ use crate::backend::{
 
 /// What a mask holds where nothing is attended to, -65536 in bf16; the models know no other.
 const MASKED: [u8; 2] = 0xc780u16.to_le_bytes();
-
-/// Bytes of bf16.
-const HALF: usize = 2;
 
 /// Axmodels on a device.
 pub struct Axera {
@@ -40,7 +38,7 @@ pub struct Axera {
     layers: Vec<Model>,
     /// Keys and values of each layer; every group reads the first rows that it has room for.
     caches: Vec<[Mem; 2]>,
-    post: Post,
+    head: Head,
     vision: VisionModel,
     table: Table,
     shared: Shared,
@@ -52,7 +50,7 @@ pub struct Axera {
 /// Names of the files, for what goes wrong later.
 struct Names {
     layers: Vec<String>,
-    post: String,
+    head: String,
     vision: String,
 }
 
@@ -68,59 +66,16 @@ struct Shared {
     mask_for: Option<(usize, usize, usize)>,
 }
 
-/// The head.
-struct Post {
-    model: Model,
-    input: Mem,
-    outputs: Vec<Mem>,
-    /// The output that holds the logits.
-    logits: usize,
-    /// In bf16, or in f32.
-    is_half: bool,
-}
-
-impl Post {
-    fn new(
-        device: &mut Device,
-        model: Model,
-        file: &str,
-        layout: &Layout,
-        vocab_size: usize,
-    ) -> Result<Self, Error> {
-        let fail = |reason: String| Error::Unsupported {
-            file: file.to_owned(),
-            reason,
-        };
-        let Some(group) = model.groups.first() else {
-            return Err(fail("it has no shape group".to_owned()));
-        };
-        let input = match &group.inputs[..] {
-            [input] if input.size_bytes == layout.row_bytes() => input.size_bytes,
-            _ => {
-                let want = layout.row_bytes();
-                return Err(fail(format!(
-                    "want one input, a row of {want} bytes like the layers'"
-                )));
-            }
-        };
-        let sizes: Vec<usize> = group.outputs.iter().map(|o| o.size_bytes).collect();
-        let find = |bytes: usize| sizes.iter().position(|&size| size == bytes);
-        let found = find(HALF * vocab_size).map(|at| (at, true));
-        let Some((logits, is_half)) = found.or_else(|| find(4 * vocab_size).map(|at| (at, false)))
-        else {
-            return Err(fail(format!(
-                "none of its outputs ({sizes:?} bytes) has a logit for each of {vocab_size} tokens"
-            )));
-        };
+impl Shared {
+    fn new(device: &mut Device, layout: &Layout) -> Result<Self, Error> {
+        let rows = layout.chunk();
+        let (row_bytes, kv_bytes) = (rows * layout.row_bytes(), rows * layout.kv_bytes());
         Ok(Self {
-            input: device.alloc(input)?,
-            outputs: sizes
-                .iter()
-                .map(|&size| device.alloc(size))
-                .collect::<Result<_, _>>()?,
-            logits,
-            is_half,
-            model,
+            indices: device.alloc(layout.most(2))?,
+            mask: device.alloc(layout.most(4))?,
+            hidden: [device.alloc(row_bytes)?, device.alloc(row_bytes)?],
+            kv: [device.alloc(kv_bytes)?, device.alloc(kv_bytes)?],
+            mask_for: None,
         })
     }
 }
@@ -128,7 +83,7 @@ impl Post {
 /// Models that were loaded, in the folder's order.
 pub(super) struct Loaded {
     pub layers: Vec<Model>,
-    pub post: Model,
+    pub head: Model,
     pub vision: Model,
     pub layout: Layout,
     pub bytes: u64,
@@ -144,7 +99,7 @@ impl Axera {
     ) -> Result<Self, Error> {
         let Loaded {
             layers,
-            post,
+            head,
             vision,
             layout,
             bytes,
@@ -152,30 +107,17 @@ impl Axera {
         let name = |path: &std::path::Path| path.display().to_string();
         let names = Names {
             layers: folder.layers.iter().map(|path| name(path)).collect(),
-            post: name(&folder.post),
+            head: name(&folder.post),
             vision: name(&folder.vision),
         };
         let table = Table::open(&folder.embedding, options.vocab_size, layout.hidden_size)?;
-        let rows = layout.chunk();
-        let shared = Shared {
-            indices: device.alloc(layout.most(2))?,
-            mask: device.alloc(layout.most(4))?,
-            hidden: [
-                device.alloc(rows * layout.row_bytes())?,
-                device.alloc(rows * layout.row_bytes())?,
-            ],
-            kv: [
-                device.alloc(rows * layout.kv_bytes())?,
-                device.alloc(rows * layout.kv_bytes())?,
-            ],
-            mask_for: None,
-        };
+        let shared = Shared::new(&mut device, &layout)?;
         let mut caches = Vec::with_capacity(layers.len());
         for _ in &layers {
             // A masked row must be a number, and memory begins as zeroes.
             caches.push([device.alloc(layout.most(0))?, device.alloc(layout.most(1))?]);
         }
-        let post = Post::new(&mut device, post, &names.post, &layout, options.vocab_size)?;
+        let head = Head::new(&mut device, head, &names.head, &layout, options.vocab_size)?;
         let vision = VisionModel::new(
             &mut device,
             vision,
@@ -196,7 +138,7 @@ impl Axera {
             layout,
             layers,
             caches,
-            post,
+            head,
             vision,
             table,
             shared,
@@ -280,88 +222,98 @@ impl Axera {
     ) -> Result<Mem, backend::Error> {
         let rows = &batch.rows[from..from + m];
         let runs = batch.visual_runs(from, m);
-        let (row_bytes, kv_bytes) = (self.layout.row_bytes(), self.layout.kv_bytes());
-
         // What does not depend on the layer.
         self.send_positions(shape, rows)?;
         self.send_mask(shape, at, m)?;
-        let mut input = vec![0; shape.rows * row_bytes];
-        for (place, row) in input.chunks_exact_mut(row_bytes).zip(rows) {
-            if let Source::Token(id) = row.source {
-                self.table.row(id, place).map_err(Error::from)?;
-            }
-        }
-        for run in &runs {
-            let features = &run.seen.embeds[run.feature * row_bytes..][..run.len * row_bytes];
-            input[run.row * row_bytes..][..features.len()].copy_from_slice(features);
-        }
-        self.device
-            .write(self.shared.hidden[0], 0, &input)
-            .map_err(Error::from)?;
-
+        self.send_states(shape, rows, &runs)?;
         let levels = runs.iter().map(|run| run.seen.deepstack.len()).max();
         let levels = levels.unwrap_or(0);
-        let bound = |mems: [Mem; 5]| -> Result<Vec<Mem>, Error> {
-            let mut inputs = vec![mems[0]; 5];
-            for ((mem, &place), &bytes) in mems.iter().zip(&shape.inputs).zip(&shape.input_bytes) {
-                inputs[place] = mem.part(0, bytes)?;
-            }
-            Ok(inputs)
-        };
         for i in 0..self.layers.len() {
             cancel.check()?;
-            let (source, result) = (self.shared.hidden[i % 2], self.shared.hidden[(i + 1) % 2]);
-            let [k, v] = self.caches[i];
-            let inputs = bound([k, v, self.shared.indices, source, self.shared.mask])?;
-            let mut outputs = vec![result; 3];
-            for (mem, &place) in [self.shared.kv[0], self.shared.kv[1], result]
-                .iter()
-                .zip(&shape.outputs)
-            {
-                outputs[place] = *mem;
-            }
-            let done = self
-                .device
-                .run(&self.layers[i], shape.group, &inputs, &outputs);
-            done.map_err(|source| failed(&self.names.layers[i], self.index, source))?;
-            // Exactly the rows that were computed enter the cache.
-            for (cache, new) in [k, v].into_iter().zip(self.shared.kv) {
-                let to = cache
-                    .part(at * kv_bytes, m * kv_bytes)
-                    .map_err(Error::from)?;
-                let new = new.part(0, m * kv_bytes).map_err(Error::from)?;
-                self.device.copy(to, new).map_err(Error::from)?;
-            }
+            let hidden = self.layer(i, shape, at, m)?;
             if i < levels {
                 for run in &runs {
-                    self.add_deepstack(result, run.row, run.len, i, run.feature, run.seen)?;
+                    self.add_deepstack(hidden, i, run)?;
                 }
             }
         }
+        let row_bytes = self.layout.row_bytes();
         let last = self.shared.hidden[self.layers.len() % 2];
         let last = last.part((m - 1) * row_bytes, row_bytes);
         Ok(last.map_err(Error::from)?)
+    }
+
+    /// Embeddings and visual tokens of the rows; zero behind the last row.
+    fn send_states(
+        &mut self,
+        shape: &Shape,
+        rows: &[Row],
+        runs: &[VisualRun<'_, Tokens>],
+    ) -> Result<(), Error> {
+        let row_bytes = self.layout.row_bytes();
+        let mut input = vec![0; shape.rows * row_bytes];
+        for (place, row) in input.chunks_exact_mut(row_bytes).zip(rows) {
+            if let Source::Token(id) = row.source {
+                self.table.row(id, place)?;
+            }
+        }
+        for run in runs {
+            let features = &run.seen.embeds[run.feature * row_bytes..][..run.len * row_bytes];
+            input[run.row * row_bytes..][..features.len()].copy_from_slice(features);
+        }
+        self.device.write(self.shared.hidden[0], 0, &input)?;
+        Ok(())
+    }
+
+    /// One layer over `m` rows, whose keys and values become rows `at ..` of its cache; where its
+    /// hidden rows are.
+    fn layer(&mut self, i: usize, shape: &Shape, at: usize, m: usize) -> Result<Mem, Error> {
+        let (source, result) = (self.shared.hidden[i % 2], self.shared.hidden[(i + 1) % 2]);
+        let [k, v] = self.caches[i];
+        let (indices, mask) = (self.shared.indices, self.shared.mask);
+        let mut inputs = vec![k; 5];
+        for ((mem, &place), &bytes) in [k, v, indices, source, mask]
+            .iter()
+            .zip(&shape.inputs)
+            .zip(&shape.input_bytes)
+        {
+            inputs[place] = mem.part(0, bytes)?;
+        }
+        let [new_k, new_v] = self.shared.kv;
+        let mut outputs = vec![result; 3];
+        for (mem, &place) in [new_k, new_v, result].into_iter().zip(&shape.outputs) {
+            outputs[place] = mem;
+        }
+        let done = self
+            .device
+            .run(&self.layers[i], shape.group, &inputs, &outputs);
+        done.map_err(|source| failed(&self.names.layers[i], self.index, source))?;
+        // Exactly the rows that were computed enter the cache.
+        let kv_bytes = self.layout.kv_bytes();
+        for (cache, new) in [k, v].into_iter().zip(self.shared.kv) {
+            let to = cache.part(at * kv_bytes, m * kv_bytes)?;
+            self.device.copy(to, new.part(0, m * kv_bytes)?)?;
+        }
+        Ok(result)
     }
 
     /// Adds the features of a level to hidden rows. The layers do not do it themselves.
     fn add_deepstack(
         &mut self,
         hidden: Mem,
-        row: usize,
-        len: usize,
         level: usize,
-        feature: usize,
-        seen: &Tokens,
+        run: &VisualRun<'_, Tokens>,
     ) -> Result<(), Error> {
-        let Some(features) = seen.deepstack.get(level) else {
+        let Some(features) = run.seen.deepstack.get(level) else {
             return Ok(());
         };
+        let len = run.len;
         let row_bytes = self.layout.row_bytes();
         let width = self.layout.hidden_size;
-        let rows = hidden.part(row * row_bytes, len * row_bytes)?;
+        let rows = hidden.part(run.row * row_bytes, len * row_bytes)?;
         self.bytes.resize(len * row_bytes, 0);
         self.device.read(rows, 0, &mut self.bytes)?;
-        let features = &features[feature * width..][..len * width];
+        let features = &features[run.feature * width..][..len * width];
         for (half, feature) in self.bytes.as_chunks_mut::<2>().0.iter_mut().zip(features) {
             let sum = bf16::from_le_bytes(*half).to_f32() + feature;
             *half = bf16::from_f32(sum).to_le_bytes();
@@ -409,28 +361,9 @@ impl Axera {
 
     /// What follows a hidden row.
     fn head(&mut self, hidden: Mem) -> Result<Next<'_>, backend::Error> {
-        let post = &self.post;
-        let source = |source| failed(&self.names.post, self.index, source);
-        self.device.copy(post.input, hidden).map_err(source)?;
-        self.device
-            .run(&post.model, 0, &[post.input], &post.outputs)
-            .map_err(source)?;
-        let output = post.outputs[post.logits];
-        self.bytes.resize(output.size_bytes(), 0);
-        self.device
-            .read(output, 0, &mut self.bytes)
-            .map_err(source)?;
-        if post.is_half {
-            let halves = self.bytes.as_chunks::<2>().0.iter();
-            for (logit, &bytes) in self.logits.iter_mut().zip(halves) {
-                *logit = bf16::from_le_bytes(bytes).to_f32();
-            }
-        } else {
-            let floats = self.bytes.as_chunks::<4>().0.iter();
-            for (logit, &bytes) in self.logits.iter_mut().zip(floats) {
-                *logit = f32::from_le_bytes(bytes);
-            }
-        }
+        self.head
+            .run(&mut self.device, hidden, &mut self.logits)
+            .map_err(|source| failed(&self.names.head, self.index, source))?;
         Ok(Next::Logits(&self.logits))
     }
 }

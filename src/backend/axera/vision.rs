@@ -2,7 +2,7 @@
 
 //! The vision model: one run a temporal patch or tile, features in the host's memory.
 
-use axera_sys::{Device, Mem, Model};
+use axera_sys::{Device, Mem, Model, Tensor};
 use half::bf16;
 
 use super::error::Error;
@@ -56,6 +56,33 @@ impl Seen for Tokens {
     }
 }
 
+impl Form {
+    /// How a model reads pixels whose input has so many bytes.
+    fn of(input: &Tensor, options: &Options, file: &str) -> Result<Self, Error> {
+        let (width, height) = options.frame;
+        let got = input.size_bytes;
+        let frame = |want| Error::Frame {
+            file: file.to_owned(),
+            got,
+            want,
+            width,
+            height,
+            hint: hint(got, options.pixels),
+        };
+        match options.pixels {
+            Pixels::Rows => match 2 * 3 * width * height {
+                want if got == want => Ok(Self::Rows),
+                want => Err(frame(want)),
+            },
+            Pixels::Tiles { patch_size } => match 3 * width * height {
+                want if got == 4 * want => Ok(Self::FloatPlanes { patch_size }),
+                want if got == want => Ok(Self::RawTile { patch_size }),
+                want => Err(frame(4 * want)),
+            },
+        }
+    }
+}
+
 impl VisionModel {
     pub(super) fn new(
         device: &mut Device,
@@ -75,55 +102,8 @@ impl VisionModel {
             let n = group.inputs.len();
             return Err(fail(format!("it has {n} inputs; want one, the pixels")));
         };
-        let (width, height) = options.frame;
-        let got = input.size_bytes;
-        let frame = |want| Error::Frame {
-            file: file.to_owned(),
-            got,
-            want,
-            width,
-            height,
-            hint: hint(got, options.pixels),
-        };
-        let pixels = match options.pixels {
-            Pixels::Rows => {
-                let want = 2 * 3 * width * height;
-                if got != want {
-                    return Err(frame(want));
-                }
-                Form::Rows
-            }
-            Pixels::Tiles { patch_size } => match 3 * width * height {
-                want if got == 4 * want => Form::FloatPlanes { patch_size },
-                want if got == want => Form::RawTile { patch_size },
-                want => return Err(frame(4 * want)),
-            },
-        };
-        let names = group.outputs.iter().map(|output| output.name.as_str());
-        let is_level = |name: &str| name.starts_with("deepstack");
-        let main: Vec<usize> = (0..)
-            .zip(names)
-            .filter(|(_, n)| !is_level(n))
-            .map(|(i, _)| i)
-            .collect();
-        let [main] = main[..] else {
-            return Err(fail(format!(
-                "it has {} outputs that are no deepstack features; want one, the visual tokens",
-                main.len()
-            )));
-        };
-        let mut order = vec![main];
-        for level in 0..group.outputs.len() - 1 {
-            let name = format!("deepstack_feature_{level}");
-            order.push(place(&group.outputs, &name, 0).map_err(fail)?);
-        }
-        if order.len() != options.n_deepstack + 1 {
-            return Err(fail(format!(
-                "it has {} deepstack features, config.json says {}; it is another model's",
-                order.len() - 1,
-                options.n_deepstack
-            )));
-        }
+        let pixels = Form::of(input, options, file)?;
+        let order = order(&group.outputs, options.n_deepstack).map_err(fail)?;
         let input = device.alloc(input.size_bytes)?;
         let outputs = group.outputs.iter();
         let outputs = outputs.map(|output| device.alloc(output.size_bytes));
@@ -168,24 +148,7 @@ impl VisionModel {
                 let mem = self.outputs[place];
                 self.bytes.resize(mem.size_bytes(), 0);
                 device.read(mem, 0, &mut self.bytes).map_err(failed)?;
-                let numbers = n * self.hidden_size;
-                match self.bytes.len() {
-                    bytes if bytes == 4 * numbers => {
-                        let floats = self.bytes.as_chunks::<4>().0.iter();
-                        level.extend(floats.map(|&bytes| f32::from_le_bytes(bytes)));
-                    }
-                    bytes if bytes == 2 * numbers => {
-                        let halves = self.bytes.as_chunks::<2>().0.iter();
-                        level.extend(halves.map(|&bytes| bf16::from_le_bytes(bytes).to_f32()));
-                    }
-                    bytes => {
-                        return Err(backend::Error::Shape {
-                            what: "bytes of visual tokens",
-                            want: format!("{} in f32", 4 * numbers),
-                            got: bytes.to_string(),
-                        });
-                    }
-                }
+                extend(level, &self.bytes, n * self.hidden_size)?;
             }
         }
         for level in &levels {
@@ -226,6 +189,52 @@ impl VisionModel {
             }
         }
     }
+}
+
+/// Places of the outputs: the visual tokens, then the deepstack levels in their order.
+fn order(outputs: &[Tensor], n_deepstack: usize) -> Result<Vec<usize>, String> {
+    let is_level = |output: &Tensor| output.name.starts_with("deepstack");
+    let main: Vec<usize> = (0..outputs.len())
+        .filter(|&i| !is_level(&outputs[i]))
+        .collect();
+    let [main] = main[..] else {
+        return Err(format!(
+            "it has {} outputs that are no deepstack features; want one, the visual tokens",
+            main.len()
+        ));
+    };
+    let mut order = vec![main];
+    for level in 0..outputs.len() - 1 {
+        order.push(place(outputs, &format!("deepstack_feature_{level}"), 0)?);
+    }
+    match order.len() - 1 {
+        n if n == n_deepstack => Ok(order),
+        n => Err(format!(
+            "it has {n} deepstack features, config.json says {n_deepstack}; it is another model's"
+        )),
+    }
+}
+
+/// Appends so many numbers, in f32 or bf16 as their bytes tell.
+fn extend(level: &mut Vec<f32>, bytes: &[u8], numbers: usize) -> Result<(), backend::Error> {
+    match bytes.len() {
+        n if n == 4 * numbers => {
+            let floats = bytes.as_chunks::<4>().0.iter();
+            level.extend(floats.map(|&bytes| f32::from_le_bytes(bytes)));
+        }
+        n if n == 2 * numbers => {
+            let halves = bytes.as_chunks::<2>().0.iter();
+            level.extend(halves.map(|&bytes| bf16::from_le_bytes(bytes).to_f32()));
+        }
+        n => {
+            return Err(backend::Error::Shape {
+                what: "bytes of visual tokens",
+                want: format!("{} in f32", 4 * numbers),
+                got: n.to_string(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Rows of `[channel, ...]` as rows of `[..., channel]`.

@@ -2,6 +2,8 @@
 
 //! The bmodel as a device program: its nets and memory, and which rows of the cache hold.
 
+use std::sync::Arc;
+
 use super::board::Board;
 use super::error::Error;
 use super::layout::{Embedding, Head, History, Layout};
@@ -17,8 +19,6 @@ use crate::backend::{
     self, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
     VisualTokens,
 };
-
-use std::sync::Arc;
 
 /// Hears the output of a net: `block_<i>`, or `vit_<level>` (0: the visual tokens, then deepstack),
 /// and its rows `[rows, hidden_size]`.
