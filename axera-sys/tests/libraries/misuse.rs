@@ -2,12 +2,14 @@
 
 //! What must not be done, and what the stand-ins say of it.
 
+use std::ffi::c_void;
 use std::path::PathBuf;
+use std::ptr::NonNull;
 use std::{env, fs, thread};
 
 use axera_sys::bindings::card::axclrtMemcpyKind;
 use axera_sys::bindings::soc::{AX_ENGINE_IO_BUFFER_T, AX_ENGINE_IO_T, AX_ENGINE_NPU_MODE_T};
-use axera_sys::{Api, Block, Side};
+use axera_sys::{Api, Block, Card, Place, Side};
 
 use super::{CARD, SOC, elsewhere_as, said};
 
@@ -38,6 +40,21 @@ fn a_boards_stand_in_minds_wrong_uses() {
     }
 }
 
+/// Two inputs and an output of the net, one a block.
+fn buffers(blocks: &[Block; 3]) -> ([AX_ENGINE_IO_BUFFER_T; 2], AX_ENGINE_IO_BUFFER_T) {
+    let buffer = |block: &Block, size| {
+        let whole = block.part("test", 0, 64).unwrap();
+        AX_ENGINE_IO_BUFFER_T {
+            phyAddr: whole.physical(),
+            pVirAddr: whole.address().as_ptr(),
+            nSize: size,
+            ..Default::default()
+        }
+    };
+    let [first, second, last] = blocks;
+    ([buffer(first, 8), buffer(second, 4)], buffer(last, 8))
+}
+
 #[test]
 #[ignore = "called by another"]
 fn misuse_a_board() {
@@ -50,22 +67,7 @@ fn misuse_a_board() {
     soc.engine_init(AX_ENGINE_NPU_MODE_T(0)).unwrap();
     let handle = soc.create_handle(&data, "net").unwrap();
     let blocks: [Block; 3] = std::array::from_fn(|_| soc.alloc(64).unwrap());
-    let mut inputs = [8, 4].map(|size| AX_ENGINE_IO_BUFFER_T {
-        nSize: size,
-        ..Default::default()
-    });
-    for (buffer, block) in inputs.iter_mut().zip(&blocks) {
-        let whole = block.part("test", 0, 64).unwrap();
-        buffer.phyAddr = whole.physical();
-        buffer.pVirAddr = whole.address().as_ptr();
-    }
-    let last = blocks[2].part("test", 0, 64).unwrap();
-    let mut output = AX_ENGINE_IO_BUFFER_T {
-        phyAddr: last.physical(),
-        pVirAddr: last.address().as_ptr(),
-        nSize: 8,
-        ..Default::default()
-    };
+    let (mut inputs, mut output) = buffers(&blocks);
     let mut stride = [0i32; 4];
     let mut group = 0;
     // SAFETY: the libraries are the stand-in's, which looks at what it is given; the addresses that
@@ -145,6 +147,23 @@ fn a_cards_stand_in_minds_wrong_uses() {
     assert!(said(&output).contains("0x80300284 (context: the thread has no context)"));
 }
 
+fn call_from_another_thread(card: &Card) {
+    let refused = thread::scope(|s| s.spawn(|| card.malloc(8).map(|_| ())).join().unwrap());
+    println!("said: {}", refused.unwrap_err());
+}
+
+/// Gives the net its two inputs and its output.
+///
+/// # Safety
+/// `io` is alive, and the memory is the card's.
+unsafe fn set_buffers(card: &Card, io: NonNull<c_void>, places: [Place<'_>; 3]) {
+    let ports = [(Side::Input, 0), (Side::Input, 1), (Side::Output, 0)];
+    for ((side, index), place) in ports.into_iter().zip(places) {
+        // SAFETY: by the caller.
+        unsafe { card.set_buffer(io, side, index, place) }.unwrap();
+    }
+}
+
 #[test]
 #[ignore = "called by another"]
 fn misuse_a_card() {
@@ -157,9 +176,7 @@ fn misuse_a_card() {
     card.set_device(id).unwrap();
     card.create_context(id).unwrap();
     if misuse == "other thread" {
-        let refused = thread::scope(|s| s.spawn(|| card.malloc(8).map(|_| ())).join().unwrap());
-        println!("said: {}", refused.unwrap_err());
-        return;
+        return call_from_another_thread(card);
     }
     card.engine_init().unwrap();
     let model = card.load(&path).unwrap();
@@ -212,13 +229,8 @@ fn misuse_a_card() {
             _ => return,
         }
         if memory {
-            for (side, i, block, size) in [
-                (Side::Input, 0, 0, size),
-                (Side::Input, 1, 1, 4),
-                (Side::Output, 0, 2, 8),
-            ] {
-                card.set_buffer(io, side, i, place(block, size)).unwrap();
-            }
+            let sizes = [size, 4, 8];
+            set_buffers(card, io, [0, 1, 2].map(|i| place(i, sizes[i])));
         }
         let _ = card.execute(&model, &context, group, io);
     }
