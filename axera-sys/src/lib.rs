@@ -6,7 +6,7 @@
 //! Nothing is linked. [`Api::load`] opens the libraries when a program first asks for a device, so
 //! that one build runs with and without the vendor's SDK, and says what is missing where it is
 //! missing. Building needs neither SDK nor libclang: `soc.h` and `card.h` declare what is called, and
-//! the files in `src/bindings` are made from them by `bindgen.sh` and committed.
+//! the files in `src/bindings` are made from them by `cargo xtask bindings` and committed.
 //!
 //! Three tiers are here:
 //!

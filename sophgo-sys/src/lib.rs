@@ -6,7 +6,7 @@
 //! Nothing is linked. [`Api::load`] opens the libraries when a program first asks for a device, so
 //! that one build runs with and without the vendor's SDK, and says what is missing where it is
 //! missing. Building needs neither SDK nor libclang: `wrapper.h` declares what is called, and
-//! `bindings.rs` is made from it by `bindgen.sh` and committed.
+//! `bindings.rs` is made from it by `cargo xtask bindings` and committed.
 //!
 //! Two tiers are here, a third is up to the user of this crate:
 //!

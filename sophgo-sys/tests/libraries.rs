@@ -4,13 +4,12 @@
 
 #![expect(unsafe_code, reason = "calls C functions")]
 
-mod common;
-
-use std::ffi::CString;
+use std::ffi::{CString, c_void};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
 
-use common::cc;
+use binding_checks::cc;
 use sophgo_sys::bindings::{
     bm_data_type_t, bm_device_mem_t, bm_handle_t, bm_runtime_flag_t, bm_shape_t, bm_status_t,
     bm_tensor_t,
@@ -57,7 +56,7 @@ fn build(out: &Path, soname: &str, kind: &str, defines: &[&str], link: Option<&P
     arguments.push("-Wl,--no-as-needed".to_owned());
     arguments.extend(["-o".to_owned(), out.display().to_string()]);
     arguments.extend(link.map(|path| path.display().to_string()));
-    cc(arguments).unwrap();
+    cc(Path::new(env!("CARGO_MANIFEST_DIR")), arguments).unwrap();
 }
 
 fn open(folder: &TempDir) -> Result<Api, Error> {
@@ -404,29 +403,65 @@ fn what_a_device_reports_arrives_in_its_fields() {
     assert_eq!(unsafe { api.bm_get_tpu_power(handle) }.unwrap(), 12.5);
 }
 
+/// A runtime on a device, ended before it.
+struct Runtime {
+    bmrt: NonNull<c_void>,
+    device: Device,
+}
+
+impl Runtime {
+    fn new() -> Self {
+        let device = Device::open();
+        // SAFETY: the device outlives the runtime.
+        let bmrt = unsafe { device.api.bmrt_create(device.handle) }.unwrap();
+        Self { bmrt, device }
+    }
+
+    /// With the bmodel that the fake library knows.
+    fn loaded() -> Self {
+        let runtime = Self::new();
+        runtime.load("/models/small.bmodel").unwrap();
+        runtime
+    }
+
+    fn load(&self, path: &str) -> Result<(), Error> {
+        // SAFETY: alive, used here alone.
+        unsafe { self.device.api.bmrt_load_bmodel(self.bmrt, Path::new(path)) }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // SAFETY: alive, idle, not used again.
+        unsafe { self.device.api.bmrt_destroy(self.bmrt) };
+    }
+}
+
 #[test]
-fn a_net_is_found_and_run() {
-    let device = Device::open();
-    let api = &device.api;
-    // SAFETY: the device outlives the runtime.
-    let bmrt = unsafe { api.bmrt_create(device.handle) }.unwrap();
+fn a_runtime_keeps_its_flags_and_begins_without_nets() {
+    let Runtime { bmrt, device } = &Runtime::new();
     // SAFETY: alive, without nets.
-    unsafe { api.bmrt_set_flags(bmrt, bm_runtime_flag_t::BM_RUNTIME_SHARE_MEM) };
+    unsafe {
+        device
+            .api
+            .bmrt_set_flags(*bmrt, bm_runtime_flag_t::BM_RUNTIME_SHARE_MEM);
+    }
     // SAFETY: alive.
-    let flags = unsafe { api.bmrt_get_flags(bmrt) };
+    let flags = unsafe { device.api.bmrt_get_flags(*bmrt) };
     assert_eq!(flags, bm_runtime_flag_t::BM_RUNTIME_SHARE_MEM);
     // SAFETY: alive.
-    assert!(unsafe { api.bmrt_get_network_names(bmrt) }.is_empty());
+    assert!(unsafe { device.api.bmrt_get_network_names(*bmrt) }.is_empty());
+}
 
-    let other = PathBuf::from("/models/other.bmodel");
-    // SAFETY: alive, used here alone.
-    let refused = unsafe { api.bmrt_load_bmodel(bmrt, &other) }.unwrap_err();
+#[test]
+fn what_is_no_bmodel_is_refused() {
+    let runtime = Runtime::new();
+    let refused = runtime.load("/models/other.bmodel").unwrap_err();
     assert_eq!(
         refused.to_string(),
         "bmrt_load_bmodel did not accept /models/other.bmodel"
     );
-    // SAFETY: alive, used here alone.
-    let refused = unsafe { api.bmrt_load_bmodel(bmrt, Path::new("a\0b")) };
+    let refused = runtime.load("a\0b");
     assert!(
         matches!(
             refused,
@@ -434,21 +469,23 @@ fn a_net_is_found_and_run() {
         ),
         "{refused:?}"
     );
+    let api = &runtime.device.api;
     // SAFETY: alive, used here alone.
-    assert!(unsafe { api.bmrt_load_bmodel_data(bmrt, b"bad") }.is_err());
-    // SAFETY: alive, used here alone.
-    unsafe { api.bmrt_load_bmodel(bmrt, Path::new("/models/small.bmodel")) }.unwrap();
+    assert!(unsafe { api.bmrt_load_bmodel_data(runtime.bmrt, b"bad") }.is_err());
+}
 
+#[test]
+fn nets_are_found_by_name() {
+    let Runtime { bmrt, device } = &Runtime::loaded();
     // SAFETY: alive.
-    let names = unsafe { api.bmrt_get_network_names(bmrt) };
+    let names = unsafe { device.api.bmrt_get_network_names(*bmrt) };
     assert_eq!(names, [c"block_0", c"lm_head"].map(CString::from));
     // SAFETY: alive.
-    assert!(unsafe { api.bmrt_get_network_info(bmrt, c"vit") }.is_err());
+    assert!(unsafe { device.api.bmrt_get_network_info(*bmrt, c"vit") }.is_err());
     // SAFETY: alive, and so is what comes back.
     let info = unsafe {
-        api.bmrt_get_network_info(bmrt, c"block_0")
-            .unwrap()
-            .as_ref()
+        let info = device.api.bmrt_get_network_info(*bmrt, c"block_0");
+        info.unwrap().as_ref()
     };
     assert_eq!(
         (
@@ -459,13 +496,16 @@ fn a_net_is_found_and_run() {
         ),
         (true, 1, 2, 1)
     );
+}
 
+#[test]
+fn a_launch_reads_and_writes_the_memory_it_is_given() {
+    let Runtime { bmrt, device } = &Runtime::loaded();
+    let api = &device.api;
+    let bytes =
+        |numbers: [i32; 3]| -> Vec<u8> { numbers.iter().flat_map(|n| n.to_ne_bytes()).collect() };
     let mem = device.alloc(32);
-    let numbers: Vec<u8> = [10i32, 20, -1]
-        .iter()
-        .flat_map(|n| n.to_ne_bytes())
-        .collect();
-    device.write(mem, &numbers, 0).unwrap();
+    device.write(mem, &bytes([10, 20, -1]), 0).unwrap();
     let tensor = |dims: [i32; 2]| {
         let mut shape = bm_shape_t {
             num_dims: 2,
@@ -482,7 +522,7 @@ fn a_net_is_found_and_run() {
     };
     let mut results = [tensor([1, 8])];
     // SAFETY: alive, used here alone, memory for eight numbers.
-    unsafe { api.bmrt_launch_tensor_ex(bmrt, c"block_0", &[tensor([1, 3])], &mut results) }
+    unsafe { api.bmrt_launch_tensor_ex(*bmrt, c"block_0", &[tensor([1, 3])], &mut results) }
         .unwrap();
     // SAFETY: the device is open, and this thread has launched on its cores.
     unsafe {
@@ -490,18 +530,12 @@ fn a_net_is_found_and_run() {
         api.bm_thread_sync_from_core(device.handle, 1).unwrap();
     }
     assert_eq!(results[0].shape.dims[..2], [1, 3]);
-    let want: Vec<u8> = [11i32, 21, 0]
-        .iter()
-        .flat_map(|n| n.to_ne_bytes())
-        .collect();
-    assert_eq!(device.read(mem, 0, 12), want);
+    assert_eq!(device.read(mem, 0, 12), bytes([11, 21, 0]));
     // SAFETY: as above; the fake library refuses this shape.
     let refused =
-        unsafe { api.bmrt_launch_tensor_ex(bmrt, c"block_0", &[tensor([1, 9])], &mut results) };
+        unsafe { api.bmrt_launch_tensor_ex(*bmrt, c"block_0", &[tensor([1, 9])], &mut results) };
     assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
     device.free(mem);
-    // SAFETY: alive, idle, not used again.
-    unsafe { api.bmrt_destroy(bmrt) };
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 mod args;
 mod bench;
+mod bindings;
 mod check;
 mod circles;
 mod demo;
@@ -59,6 +60,7 @@ To compare:
 To remake committed files:
   demo-model   train the built-in demo model again
   golden       remake the reference vectors with a fresh seed and test against them
+  bindings     make the bindings of the vendors' libraries from our headers (--check: compare)
 
 `cargo xtask <command> --help` says more.";
 
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         "demo-model" => python::demo_model(args),
         "golden" => python::golden(args),
         "bench" => bench::command(args),
+        "bindings" => bindings::command(args),
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())
