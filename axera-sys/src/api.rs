@@ -28,11 +28,11 @@ pub struct Api {
     pub(crate) functions: Functions,
     library: Library,
     users: Mutex<Users>,
-    turns: Mutex<BTreeMap<i32, Turn>>,
+    locks: Mutex<BTreeMap<i32, DeviceLock>>,
 }
 
 /// Held by whoever loads, runs or unloads on a device.
-pub(crate) type Turn = Arc<Mutex<()>>;
+pub(crate) type DeviceLock = Arc<Mutex<()>>;
 
 impl Api {
     /// The libraries of this process: opened by the first call that finds them, never closed (they
@@ -64,7 +64,7 @@ impl Api {
             functions,
             library,
             users: Mutex::default(),
-            turns: Mutex::default(),
+            locks: Mutex::default(),
         })
     }
 
@@ -102,9 +102,9 @@ impl Api {
     }
 
     /// What the users of a device take turns by: it does one thing at a time.
-    pub(crate) fn turn(&self, id: i32) -> Turn {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(turns.entry(id).or_default())
+    pub(crate) fn device_lock(&self, id: i32) -> DeviceLock {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(locks.entry(id).or_default())
     }
 }
 

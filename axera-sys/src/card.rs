@@ -37,17 +37,17 @@ pub enum Side {
 /// Memory of a card, which is not in the address space of the process. Only [`Card::malloc`] makes
 /// one.
 #[derive(Debug)]
-pub struct Memory {
+pub struct CardMemory {
     start: NonNull<c_void>,
     size: usize,
 }
 
-/// Some bytes of a [`Memory`], which is not freed meanwhile.
+/// Some bytes of a [`CardMemory`], which is not freed meanwhile.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct CardSlice<'a> {
     start: NonNull<c_void>,
     size: usize,
-    _memory: PhantomData<&'a Memory>,
+    _memory: PhantomData<&'a CardMemory>,
 }
 
 /// A loaded model. Only [`Card::load`] makes one.
@@ -58,7 +58,7 @@ pub struct ModelId(u64);
 #[derive(Debug)]
 pub struct ModelContext(u64);
 
-impl Memory {
+impl CardMemory {
     /// The `len` bytes from `offset` on.
     ///
     /// # Errors
@@ -68,16 +68,18 @@ impl Memory {
         op: &'static str,
         offset: usize,
         len: usize,
-    ) -> Result<Place<'_>, ArgumentError> {
+    ) -> Result<CardSlice<'_>, ArgumentError> {
         let size = self.size;
         // Not a pointer of this process: an address is what is counted.
         let start = NonNull::new(self.start.as_ptr().wrapping_byte_add(offset));
         match start {
-            Some(start) if offset.checked_add(len).is_some_and(|end| end <= size) => Ok(Place {
-                start,
-                size: len,
-                _memory: PhantomData,
-            }),
+            Some(start) if offset.checked_add(len).is_some_and(|end| end <= size) => {
+                Ok(CardSlice {
+                    start,
+                    size: len,
+                    _memory: PhantomData,
+                })
+            }
             _ => Err(ArgumentError::OutOfRange {
                 op,
                 offset,
@@ -88,7 +90,7 @@ impl Memory {
     }
 }
 
-impl Place<'_> {
+impl CardSlice<'_> {
     /// Where the card sees it.
     pub fn address(self) -> NonNull<c_void> {
         self.start
@@ -252,7 +254,7 @@ impl Card {
     ///
     /// # Errors
     /// [`Error::Status`] if there is not enough in one piece.
-    pub fn malloc(&self, size_bytes: usize) -> Result<Memory, Error> {
+    pub fn malloc(&self, size_bytes: usize) -> Result<CardMemory, Error> {
         const OP: &str = "axclrtMalloc";
         let mut memory = ptr::null_mut();
         let policy = axclrtMemMallocPolicy::AXCL_MEM_MALLOC_NORMAL_ONLY;
@@ -261,7 +263,7 @@ impl Card {
             self.symbols.axclrtMalloc(&mut memory, size_bytes, policy)
         })?;
         let start = NonNull::new(memory).ok_or_else(|| no_result(OP))?;
-        Ok(Memory {
+        Ok(CardMemory {
             start,
             size: size_bytes,
         })
@@ -274,7 +276,7 @@ impl Card {
     ///
     /// # Safety
     /// `memory` came from [`Card::malloc`] of this value, and no run uses it any more.
-    pub unsafe fn free(&self, memory: Memory) -> Result<(), Error> {
+    pub unsafe fn free(&self, memory: CardMemory) -> Result<(), Error> {
         // SAFETY: by the caller.
         check("axclrtFree", unsafe {
             self.symbols.axclrtFree(memory.start.as_ptr())
@@ -288,7 +290,7 @@ impl Card {
     ///
     /// # Safety
     /// `dst` is this card's, and no run uses it.
-    pub unsafe fn write(&self, dst: Place<'_>, src: &[u8]) -> Result<(), Error> {
+    pub unsafe fn write(&self, dst: CardSlice<'_>, src: &[u8]) -> Result<(), Error> {
         dst.check("axclrtMemcpy", src.len())?;
         let kind = axclrtMemcpyKind::AXCL_MEMCPY_HOST_TO_DEVICE;
         // SAFETY: `dst` by the caller; `src` is read within its length.
@@ -305,7 +307,7 @@ impl Card {
     ///
     /// # Safety
     /// As [`Card::write`].
-    pub unsafe fn read(&self, src: Place<'_>, dst: &mut [u8]) -> Result<(), Error> {
+    pub unsafe fn read(&self, src: CardSlice<'_>, dst: &mut [u8]) -> Result<(), Error> {
         src.check("axclrtMemcpy", dst.len())?;
         let kind = axclrtMemcpyKind::AXCL_MEMCPY_DEVICE_TO_HOST;
         // SAFETY: `src` by the caller; `dst` is written within its length.
@@ -322,7 +324,7 @@ impl Card {
     ///
     /// # Safety
     /// As [`Card::write`], and the two do not overlap.
-    pub unsafe fn copy(&self, dst: Place<'_>, src: Place<'_>) -> Result<(), Error> {
+    pub unsafe fn copy(&self, dst: CardSlice<'_>, src: CardSlice<'_>) -> Result<(), Error> {
         dst.check("axclrtMemcpy", src.size)?;
         let kind = axclrtMemcpyKind::AXCL_MEMCPY_DEVICE_TO_DEVICE;
         // SAFETY: by the caller.

@@ -48,11 +48,11 @@ mod load;
 mod soc;
 
 pub use api::Api;
-pub use card::{Card, Memory, ModelContext, ModelId, Place, Side};
+pub use card::{Card, CardMemory, CardSlice, ModelContext, ModelId, Side};
 pub use code::meaning;
 pub use device::{DataType, Device, Group, Health, Mem, Model, Tensor};
 pub use error::{ENV_LIB, Error};
 pub use functions::Kind;
 pub use load::Search;
-pub use soc::{Block, Part, Soc};
+pub use soc::{Soc, SocMemory, SocSlice};
 pub use vendor_library::{ArgumentError, Attempt, Library, LoadError};

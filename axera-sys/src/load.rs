@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use vendor_library::{
-    Attempt, Handle, Library, LoadError, Opened, Place, first_usable, folder_from_env,
+    Attempt, Handle, Library, LoadError, Opened, SearchPath, first_usable, folder_from_env,
     missing_symbols, unreadable, version_text,
 };
 
@@ -104,7 +104,7 @@ const CARD_REQUIRED: [&str; 37] = [
 /// Places to look for the libraries in, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
-    places: Vec<(Kind, Place)>,
+    paths: Vec<(Kind, SearchPath)>,
 }
 
 /// The opened libraries of one kind.
@@ -126,23 +126,23 @@ impl Search {
             true => [Kind::Card, Kind::Soc],
             false => [Kind::Soc, Kind::Card],
         };
-        let places = kinds.into_iter().flat_map(|kind| {
+        let paths = kinds.into_iter().flat_map(|kind| {
             let folders = match (&folder, kind) {
                 (Some(_), _) => &[][..],
                 (None, Kind::Soc) => &SOC_FOLDERS,
                 (None, Kind::Card) => &CARD_FOLDERS,
             };
             let first = match &folder {
-                Some(folder) => Place::Folder(folder.clone()),
-                None => Place::Loader,
+                Some(folder) => SearchPath::Folder(folder.clone()),
+                None => SearchPath::System,
             };
-            let others = folders.iter().map(|path| Place::Folder(path.into()));
+            let others = folders.iter().map(|path| SearchPath::Folder(path.into()));
             std::iter::once(first)
                 .chain(others)
-                .map(move |place| (kind, place))
+                .map(move |path| (kind, path))
         });
         Self {
-            places: places.collect(),
+            paths: paths.collect(),
         }
     }
 
@@ -154,9 +154,9 @@ impl Search {
     /// These folders in their order and no other place.
     pub fn folders(folders: impl IntoIterator<Item = PathBuf>) -> Self {
         let folders = folders.into_iter();
-        let places = folders.flat_map(|folder| Self::chosen(Some(folder), false).places);
+        let paths = folders.flat_map(|folder| Self::chosen(Some(folder), false).paths);
         Self {
-            places: places.collect(),
+            paths: paths.collect(),
         }
     }
 
@@ -167,8 +167,8 @@ impl Search {
     pub(crate) fn open(&self) -> Result<(Functions, Library), LoadError> {
         first_usable(
             VENDOR,
-            &self.places,
-            |(kind, place)| open(*kind, place),
+            &self.paths,
+            |(kind, path)| open(*kind, path),
             |_, opened| match opened {
                 Libraries::Soc(opened) => bind_soc(opened),
                 Libraries::Card(opened) => bind_card(opened),
@@ -177,10 +177,10 @@ impl Search {
     }
 }
 
-fn open(kind: Kind, place: &Place) -> Result<Libraries, Attempt> {
+fn open(kind: Kind, path: &SearchPath) -> Result<Libraries, Attempt> {
     match kind {
-        Kind::Soc => place.open_all(SOC_NAMES).map(Libraries::Soc),
-        Kind::Card => place.open(&CARD_NAMES).map(Libraries::Card),
+        Kind::Soc => path.open_all(SOC_NAMES).map(Libraries::Soc),
+        Kind::Card => path.open(&CARD_NAMES).map(Libraries::Card),
     }
 }
 
@@ -278,25 +278,25 @@ mod tests {
     fn a_folder_named_by_the_user_is_the_only_place() {
         let search = Search::chosen(Some("/my/lib".into()), false);
         assert_eq!(search, Search::folder("/my/lib"));
-        let folder = Place::Folder("/my/lib".into());
+        let folder = SearchPath::Folder("/my/lib".into());
         let want = [(Kind::Soc, folder.clone()), (Kind::Card, folder)];
-        assert_eq!(search.places, want);
+        assert_eq!(search.paths, want);
     }
 
     #[test]
     fn the_loader_comes_first_then_the_folder_of_the_sdk() {
         let search = Search::chosen(None, false);
-        let folder = |path: &str| Place::Folder(path.into());
+        let folder = |path: &str| SearchPath::Folder(path.into());
         let want = [
-            (Kind::Soc, Place::Loader),
+            (Kind::Soc, SearchPath::System),
             (Kind::Soc, folder("/soc/lib")),
             (Kind::Soc, folder("/opt/lib")),
-            (Kind::Card, Place::Loader),
+            (Kind::Card, SearchPath::System),
             (Kind::Card, folder("/usr/lib/axcl")),
         ];
-        assert_eq!(search.places, want);
+        assert_eq!(search.paths, want);
         let card = Search::chosen(None, true);
-        assert_eq!(card.places[0], (Kind::Card, Place::Loader));
+        assert_eq!(card.paths[0], (Kind::Card, SearchPath::System));
     }
 
     #[test]

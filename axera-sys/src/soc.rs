@@ -35,15 +35,15 @@ pub struct Soc {
 
 /// Memory of a board, seen by the CPU through its cache. Only [`Soc::alloc`] makes one.
 #[derive(Debug)]
-pub struct Block(Part<'static>);
+pub struct SocMemory(SocSlice<'static>);
 
-/// Some bytes of a [`Block`], which is not freed meanwhile.
+/// Some bytes of a [`SocMemory`], which is not freed meanwhile.
 #[derive(Debug, Clone, Copy)]
-pub struct Part<'a> {
+pub struct SocSlice<'a> {
     physical: u64,
     address: NonNull<c_void>,
     size: u32,
-    _block: PhantomData<&'a Block>,
+    _memory: PhantomData<&'a SocMemory>,
 }
 
 /// The process and its memory.
@@ -86,7 +86,7 @@ impl Soc {
     ///
     /// # Errors
     /// [`Error::Status`] if there is not enough in one piece; [`Error::Argument`] from 4 GiB on.
-    pub fn alloc(&self, size_bytes: usize) -> Result<Block, Error> {
+    pub fn alloc(&self, size_bytes: usize) -> Result<SocMemory, Error> {
         const OP: &str = "AX_SYS_MemAllocCached";
         let size = narrow(OP, size_bytes)?;
         let (mut physical, mut address) = (0, ptr::null_mut());
@@ -101,11 +101,11 @@ impl Soc {
             )
         })?;
         let address = NonNull::new(address).ok_or_else(|| no_result(OP))?;
-        Ok(Block(Part {
+        Ok(SocMemory(SocSlice {
             physical,
             address,
             size,
-            _block: PhantomData,
+            _memory: PhantomData,
         }))
     }
 
@@ -116,7 +116,7 @@ impl Soc {
     ///
     /// # Safety
     /// `block` came from [`Soc::alloc`] of this value, and no run uses it any more.
-    pub unsafe fn free(&self, block: Block) -> Result<(), Error> {
+    pub unsafe fn free(&self, block: SocMemory) -> Result<(), Error> {
         // SAFETY: by the caller.
         check("AX_SYS_MemFree", unsafe {
             self.symbols
@@ -132,7 +132,7 @@ impl Soc {
     ///
     /// # Safety
     /// `block` is allocated; no run uses these bytes, no other thread this block.
-    pub unsafe fn write(&self, block: &Block, offset: usize, src: &[u8]) -> Result<(), Error> {
+    pub unsafe fn write(&self, block: &SocMemory, offset: usize, src: &[u8]) -> Result<(), Error> {
         let to = block.part("AX_SYS_MflushCache", offset, src.len())?;
         // SAFETY: `to` has room for as many bytes, which are ours; a slice of Rust is elsewhere.
         unsafe { ptr::copy_nonoverlapping(src.as_ptr(), to.address.as_ptr().cast(), src.len()) };
@@ -148,7 +148,12 @@ impl Soc {
     ///
     /// # Safety
     /// As [`Soc::write`].
-    pub unsafe fn read(&self, block: &Block, offset: usize, dst: &mut [u8]) -> Result<(), Error> {
+    pub unsafe fn read(
+        &self,
+        block: &SocMemory,
+        offset: usize,
+        dst: &mut [u8],
+    ) -> Result<(), Error> {
         let from = block.part("AX_SYS_MinvalidateCache", offset, dst.len())?;
         // SAFETY: by the caller, and inside the block.
         unsafe { self.invalidate(from) }?;
@@ -166,7 +171,7 @@ impl Soc {
     ///
     /// # Safety
     /// As [`Soc::write`]; both are of one size and do not overlap.
-    pub unsafe fn copy(&self, dst: Part<'_>, src: Part<'_>) -> Result<(), Error> {
+    pub unsafe fn copy(&self, dst: SocSlice<'_>, src: SocSlice<'_>) -> Result<(), Error> {
         let n = dst.size.min(src.size) as usize;
         // SAFETY: by the caller.
         unsafe { self.invalidate(src) }?;
@@ -182,7 +187,7 @@ impl Soc {
         unsafe { self.flush(dst) }
     }
 
-    unsafe fn flush(&self, block: Part<'_>) -> Result<(), Error> {
+    unsafe fn flush(&self, block: SocSlice<'_>) -> Result<(), Error> {
         // SAFETY: by the caller.
         check("AX_SYS_MflushCache", unsafe {
             self.symbols
@@ -190,7 +195,7 @@ impl Soc {
         })
     }
 
-    unsafe fn invalidate(&self, block: Part<'_>) -> Result<(), Error> {
+    unsafe fn invalidate(&self, block: SocSlice<'_>) -> Result<(), Error> {
         // SAFETY: by the caller.
         check("AX_SYS_MinvalidateCache", unsafe {
             self.symbols
@@ -426,7 +431,7 @@ impl Soc {
     }
 }
 
-impl Block {
+impl SocMemory {
     /// The `len` bytes from `offset` on.
     ///
     /// # Errors
@@ -436,21 +441,21 @@ impl Block {
         op: &'static str,
         offset: usize,
         len: usize,
-    ) -> Result<Part<'_>, ArgumentError> {
+    ) -> Result<SocSlice<'_>, ArgumentError> {
         check_range(op, offset, len, self.0.size as usize)?;
-        Ok(Part {
+        Ok(SocSlice {
             // Both addresses move alike.
             physical: self.0.physical + offset as u64,
             // SAFETY: the offset is inside the block, which is allocated as long as it is there.
             address: unsafe { self.0.address.cast::<u8>().add(offset) }.cast(),
             // At most the size of the block, which has 32 bits.
             size: len as u32,
-            _block: PhantomData,
+            _memory: PhantomData,
         })
     }
 }
 
-impl Part<'_> {
+impl SocSlice<'_> {
     /// Where the NPU sees it.
     pub fn physical(self) -> u64 {
         self.physical
@@ -503,11 +508,11 @@ mod tests {
     #[test]
     fn a_part_moves_both_addresses_and_stays_inside() {
         let mut bytes = [0u8; 64];
-        let block = Block(Part {
+        let block = SocMemory(SocSlice {
             physical: 0x1000,
             address: NonNull::from(&mut bytes).cast(),
             size: 64,
-            _block: PhantomData,
+            _memory: PhantomData,
         });
         let part = block.part("copy", 16, 48).unwrap();
         assert_eq!((part.physical, part.size), (0x1010, 48));

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use vendor_library::{
-    Handle, Library, LoadError, Opened, Place, first_usable, folder_from_env, missing_symbols,
+    Handle, Library, LoadError, Opened, SearchPath, first_usable, folder_from_env, missing_symbols,
     unreadable, version_text,
 };
 
@@ -56,7 +56,7 @@ const REQUIRED: [&str; 22] = [
 /// Places to look for the libraries in, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Search {
-    places: Vec<Place>,
+    paths: Vec<SearchPath>,
 }
 
 /// Both libraries and their functions.
@@ -91,15 +91,15 @@ impl Search {
     /// These folders in their order and no other place.
     pub fn folders(folders: impl IntoIterator<Item = PathBuf>) -> Self {
         Self {
-            places: folders.into_iter().map(Place::Folder).collect(),
+            paths: folders.into_iter().map(SearchPath::Folder).collect(),
         }
     }
 
     fn installed(root: &Path) -> Self {
         let current = root.join("libsophon-current").join("lib");
-        let mut places = vec![Place::Loader, Place::Folder(current)];
-        places.extend(versions_in(root).into_iter().map(Place::Folder));
-        Self { places }
+        let mut paths = vec![SearchPath::System, SearchPath::Folder(current)];
+        paths.extend(versions_in(root).into_iter().map(SearchPath::Folder));
+        Self { paths }
     }
 
     /// Opens the libraries of the first place where both open and are the ones that `wrapper.h`
@@ -110,8 +110,8 @@ impl Search {
     pub(crate) fn open(&self) -> Result<Libraries, LoadError> {
         // libbmlib first: libbmrt asks for it by name, and gets the one that is open already, so that
         // both come from the same folder.
-        let open = |place: &&Place| place.open_all([&BMLIB_NAMES, &BMRT_NAMES]);
-        first_usable(VENDOR, &self.places, open, |_, opened| bind(opened))
+        let open = |path: &&SearchPath| path.open_all([&BMLIB_NAMES, &BMRT_NAMES]);
+        first_usable(VENDOR, &self.paths, open, |_, opened| bind(opened))
     }
 }
 
@@ -205,9 +205,9 @@ mod tests {
         let search = Search::chosen(Some("/my/lib".into()));
         assert_eq!(search, Search::folder("/my/lib"));
         let without = Search::chosen(None);
-        assert_eq!(without.places[0], Place::Loader);
-        let current = Place::Folder("/opt/sophon/libsophon-current/lib".into());
-        assert_eq!(without.places[1], current);
+        assert_eq!(without.paths[0], SearchPath::System);
+        let current = SearchPath::Folder("/opt/sophon/libsophon-current/lib".into());
+        assert_eq!(without.paths[1], current);
     }
 
     #[test]
@@ -221,20 +221,20 @@ mod tests {
         ] {
             fs::create_dir(root.path().join(name)).unwrap();
         }
-        let folder = |name: &str| Place::Folder(root.path().join(name).join("lib"));
+        let folder = |name: &str| SearchPath::Folder(root.path().join(name).join("lib"));
         let want = [
-            Place::Loader,
+            SearchPath::System,
             folder("libsophon-current"),
             folder("libsophon-0.4.10"),
             folder("libsophon-0.4.9"),
         ];
-        assert_eq!(Search::installed(root.path()).places, want);
+        assert_eq!(Search::installed(root.path()).paths, want);
     }
 
     #[test]
     fn a_system_without_sdk_still_has_two_places() {
         let search = Search::installed(Path::new("/nonexistent"));
-        assert_eq!(search.places.len(), 2);
+        assert_eq!(search.paths.len(), 2);
     }
 
     #[test]

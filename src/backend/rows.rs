@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::{Error, Features, Position, Segment, SequenceId, VisualTokens};
 
 /// What a vision net made, where its program keeps it.
-pub(super) trait Seen: Any + Send + Sync {
+pub(super) trait VisionOutput: Any + Send + Sync {
     /// Which launch made it; no two are the same.
-    fn id(&self) -> u64;
+    fn launch(&self) -> u64;
 }
 
 /// What a row of the cache was computed from. A row depends on those before it, too.
@@ -105,7 +105,7 @@ pub(super) struct Batch<S> {
     pub visuals: Vec<(usize, usize, Arc<S>)>,
 }
 
-impl<S: Seen> Batch<S> {
+impl<S: VisionOutput> Batch<S> {
     /// The rows of segments, checked.
     ///
     /// # Errors
@@ -128,7 +128,7 @@ impl<S: Seen> Batch<S> {
                 let want = "made by this device".to_owned();
                 return Err(shape("visual tokens", want, "others".to_owned()));
             };
-            let launch = slot.id();
+            let launch = slot.launch();
             visuals.push((from, tokens.n_tokens, slot));
             Ok(launch)
         })?;
@@ -150,14 +150,14 @@ impl<S: Seen> Batch<S> {
     /// The visual rows among `from .. from + m` of a batch.
     pub(super) fn visual_runs(&self, from: usize, m: usize) -> Vec<VisualRun<'_, S>> {
         let mut runs = Vec::new();
-        for (first, len, seen) in &self.visuals {
+        for (first, len, features) in &self.visuals {
             let (start, end) = ((*first).max(from), (first + len).min(from + m));
             if start < end {
                 runs.push(VisualRun {
                     row: start - from,
-                    feature: start - first,
+                    first: start - first,
                     len: end - start,
-                    seen: seen.as_ref(),
+                    features: features.as_ref(),
                 });
             }
         }
@@ -170,9 +170,9 @@ pub(super) struct VisualRun<'a, S> {
     /// First row of the launch.
     pub row: usize,
     /// First row of the features.
-    pub feature: usize,
+    pub first: usize,
     /// Rows.
     pub len: usize,
     /// The features.
-    pub seen: &'a S,
+    pub features: &'a S,
 }

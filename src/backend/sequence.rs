@@ -6,7 +6,7 @@
 //! Compiled models are run this way by every vendor's program. What differs from vendor to vendor is
 //! how much of a prefix its nets can go on from ([`Reuse`]), and the launches themselves.
 
-use super::rows::{Batch, Row, Seen, n_shared, not_open};
+use super::rows::{Batch, Row, VisionOutput, n_shared, not_open};
 use super::{Error, Limits, Position, Segment, SequenceId};
 
 /// Rows of the cache: those of the open sequence, and behind them those of an earlier one that are
@@ -66,7 +66,7 @@ impl Sequence {
     /// [`Error::Shape`] if the sequence is not open or the segments are not what
     /// [`Batch::read`] takes; [`Error::Context`] if the rows do not fit the cache, or the prompt of a
     /// new sequence what one may have.
-    pub(super) fn begin<S: Seen>(
+    pub(super) fn begin<S: VisionOutput>(
         &mut self,
         sequence: SequenceId,
         segments: &[Segment<'_>],
@@ -100,7 +100,7 @@ impl Sequence {
 
     /// Of the rows that a new sequence would begin with, how many would not be computed; none of
     /// segments that [`Sequence::begin`] would refuse.
-    pub(super) fn shared<S: Seen>(
+    pub(super) fn shared<S: VisionOutput>(
         &self,
         segments: &[Segment<'_>],
         positions: &[Position],
@@ -158,8 +158,8 @@ mod tests {
     /// Features of one launch of a vision net.
     struct Launch(u64);
 
-    impl Seen for Launch {
-        fn id(&self) -> u64 {
+    impl VisionOutput for Launch {
+        fn launch(&self) -> u64 {
             self.0
         }
     }

@@ -91,7 +91,7 @@ pub unsafe fn c_text(text: *const c_char) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::place::Place;
+    use crate::search_path::SearchPath;
 
     fn library(version: Option<&str>) -> Library {
         Library {
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn functions_that_a_library_lacks_are_named() {
-        let libc = Place::Loader.open(&["libc.so.6"]).unwrap();
+        let libc = SearchPath::System.open(&["libc.so.6"]).unwrap();
         let missing = missing_symbols(&libc.handle, &["malloc", "vlmcaption_none", "free"]);
         assert_eq!(missing, ["vlmcaption_none"]);
     }

@@ -9,7 +9,7 @@ use std::ptr::{self, NonNull};
 
 use vendor_library::{c_string, c_text};
 
-use super::{Card, ModelContext, ModelId, Place, Side, no_result};
+use super::{Card, CardSlice, ModelContext, ModelId, Side, no_result};
 use crate::bindings::card::{
     axclrtEngineDataType, axclrtEngineIODims, axclrtEngineModelKind, axclrtEngineVNpuKind,
 };
@@ -358,7 +358,7 @@ impl Card {
         io: NonNull<c_void>,
         side: Side,
         index: u32,
-        memory: Place<'_>,
+        memory: CardSlice<'_>,
     ) -> Result<(), Error> {
         let (memory, size_bytes) = (memory.start.as_ptr(), memory.size as u64);
         // SAFETY: by the caller.

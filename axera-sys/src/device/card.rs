@@ -9,22 +9,22 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::driver::{DataType, Described, Driver, Group, Health, Mem, Run, Tensor, refused, take};
-use crate::api::{Api, Turn};
+use super::driver::{DataType, Driver, Group, Health, Mem, ModelInfo, Run, Tensor, lock, refused};
+use crate::api::{Api, DeviceLock};
 use crate::bindings::card::{axclrtEngineDataType as Raw, axclrtEngineVNpuKind};
-use crate::card::{Card, Memory, ModelContext, ModelId, Place, Side};
+use crate::card::{Card, CardMemory, CardSlice, ModelContext, ModelId, Side};
 use crate::error::Error;
 use crate::functions::Functions;
 
 /// A card, what is loaded and what is allocated there.
-pub(super) struct Slot {
+pub(super) struct CardDriver {
     api: Arc<Api>,
-    turn: Turn,
+    lock: DeviceLock,
     /// Number of its PCIe bus.
     id: i32,
     context: NonNull<c_void>,
     models: Vec<Loaded>,
-    blocks: Vec<Memory>,
+    blocks: Vec<CardMemory>,
 }
 
 struct Loaded {
@@ -43,9 +43,9 @@ struct Io {
 
 // SAFETY: the handles are used by whoever has the value, one thread at a time, and the API lets a
 // context go from thread to thread: every call here binds it to the calling thread first (`enter`).
-unsafe impl Send for Slot {}
+unsafe impl Send for CardDriver {}
 
-impl Slot {
+impl CardDriver {
     pub(super) fn open(api: Arc<Api>, index: usize) -> Result<Self, Error> {
         let card = functions(&api)?;
         let mut users = api.users();
@@ -83,7 +83,7 @@ impl Slot {
             Ok((id, context)) => {
                 drop(users);
                 Ok(Self {
-                    turn: api.turn(id),
+                    lock: api.device_lock(id),
                     api,
                     id,
                     context,
@@ -114,12 +114,12 @@ impl Slot {
 }
 
 /// Some bytes of a block.
-fn place<'a>(
-    blocks: &'a [Memory],
+fn slice_of<'a>(
+    blocks: &'a [CardMemory],
     op: &'static str,
     (block, offset): (usize, usize),
     len: usize,
-) -> Result<Place<'a>, Error> {
+) -> Result<CardSlice<'a>, Error> {
     let found = blocks.get(block);
     let found = found.ok_or_else(|| refused(op, "memory that is not there"))?;
     Ok(found.part(op, offset, len)?)
@@ -213,7 +213,7 @@ fn data_type(raw: Raw) -> DataType {
     }
 }
 
-impl Driver for Slot {
+impl Driver for CardDriver {
     fn health(&mut self) -> Health {
         let id = self.id;
         let Some(found) = self.enter().ok().and_then(|card| card.properties(id)) else {
@@ -237,12 +237,12 @@ impl Driver for Slot {
         self.enter()?.usage(path)
     }
 
-    fn load(&mut self, path: &Path) -> Result<Described, Error> {
+    fn load(&mut self, path: &Path) -> Result<ModelInfo, Error> {
         self.enter()?.model_type(path)?;
         let card = functions(&self.api)?;
         // Several loads at once end the card's own program; what a run beside one does is not
         // documented.
-        let _turn = take(&self.turn);
+        let _lock = lock(&self.lock);
         let model = card.load(path)?;
         let mut info = None;
         let mut ios = Vec::new();
@@ -261,7 +261,7 @@ impl Driver for Slot {
                 });
             }
             let compiler = card.compiler(&model);
-            Ok((context, found, Described { groups, compiler }))
+            Ok((context, found, ModelInfo { groups, compiler }))
         })();
         match described {
             Ok((context, info, described)) => {
@@ -291,21 +291,21 @@ impl Driver for Slot {
     }
 
     fn write(&mut self, block: usize, offset: usize, src: &[u8]) -> Result<(), Error> {
-        let to = place(&self.blocks, "write", (block, offset), src.len())?;
+        let to = slice_of(&self.blocks, "write", (block, offset), src.len())?;
         // SAFETY: this card's; nothing runs, since runs return when they are done and one thread has
         // this value.
         unsafe { self.enter()?.write(to, src) }
     }
 
     fn read(&mut self, block: usize, offset: usize, dst: &mut [u8]) -> Result<(), Error> {
-        let from = place(&self.blocks, "read", (block, offset), dst.len())?;
+        let from = slice_of(&self.blocks, "read", (block, offset), dst.len())?;
         // SAFETY: as in `write`.
         unsafe { self.enter()?.read(from, dst) }
     }
 
     fn copy(&mut self, dst: (usize, usize), src: (usize, usize), size: usize) -> Result<(), Error> {
-        let to = place(&self.blocks, "copy", dst, size)?;
-        let from = place(&self.blocks, "copy", src, size)?;
+        let to = slice_of(&self.blocks, "copy", dst, size)?;
+        let from = slice_of(&self.blocks, "copy", src, size)?;
         // SAFETY: as in `write`; the caller looked for an overlap.
         unsafe { self.enter()?.copy(to, from) }
     }
@@ -314,7 +314,7 @@ impl Driver for Slot {
         const OP: &str = "axclrtEngineExecute";
         self.enter()?;
         let card = functions(&self.api)?;
-        let _turn = take(&self.turn);
+        let _lock = lock(&self.lock);
         let model = self.models.get_mut(slot);
         let model = model.ok_or_else(|| refused(OP, "a model that is not there"))?;
         let group = model.groups.get_mut(index);
@@ -328,10 +328,10 @@ impl Driver for Slot {
                 if *bound == Some(*mem) {
                     continue;
                 }
-                let place = place(&self.blocks, OP, (mem.block, mem.offset), *size)?;
+                let slice = slice_of(&self.blocks, OP, (mem.block, mem.offset), *size)?;
                 *bound = None;
                 // SAFETY: alive; memory of this card, as large, that stays until the card goes.
-                unsafe { card.set_buffer(group.io, side, i, place) }?;
+                unsafe { card.set_buffer(group.io, side, i, slice) }?;
                 *bound = Some(*mem);
             }
         }
@@ -357,18 +357,18 @@ fn end(card: &Card, model: ModelId, info: Option<NonNull<c_void>>, ios: &[Io]) {
     let _ = unsafe { card.unload(model) };
 }
 
-impl Drop for Slot {
+impl Drop for CardDriver {
     fn drop(&mut self) {
         // A card that is gone answers none of these; the process is to end well all the same.
         let _ = self.enter();
         let Ok(card) = functions(&self.api) else {
             return;
         };
-        let turn = take(&self.turn);
+        let held = lock(&self.lock);
         for loaded in self.models.drain(..) {
             end(card, loaded.model, Some(loaded.info), &loaded.groups);
         }
-        drop(turn);
+        drop(held);
         for block in self.blocks.drain(..) {
             // SAFETY: allocated, freed only here, and nothing runs.
             let _ = unsafe { card.free(block) };

@@ -7,7 +7,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use vendor_library::{ArgumentError, check_range};
 
-use crate::api::Turn;
+use crate::api::DeviceLock;
 use crate::error::Error;
 
 /// Type of the elements of a tensor, under one name for both APIs.
@@ -120,7 +120,7 @@ pub struct Health {
 pub(super) trait Driver: Send {
     fn health(&mut self) -> Health;
     fn usage(&mut self, path: &Path) -> Result<u64, Error>;
-    fn load(&mut self, path: &Path) -> Result<Described, Error>;
+    fn load(&mut self, path: &Path) -> Result<ModelInfo, Error>;
     fn alloc(&mut self, size_bytes: usize) -> Result<(), Error>;
     fn write(&mut self, block: usize, offset: usize, src: &[u8]) -> Result<(), Error>;
     fn read(&mut self, block: usize, offset: usize, dst: &mut [u8]) -> Result<(), Error>;
@@ -129,7 +129,7 @@ pub(super) trait Driver: Send {
 }
 
 /// What the engine says of a model.
-pub(super) struct Described {
+pub(super) struct ModelInfo {
     pub groups: Vec<Group>,
     pub compiler: Option<String>,
 }
@@ -140,9 +140,9 @@ pub(super) struct Run<'a> {
     pub outputs: &'a [(Mem, usize)],
 }
 
-/// Waits for one's turn.
-pub(super) fn take(turn: &Turn) -> MutexGuard<'_, ()> {
-    turn.lock().unwrap_or_else(PoisonError::into_inner)
+/// Waits until no other user of the device loads, runs or unloads.
+pub(super) fn lock(lock: &DeviceLock) -> MutexGuard<'_, ()> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn refused(op: &'static str, what: &str) -> Error {

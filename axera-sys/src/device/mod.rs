@@ -55,8 +55,8 @@ impl Device {
     pub fn open(api: &Arc<Api>, index: usize) -> Result<Self, Error> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let driver: Box<dyn Driver> = match api.functions {
-            Functions::Soc(_) => Box::new(soc::Board::open(Arc::clone(api), index)?),
-            Functions::Card(_) => Box::new(card::Slot::open(Arc::clone(api), index)?),
+            Functions::Soc(_) => Box::new(soc::SocDriver::open(Arc::clone(api), index)?),
+            Functions::Card(_) => Box::new(card::CardDriver::open(Arc::clone(api), index)?),
         };
         Ok(Self {
             driver,

@@ -14,22 +14,22 @@ use std::sync::Arc;
 use memmap2::Mmap;
 use vendor_library::narrow;
 
-use super::driver::{DataType, Described, Driver, Group, Health, Run, Tensor, refused, take};
-use crate::api::{Api, Turn};
+use super::driver::{DataType, Driver, Group, Health, ModelInfo, Run, Tensor, lock, refused};
+use crate::api::{Api, DeviceLock};
 use crate::bindings::soc::{
     AX_ENGINE_DATA_TYPE_T as Raw, AX_ENGINE_IO_BUFFER_T, AX_ENGINE_IO_T, AX_ENGINE_IOMETA_T,
     AX_ENGINE_MODEL_TYPE_T, AX_ENGINE_NPU_MODE_T,
 };
 use crate::error::Error;
 use crate::functions::Functions;
-use crate::soc::{Block, Soc};
+use crate::soc::{Soc, SocMemory};
 
 /// The engine, what is loaded and what is allocated.
-pub(super) struct Board {
+pub(super) struct SocDriver {
     api: Arc<Api>,
-    turn: Turn,
+    lock: DeviceLock,
     models: Vec<Loaded>,
-    blocks: Vec<Block>,
+    blocks: Vec<SocMemory>,
     inputs: Vec<AX_ENGINE_IO_BUFFER_T>,
     outputs: Vec<AX_ENGINE_IO_BUFFER_T>,
 }
@@ -42,9 +42,9 @@ struct Loaded {
 // SAFETY: the handles are used by whoever has the value, one thread at a time. The API has no calls
 // that bind a handle to a thread, and the vendor's own programs load on one thread and run on
 // another.
-unsafe impl Send for Board {}
+unsafe impl Send for SocDriver {}
 
-impl Board {
+impl SocDriver {
     pub(super) fn open(api: Arc<Api>, index: usize) -> Result<Self, Error> {
         if index > 0 {
             return Err(Error::NoDevice {
@@ -66,7 +66,7 @@ impl Board {
         users.process += 1;
         drop(users);
         Ok(Self {
-            turn: api.turn(0),
+            lock: api.device_lock(0),
             api,
             models: Vec::new(),
             blocks: Vec::new(),
@@ -79,7 +79,7 @@ impl Board {
         functions(&self.api)
     }
 
-    fn block(&self, block: usize, op: &'static str) -> Result<&Block, Error> {
+    fn block(&self, block: usize, op: &'static str) -> Result<&SocMemory, Error> {
         let found = self.blocks.get(block);
         found.ok_or_else(|| refused(op, "memory that is not there"))
     }
@@ -173,7 +173,7 @@ fn data_type(raw: Raw) -> DataType {
     }
 }
 
-impl Driver for Board {
+impl Driver for SocDriver {
     fn health(&mut self) -> Health {
         Health {
             memory: self.soc().ok().and_then(Soc::memory),
@@ -189,7 +189,7 @@ impl Driver for Board {
         Ok(meta.len())
     }
 
-    fn load(&mut self, path: &Path) -> Result<Described, Error> {
+    fn load(&mut self, path: &Path) -> Result<ModelInfo, Error> {
         let data = map(path)?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         let soc = self.soc()?;
@@ -197,7 +197,7 @@ impl Driver for Board {
         if kind.0 > AX_ENGINE_MODEL_TYPE_T::AX_ENGINE_MODEL_TYPE2.0 {
             return Err(refused("AX_ENGINE_GetModelType", "a model of another chip"));
         }
-        let _turn = take(&self.turn);
+        let _lock = lock(&self.lock);
         let handle = soc.create_handle(&data, &name)?;
         drop(data);
         let described = (|| {
@@ -208,7 +208,7 @@ impl Driver for Board {
             let groups: Result<Vec<_>, _> = (0..count).map(|i| group(soc, handle, i)).collect();
             // SAFETY: as above.
             let compiler = unsafe { soc.tools_version(handle) };
-            let described = Described {
+            let described = ModelInfo {
                 groups: groups?,
                 compiler,
             };
@@ -285,7 +285,7 @@ impl Driver for Board {
             ..Default::default()
         };
         // Whether handles may run side by side, or beside a load, is not documented.
-        let _turn = take(&self.turn);
+        let _lock = lock(&self.lock);
         let soc = functions(&self.api)?;
         // SAFETY: loaded, its context; the memory is allocated, as large as the group says, and stays
         // until the board goes; the arrays live through the call; nothing else runs.
@@ -293,18 +293,18 @@ impl Driver for Board {
     }
 }
 
-impl Drop for Board {
+impl Drop for SocDriver {
     fn drop(&mut self) {
         let Ok(soc) = functions(&self.api) else {
             return;
         };
         // There is nobody left to tell of a failure.
-        let turn = take(&self.turn);
+        let held = lock(&self.lock);
         for model in &self.models {
             // SAFETY: loaded, idle, not used again.
             let _ = unsafe { soc.destroy_handle(model.handle) };
         }
-        drop(turn);
+        drop(held);
         for block in self.blocks.drain(..) {
             // SAFETY: allocated, freed only here, and nothing runs.
             let _ = unsafe { soc.free(block) };

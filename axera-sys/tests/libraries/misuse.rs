@@ -9,7 +9,7 @@ use std::{env, fs, thread};
 
 use axera_sys::bindings::card::axclrtMemcpyKind;
 use axera_sys::bindings::soc::{AX_ENGINE_IO_BUFFER_T, AX_ENGINE_IO_T, AX_ENGINE_NPU_MODE_T};
-use axera_sys::{Api, Block, Card, Place, Side};
+use axera_sys::{Api, Card, CardSlice, Side, SocMemory};
 
 use super::{CARD, SOC, elsewhere_as, said};
 
@@ -41,8 +41,8 @@ fn a_boards_stand_in_minds_wrong_uses() {
 }
 
 /// Two inputs and an output of the net, one a block.
-fn buffers(blocks: &[Block; 3]) -> ([AX_ENGINE_IO_BUFFER_T; 2], AX_ENGINE_IO_BUFFER_T) {
-    let buffer = |block: &Block, size| {
+fn buffers(blocks: &[SocMemory; 3]) -> ([AX_ENGINE_IO_BUFFER_T; 2], AX_ENGINE_IO_BUFFER_T) {
+    let buffer = |block: &SocMemory, size| {
         let whole = block.part("test", 0, 64).unwrap();
         AX_ENGINE_IO_BUFFER_T {
             phyAddr: whole.physical(),
@@ -66,7 +66,7 @@ fn misuse_a_board() {
     soc.sys_init().unwrap();
     soc.engine_init(AX_ENGINE_NPU_MODE_T(0)).unwrap();
     let handle = soc.create_handle(&data, "net").unwrap();
-    let blocks: [Block; 3] = std::array::from_fn(|_| soc.alloc(64).unwrap());
+    let blocks: [SocMemory; 3] = std::array::from_fn(|_| soc.alloc(64).unwrap());
     let (mut inputs, mut output) = buffers(&blocks);
     let mut stride = [0i32; 4];
     let mut group = 0;
@@ -156,7 +156,7 @@ fn call_from_another_thread(card: &Card) {
 ///
 /// # Safety
 /// `io` is alive, and the memory is the card's.
-unsafe fn set_buffers(card: &Card, io: NonNull<c_void>, places: [Place<'_>; 3]) {
+unsafe fn set_buffers(card: &Card, io: NonNull<c_void>, places: [CardSlice<'_>; 3]) {
     let ports = [(Side::Input, 0), (Side::Input, 1), (Side::Output, 0)];
     for ((side, index), place) in ports.into_iter().zip(places) {
         // SAFETY: by the caller.

@@ -58,7 +58,7 @@ impl Layout {
         let mut shapes = Vec::new();
         // A decode group tells the widths that the others are measured by.
         for (index, group) in groups.iter().enumerate() {
-            let names = Names::find(group, index).map_err(fail)?;
+            let names = TensorIndices::find(group, index).map_err(fail)?;
             if names.elements_of_indices(group) == 1 {
                 let hidden = group.inputs[names.inputs[3]].size_bytes / HALF;
                 let kv = group.outputs[names.outputs[0]].size_bytes / HALF;
@@ -135,7 +135,7 @@ impl Layout {
     }
 
     /// Bytes that input `which` has in the group where it is largest.
-    pub fn most(&self, which: usize) -> usize {
+    pub fn max_input_bytes(&self, which: usize) -> usize {
         let all = self.decode.iter().chain(&self.prefill);
         all.map(|shape| shape.input_bytes[which]).max().unwrap_or(0)
     }
@@ -168,15 +168,15 @@ impl Reuse for Layout {
 }
 
 /// Where the tensors of a group are.
-struct Names {
+struct TensorIndices {
     inputs: [usize; 5],
     outputs: [usize; 3],
 }
 
-impl Names {
+impl TensorIndices {
     fn find(group: &Group, index: usize) -> Result<Self, String> {
-        let input = |name| place(&group.inputs, name, index);
-        let output = |name| place(&group.outputs, name, index);
+        let input = |name| index_of(&group.inputs, name, index);
+        let output = |name| index_of(&group.outputs, name, index);
         Ok(Self {
             inputs: [
                 input("K_cache")?,
@@ -252,7 +252,7 @@ impl Names {
 }
 
 /// The tensor of a name, or of the name with the group's number behind it: some compilers add it.
-pub(super) fn place(tensors: &[Tensor], name: &str, group: usize) -> Result<usize, String> {
+pub(super) fn index_of(tensors: &[Tensor], name: &str, group: usize) -> Result<usize, String> {
     let numbered = format!("{name}_{group}");
     let find = |name: &str| tensors.iter().position(|tensor| tensor.name == name);
     find(name).or_else(|| find(&numbered)).ok_or_else(|| {
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!((layout.hidden_size, layout.kv_size), (2048, 256));
         assert_eq!((layout.chunk(), layout.position_rows), (128, 3));
         assert_eq!((layout.context(), layout.max_prompt()), (1023, 640));
-        assert_eq!(layout.most(0), 1023 * 512);
+        assert_eq!(layout.max_input_bytes(0), 1023 * 512);
         let group = |past| layout.prefill_for(past).map(|shape| shape.group);
         let got = [0, 1, 128, 129, 512, 513].map(group);
         assert_eq!(got, [Some(1), Some(2), Some(2), Some(3), Some(5), None]);

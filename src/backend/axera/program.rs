@@ -16,7 +16,7 @@ use super::folder::Folder;
 use super::head::Head;
 use super::layout::{HALF, Layout, Shape};
 use super::options::Options;
-use super::vision::{Tokens, VisionModel};
+use super::vision::{HostFeatures, VisionModel};
 use crate::backend::embedding::Table;
 use crate::backend::rows::{Batch, Row, Source, VisualRun};
 use crate::backend::sequence::{Extension, Sequence};
@@ -41,7 +41,7 @@ pub struct Axera {
     head: Head,
     vision: VisionModel,
     table: Table,
-    shared: Shared,
+    buffers: LayerBuffers,
     sequence: Sequence,
     logits: Vec<f32>,
     bytes: Vec<u8>,
@@ -55,7 +55,7 @@ struct Names {
 }
 
 /// Memory that all layers share: one after the other they read the same positions and mask.
-struct Shared {
+struct LayerBuffers {
     indices: Mem,
     mask: Mem,
     /// Hidden rows: each layer reads one and writes the other.
@@ -66,13 +66,13 @@ struct Shared {
     mask_for: Option<(usize, usize, usize)>,
 }
 
-impl Shared {
+impl LayerBuffers {
     fn new(device: &mut Device, layout: &Layout) -> Result<Self, Error> {
         let rows = layout.chunk();
         let (row_bytes, kv_bytes) = (rows * layout.row_bytes(), rows * layout.kv_bytes());
         Ok(Self {
-            indices: device.alloc(layout.most(2))?,
-            mask: device.alloc(layout.most(4))?,
+            indices: device.alloc(layout.max_input_bytes(2))?,
+            mask: device.alloc(layout.max_input_bytes(4))?,
             hidden: [device.alloc(row_bytes)?, device.alloc(row_bytes)?],
             kv: [device.alloc(kv_bytes)?, device.alloc(kv_bytes)?],
             mask_for: None,
@@ -111,11 +111,14 @@ impl Axera {
             vision: name(&folder.vision),
         };
         let table = Table::open(&folder.embedding, options.vocab_size, layout.hidden_size)?;
-        let shared = Shared::new(&mut device, &layout)?;
+        let buffers = LayerBuffers::new(&mut device, &layout)?;
         let mut caches = Vec::with_capacity(layers.len());
         for _ in &layers {
             // A masked row must be a number, and memory begins as zeroes.
-            caches.push([device.alloc(layout.most(0))?, device.alloc(layout.most(1))?]);
+            caches.push([
+                device.alloc(layout.max_input_bytes(0))?,
+                device.alloc(layout.max_input_bytes(1))?,
+            ]);
         }
         let head = Head::new(&mut device, head, &names.head, &layout, options.vocab_size)?;
         let vision = VisionModel::new(
@@ -141,7 +144,7 @@ impl Axera {
             head,
             vision,
             table,
-            shared,
+            buffers,
             sequence: Sequence::default(),
             logits: vec![0.0; options.vocab_size],
             bytes: Vec::new(),
@@ -161,7 +164,7 @@ impl Axera {
     /// Computes the rows of an extension that are not in the cache; the last hidden row.
     fn run(
         &mut self,
-        extension: &Extension<Tokens>,
+        extension: &Extension<HostFeatures>,
         cancel: &Cancel,
     ) -> Result<Mem, backend::Error> {
         let Extension { batch, done, base } = extension;
@@ -213,7 +216,7 @@ impl Axera {
     /// last hidden row.
     fn launch(
         &mut self,
-        batch: &Batch<Tokens>,
+        batch: &Batch<HostFeatures>,
         shape: &Shape,
         from: usize,
         m: usize,
@@ -226,7 +229,7 @@ impl Axera {
         self.send_positions(shape, rows)?;
         self.send_mask(shape, at, m)?;
         self.send_states(shape, rows, &runs)?;
-        let levels = runs.iter().map(|run| run.seen.deepstack.len()).max();
+        let levels = runs.iter().map(|run| run.features.deepstack.len()).max();
         let levels = levels.unwrap_or(0);
         for i in 0..self.layers.len() {
             cancel.check()?;
@@ -238,7 +241,7 @@ impl Axera {
             }
         }
         let row_bytes = self.layout.row_bytes();
-        let last = self.shared.hidden[self.layers.len() % 2];
+        let last = self.buffers.hidden[self.layers.len() % 2];
         let last = last.part((m - 1) * row_bytes, row_bytes);
         Ok(last.map_err(Error::from)?)
     }
@@ -248,7 +251,7 @@ impl Axera {
         &mut self,
         shape: &Shape,
         rows: &[Row],
-        runs: &[VisualRun<'_, Tokens>],
+        runs: &[VisualRun<'_, HostFeatures>],
     ) -> Result<(), Error> {
         let row_bytes = self.layout.row_bytes();
         let mut input = vec![0; shape.rows * row_bytes];
@@ -258,19 +261,19 @@ impl Axera {
             }
         }
         for run in runs {
-            let features = &run.seen.embeds[run.feature * row_bytes..][..run.len * row_bytes];
+            let features = &run.features.embeds[run.first * row_bytes..][..run.len * row_bytes];
             input[run.row * row_bytes..][..features.len()].copy_from_slice(features);
         }
-        self.device.write(self.shared.hidden[0], 0, &input)?;
+        self.device.write(self.buffers.hidden[0], 0, &input)?;
         Ok(())
     }
 
     /// One layer over `m` rows, whose keys and values become rows `at ..` of its cache; where its
     /// hidden rows are.
     fn layer(&mut self, i: usize, shape: &Shape, at: usize, m: usize) -> Result<Mem, Error> {
-        let (source, result) = (self.shared.hidden[i % 2], self.shared.hidden[(i + 1) % 2]);
+        let (source, result) = (self.buffers.hidden[i % 2], self.buffers.hidden[(i + 1) % 2]);
         let [k, v] = self.caches[i];
-        let (indices, mask) = (self.shared.indices, self.shared.mask);
+        let (indices, mask) = (self.buffers.indices, self.buffers.mask);
         let mut inputs = vec![k; 5];
         for ((mem, &place), &bytes) in [k, v, indices, source, mask]
             .iter()
@@ -279,7 +282,7 @@ impl Axera {
         {
             inputs[place] = mem.part(0, bytes)?;
         }
-        let [new_k, new_v] = self.shared.kv;
+        let [new_k, new_v] = self.buffers.kv;
         let mut outputs = vec![result; 3];
         for (mem, &place) in [new_k, new_v, result].into_iter().zip(&shape.outputs) {
             outputs[place] = mem;
@@ -290,7 +293,7 @@ impl Axera {
         done.map_err(|source| failed(&self.names.layers[i], self.index, source))?;
         // Exactly the rows that were computed enter the cache.
         let kv_bytes = self.layout.kv_bytes();
-        for (cache, new) in [k, v].into_iter().zip(self.shared.kv) {
+        for (cache, new) in [k, v].into_iter().zip(self.buffers.kv) {
             let to = cache.part(at * kv_bytes, m * kv_bytes)?;
             self.device.copy(to, new.part(0, m * kv_bytes)?)?;
         }
@@ -302,9 +305,9 @@ impl Axera {
         &mut self,
         hidden: Mem,
         level: usize,
-        run: &VisualRun<'_, Tokens>,
+        run: &VisualRun<'_, HostFeatures>,
     ) -> Result<(), Error> {
-        let Some(features) = run.seen.deepstack.get(level) else {
+        let Some(features) = run.features.deepstack.get(level) else {
             return Ok(());
         };
         let len = run.len;
@@ -313,7 +316,7 @@ impl Axera {
         let rows = hidden.part(run.row * row_bytes, len * row_bytes)?;
         self.bytes.resize(len * row_bytes, 0);
         self.device.read(rows, 0, &mut self.bytes)?;
-        let features = &features[run.feature * width..][..len * width];
+        let features = &features[run.first * width..][..len * width];
         for (half, feature) in self.bytes.as_chunks_mut::<2>().0.iter_mut().zip(features) {
             let sum = bf16::from_le_bytes(*half).to_f32() + feature;
             *half = bf16::from_f32(sum).to_le_bytes();
@@ -332,7 +335,7 @@ impl Axera {
                 *place = row.position[axis].to_le_bytes();
             }
         }
-        self.device.write(self.shared.indices, 0, &bytes)?;
+        self.device.write(self.buffers.indices, 0, &bytes)?;
         Ok(())
     }
 
@@ -340,22 +343,22 @@ impl Axera {
     /// row that became visible.
     fn send_mask(&mut self, shape: &Shape, past: usize, m: usize) -> Result<(), Error> {
         let want = (shape.group, past, m);
-        let before = self.shared.mask_for.take();
+        let before = self.buffers.mask_for.take();
         if before != Some(want) {
             match before {
                 Some((group, seen, 1))
                     if group == shape.group && shape.rows == 1 && seen < past =>
                 {
                     let opened = vec![0; (past - seen) * HALF];
-                    self.device.write(self.shared.mask, seen * HALF, &opened)?;
+                    self.device.write(self.buffers.mask, seen * HALF, &opened)?;
                 }
                 _ => {
                     let mask = mask(shape.rows, shape.history, past, m);
-                    self.device.write(self.shared.mask, 0, &mask)?;
+                    self.device.write(self.buffers.mask, 0, &mask)?;
                 }
             }
         }
-        self.shared.mask_for = Some(want);
+        self.buffers.mask_for = Some(want);
         Ok(())
     }
 
@@ -439,7 +442,7 @@ impl Program for Axera {
 
     fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {
         self.sequence
-            .shared::<Tokens>(segments, positions, &self.limits, &self.layout)
+            .shared::<HostFeatures>(segments, positions, &self.limits, &self.layout)
     }
 
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {

@@ -6,9 +6,9 @@ use axera_sys::{Device, Mem, Model, Tensor};
 use half::bf16;
 
 use super::error::Error;
-use super::layout::place;
+use super::layout::index_of;
 use super::options::{Options, Pixels};
-use crate::backend::rows::Seen;
+use crate::backend::rows::VisionOutput;
 use crate::backend::vit::{levels, planes};
 use crate::backend::{self, Patches, finite};
 
@@ -22,7 +22,7 @@ pub(super) struct VisionModel {
     outputs: Vec<Mem>,
     /// Places of the outputs: the visual tokens, then the deepstack levels in their order.
     order: Vec<usize>,
-    pixels: Form,
+    pixels: PixelLayout,
     hidden_size: usize,
     bytes: Vec<u8>,
     next_id: u64,
@@ -30,7 +30,7 @@ pub(super) struct VisionModel {
 
 /// How the model reads pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum PixelLayout {
     /// Patch rows, `[frame, y, x, channel]` each, raw: the model normalises.
     Rows,
     /// A tile in planes, normalised, f32.
@@ -42,7 +42,7 @@ enum Form {
 /// What the model made of a temporal patch, in the host's memory: the decoder takes its first rows
 /// from there, and the host adds the deepstack features.
 #[derive(Debug)]
-pub(super) struct Tokens {
+pub(super) struct HostFeatures {
     id: u64,
     /// `[n_tokens, hidden_size]`, bf16.
     pub embeds: Vec<u8>,
@@ -50,13 +50,13 @@ pub(super) struct Tokens {
     pub deepstack: Vec<Vec<f32>>,
 }
 
-impl Seen for Tokens {
-    fn id(&self) -> u64 {
+impl VisionOutput for HostFeatures {
+    fn launch(&self) -> u64 {
         self.id
     }
 }
 
-impl Form {
+impl PixelLayout {
     /// How a model reads pixels whose input has so many bytes.
     fn of(input: &Tensor, options: &Options, file: &str) -> Result<Self, Error> {
         let (width, height) = options.frame;
@@ -102,7 +102,7 @@ impl VisionModel {
             let n = group.inputs.len();
             return Err(fail(format!("it has {n} inputs; want one, the pixels")));
         };
-        let pixels = Form::of(input, options, file)?;
+        let pixels = PixelLayout::of(input, options, file)?;
         let order = order(&group.outputs, options.n_deepstack).map_err(fail)?;
         let input = device.alloc(input.size_bytes)?;
         let outputs = group.outputs.iter();
@@ -126,7 +126,7 @@ impl VisionModel {
         device: &mut Device,
         patches: &Patches,
         failed: &dyn Fn(axera_sys::Error) -> Error,
-    ) -> Result<(Tokens, usize), backend::Error> {
+    ) -> Result<(HostFeatures, usize), backend::Error> {
         let tiles = patches.grid.t;
         let inputs = self.inputs(patches);
         let want = tiles * self.input.size_bytes();
@@ -157,7 +157,7 @@ impl VisionModel {
         let embeds = levels.remove(0);
         let id = self.next_id;
         self.next_id += 1;
-        let tokens = Tokens {
+        let tokens = HostFeatures {
             id,
             embeds: embeds
                 .iter()
@@ -171,8 +171,8 @@ impl VisionModel {
     /// The bytes of the model's input, tile after tile.
     fn inputs(&self, patches: &Patches) -> Vec<u8> {
         match self.pixels {
-            Form::Rows => channels_last(&patches.pixels, patches.grid.n_patches()),
-            Form::FloatPlanes { patch_size } => {
+            PixelLayout::Rows => channels_last(&patches.pixels, patches.grid.n_patches()),
+            PixelLayout::FloatPlanes { patch_size } => {
                 let levels = levels(patches).map(|channel| channel.map(f32::to_le_bytes));
                 let planes = planes(patches, patch_size, MERGE_SIZE);
                 let side = patches.grid.h * patches.grid.w * patch_size * patch_size;
@@ -182,7 +182,7 @@ impl VisionModel {
                     .flat_map(|(channel, pixel)| levels[channel][pixel])
                     .collect()
             }
-            Form::RawTile { patch_size } => {
+            PixelLayout::RawTile { patch_size } => {
                 let planes = planes(patches, patch_size, MERGE_SIZE);
                 let tiles = patches.grid.t;
                 channels_last(&planes, tiles)
@@ -205,7 +205,7 @@ fn order(outputs: &[Tensor], n_deepstack: usize) -> Result<Vec<usize>, String> {
     };
     let mut order = vec![main];
     for level in 0..outputs.len() - 1 {
-        order.push(place(outputs, &format!("deepstack_feature_{level}"), 0)?);
+        order.push(index_of(outputs, &format!("deepstack_feature_{level}"), 0)?);
     }
     match order.len() - 1 {
         n if n == n_deepstack => Ok(order),

@@ -163,7 +163,7 @@ impl Board {
     pub(super) fn status(&self) -> String {
         // SAFETY: open.
         match unsafe { self.api.bm_get_status(self.handle) } {
-            Ok(bits) => troubles(bits),
+            Ok(bits) => status_in_words(bits),
             Err(_) => "not known".to_owned(),
         }
     }
@@ -534,7 +534,7 @@ impl Board {
 }
 
 /// What the bits of `bm_get_status` say, and what to do.
-fn troubles(bits: i32) -> String {
+fn status_in_words(bits: i32) -> String {
     let words = [
         (1, "the TPU hangs, reboot or reset the card"),
         (2, "the PCIe link is down"),

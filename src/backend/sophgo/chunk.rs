@@ -9,14 +9,14 @@ use super::layout::{Embedding, History, Layout};
 use super::prefill::Scratch;
 use super::program::{Nets, Sophgo};
 use super::tensor::{Arg, LoadedNet, Mem, Ports};
-use super::vision::Slot;
+use super::vision::FeatureSlot;
 use crate::backend::embedding::Table;
 use crate::backend::rows::{Batch, Row, Source};
 use crate::backend::{self, Cancel, Position};
 
 /// Rows `from .. from + m` of a batch.
 pub(super) struct Rows<'a> {
-    pub batch: &'a Batch<Slot>,
+    pub batch: &'a Batch<FeatureSlot>,
     pub from: usize,
     pub m: usize,
 }
@@ -66,7 +66,7 @@ impl Chunk {
 }
 
 /// What a layer of a chunk writes.
-struct Written {
+struct LayerOutputs {
     outputs: [Arg; 3],
     /// Where keys and values go, and whether that is the cache itself.
     kv: [Mem; 2],
@@ -132,8 +132,12 @@ impl Sophgo {
         )?;
         let mut deepstack = Vec::new();
         for run in rows.batch.visual_runs(rows.from, rows.m) {
-            let (at, bytes) = (run.feature * row_bytes, run.len * row_bytes);
-            let levels = run.seen.levels.iter().map(|level| level.part(at, bytes));
+            let (at, bytes) = (run.first * row_bytes, run.len * row_bytes);
+            let levels = run
+                .features
+                .levels
+                .iter()
+                .map(|level| level.part(at, bytes));
             let mut levels = levels.collect::<Result<Vec<_>, Error>>()?;
             let to = self.scratch.x.part(run.row * row_bytes, bytes)?;
             self.board.copy(to, levels.remove(0))?;
@@ -209,7 +213,7 @@ impl Sophgo {
         Ok(inputs)
     }
 
-    fn layer_outputs(&self, i: usize, chunk: &Chunk, ports: &Ports) -> Result<Written, Error> {
+    fn layer_outputs(&self, i: usize, chunk: &Chunk, ports: &Ports) -> Result<LayerOutputs, Error> {
         let (layout, n) = (&self.layout, chunk.n);
         let is_dynamic = layout.prefill.is_dynamic;
         let kv = layout.kv_row_bytes();
@@ -237,7 +241,7 @@ impl Sophgo {
             ports.outputs[1].shaped(kv[0], &heads(layout, n))?,
             ports.outputs[2].shaped(kv[1], &heads(layout, n))?,
         ];
-        Ok(Written {
+        Ok(LayerOutputs {
             outputs,
             kv,
             into_cache,

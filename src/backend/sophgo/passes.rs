@@ -8,7 +8,7 @@ use super::layout::Head;
 use super::prefix::visible_rows;
 use super::program::Sophgo;
 use super::tensor::Mem;
-use super::vision::Slot;
+use super::vision::FeatureSlot;
 use crate::backend::rows::Source;
 use crate::backend::sequence::Extension;
 use crate::backend::{self, Cancel, Next, Position};
@@ -17,7 +17,7 @@ impl Sophgo {
     /// Computes the rows of an extension that are not in the cache; the last hidden row.
     pub(super) fn run(
         &mut self,
-        extension: &Extension<Slot>,
+        extension: &Extension<FeatureSlot>,
         cancel: &Cancel,
     ) -> Result<Mem, backend::Error> {
         let Extension { batch, done, base } = extension;

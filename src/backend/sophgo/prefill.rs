@@ -13,7 +13,7 @@ use crate::backend::Position;
 pub(super) struct Mask {
     mem: Mem,
     /// Rows and history rows it holds zeroes for.
-    is_for: Option<(usize, usize)>,
+    sent_for: Option<(usize, usize)>,
 }
 
 /// Own memory of the prefill.
@@ -30,13 +30,13 @@ pub(super) struct Scratch {
     /// One a stage.
     masks: Vec<Mask>,
     /// `[rows, hidden_size]` a level: zero where no visual token stands.
-    deepstack: Vec<Level>,
+    deepstack: Vec<DeepstackLevel>,
     /// `[rows, hidden_size]` of zeroes; only with deepstack.
     zeroes: Option<Mem>,
 }
 
 /// Features of one deepstack level at the rows of a launch.
-struct Level {
+struct DeepstackLevel {
     mem: Mem,
     /// Rows that hold features of an earlier launch.
     dirty: Vec<bool>,
@@ -53,17 +53,17 @@ impl Scratch {
         let mut masks = Vec::new();
         if layout.prefill.has_mask {
             for &length in &layout.prefill.lengths {
-                let bytes = length * (length + inside(layout)) * HalfType::BYTES;
+                let bytes = length * (length + history_columns(layout)) * HalfType::BYTES;
                 masks.push(Mask {
                     mem: board.alloc(bytes)?,
-                    is_for: None,
+                    sent_for: None,
                 });
             }
         }
         let n_levels = layout.vision.n_deepstack;
         let mut deepstack = Vec::with_capacity(n_levels);
         for _ in 0..n_levels {
-            deepstack.push(Level {
+            deepstack.push(DeepstackLevel {
                 mem: board.alloc_zeroed(rows * row_bytes)?,
                 dirty: vec![false; rows],
             });
@@ -114,12 +114,12 @@ impl Scratch {
         let Some(mask) = self.masks.get_mut(stage) else {
             return Ok(None);
         };
-        let history = inside(layout);
+        let history = history_columns(layout);
         let past = past.min(history);
-        if mask.is_for != Some((rows, past)) {
-            mask.is_for = None;
+        if mask.sent_for != Some((rows, past)) {
+            mask.sent_for = None;
             board.upload(mask.mem, 0, &causal(layout.half, rows, history, past))?;
-            mask.is_for = Some((rows, past));
+            mask.sent_for = Some((rows, past));
         }
         Ok(Some(mask.mem))
     }
@@ -164,7 +164,7 @@ impl Scratch {
 }
 
 /// Columns of history that the blocks' own mask has.
-fn inside(layout: &Layout) -> usize {
+fn history_columns(layout: &Layout) -> usize {
     match layout.prefill.history {
         History::Inside(rows) => rows,
         History::None | History::Separate(_) => 0,

@@ -11,7 +11,7 @@ use super::options::Options;
 use super::prefill::{DecodeMasks, Scratch};
 use super::prefix::{MAX_CONTINUED_ROWS, visible_rows};
 use super::tensor::{LoadedNet, Mem};
-use super::vision::{Slot, VisionNet};
+use super::vision::{FeatureSlot, VisionNet};
 
 use crate::backend::embedding::Table;
 use crate::backend::sequence::Sequence;
@@ -260,7 +260,7 @@ impl Program for Sophgo {
 
     fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {
         self.sequence
-            .shared::<Slot>(segments, positions, &self.limits, &self.layout)
+            .shared::<FeatureSlot>(segments, positions, &self.limits, &self.layout)
     }
 
     fn continues(&self, n_kept: usize, n_more: usize) -> bool {

@@ -8,7 +8,7 @@ use super::board::Board;
 use super::error::Error;
 use super::layout::{Family, Layout, Vision};
 use super::tensor::{Arg, LoadedNet, Mem, Port};
-use crate::backend::rows::Seen;
+use crate::backend::rows::VisionOutput;
 use crate::backend::vit::{Interpolation, WindowOrder, levels, merge_block_order, planes};
 use crate::backend::{self, GridThw, Patches};
 
@@ -59,7 +59,7 @@ impl Default for Tables {
 
 /// Features of one temporal patch in device memory.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct FeatureSlot {
     /// Which launch made them; no two are the same.
     pub id: u64,
     /// The visual tokens, then one per deepstack level: `[n_tokens, hidden_size]` each.
@@ -68,13 +68,13 @@ pub(super) struct Slot {
     free: Arc<Mutex<Vec<usize>>>,
 }
 
-impl Seen for Slot {
-    fn id(&self) -> u64 {
+impl VisionOutput for FeatureSlot {
+    fn launch(&self) -> u64 {
         self.id
     }
 }
 
-impl Drop for Slot {
+impl Drop for FeatureSlot {
     /// Gives the slot back to the net; the memory itself stays with the board.
     fn drop(&mut self) {
         if let Ok(mut free) = self.free.lock() {
@@ -116,7 +116,7 @@ impl VisionNet {
         &mut self,
         board: &mut Board,
         patches: &Patches,
-    ) -> Result<(Slot, usize), backend::Error> {
+    ) -> Result<(FeatureSlot, usize), backend::Error> {
         let n = patches.grid.h * patches.grid.w;
         check(&self.layout, patches, n)?;
         // The shortest stage that holds them; the longest does, by the check.
@@ -310,7 +310,12 @@ impl VisionNet {
 
     /// Memory for features: a slot that is free, or a new one. Levels stand `level_bytes` apart,
     /// and behind the last one is room for `spare` bytes.
-    fn slot(&mut self, board: &mut Board, level_bytes: usize, spare: usize) -> Result<Slot, Error> {
+    fn slot(
+        &mut self,
+        board: &mut Board,
+        level_bytes: usize,
+        spare: usize,
+    ) -> Result<FeatureSlot, Error> {
         let need = level_bytes * (1 + self.layout.n_deepstack) + spare;
         let found = self.free.lock().ok().and_then(|mut free| {
             let best = free
@@ -334,7 +339,7 @@ impl VisionNet {
         let levels = (0..=self.layout.n_deepstack)
             .map(|level| mem.part(level * level_bytes, level_bytes))
             .collect::<Result<_, _>>()?;
-        Ok(Slot {
+        Ok(FeatureSlot {
             id,
             levels,
             index,

@@ -108,9 +108,12 @@ fn launch(board: &mut Board) -> Result<(), Error> {
 
 #[test]
 fn a_device_in_trouble_says_which_and_what_to_do() {
-    assert_eq!(troubles(0), "ok");
-    assert_eq!(troubles(1), "the TPU hangs, reboot or reset the card");
-    assert_eq!(troubles(6), "the PCIe link is down, too hot");
+    assert_eq!(status_in_words(0), "ok");
+    assert_eq!(
+        status_in_words(1),
+        "the TPU hangs, reboot or reset the card"
+    );
+    assert_eq!(status_in_words(6), "the PCIe link is down, too hot");
 }
 
 #[test]

@@ -13,9 +13,9 @@ use crate::error::Attempt;
 
 /// Where libraries are looked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum SearchPath {
     /// Wherever the system's loader looks: `LD_LIBRARY_PATH`, `/etc/ld.so.conf`.
-    Loader,
+    System,
     /// A folder.
     Folder(PathBuf),
 }
@@ -29,7 +29,7 @@ pub struct Opened {
     pub path: PathBuf,
 }
 
-impl Place {
+impl SearchPath {
     /// Opens the libraries of an SDK, all from here and in this order: one that asks for another by
     /// name gets the one that is open already. Each has one name, or several, of which the first is
     /// the one that an installed SDK has.
@@ -51,7 +51,7 @@ impl Place {
     /// What stood in the way.
     pub fn open(&self, names: &[&str]) -> Result<Opened, Attempt> {
         match self {
-            Self::Loader => {
+            Self::System => {
                 let mut attempts = names.iter().map(|name| dlopen(PathBuf::from(name)));
                 // The failure of the first name says most.
                 let first = attempts
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_loader_reports_its_own_reason() {
-        let failure = Place::Loader.open(&[NONE]).unwrap_err();
+        let failure = SearchPath::System.open(&[NONE]).unwrap_err();
         assert_eq!(failure.path, Path::new(NONE));
         assert!(!failure.reason.is_empty() && !failure.reason.starts_with(NONE));
     }
@@ -118,10 +118,10 @@ mod tests {
     #[test]
     fn the_loader_tries_every_name_and_tells_of_the_first() {
         assert_eq!(
-            Place::Loader.open(&[NONE, LIBC]).unwrap().path,
+            SearchPath::System.open(&[NONE, LIBC]).unwrap().path,
             Path::new(LIBC)
         );
-        let failure = Place::Loader
+        let failure = SearchPath::System
             .open(&[NONE, "libvlmcaption-none.so"])
             .unwrap_err();
         assert_eq!(failure.path, Path::new(NONE));
@@ -130,11 +130,11 @@ mod tests {
     #[test]
     fn a_folder_says_what_is_not_in_it() {
         let folder = tempfile::tempdir().unwrap();
-        let place = Place::Folder(folder.path().to_owned());
+        let place = SearchPath::Folder(folder.path().to_owned());
         let failure = place.open(&["liba.so.0", "liba.so"]).unwrap_err();
         assert_eq!(failure.reason, "no liba.so.0 or liba.so in this folder");
         assert_eq!(failure.path, folder.path());
-        let nowhere = Place::Folder("/nonexistent".into());
+        let nowhere = SearchPath::Folder("/nonexistent".into());
         assert_eq!(
             nowhere.open(&["liba.so"]).unwrap_err().reason,
             "no such folder"
@@ -146,7 +146,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("liba.so");
         std::fs::write(&path, "text, not a program").unwrap();
-        let failure = Place::Folder(folder.path().to_owned())
+        let failure = SearchPath::Folder(folder.path().to_owned())
             .open(&["liba.so"])
             .unwrap_err();
         assert_eq!(failure.path, path);
@@ -159,9 +159,11 @@ mod tests {
 
     #[test]
     fn all_libraries_come_from_one_place_in_their_order() {
-        let [first, second] = Place::Loader.open_all([&[LIBC], &[NONE, LIBC]]).unwrap();
+        let [first, second] = SearchPath::System
+            .open_all([&[LIBC], &[NONE, LIBC]])
+            .unwrap();
         assert_eq!([first.path, second.path], [LIBC, LIBC].map(PathBuf::from));
-        let failure = Place::Loader.open_all([&[LIBC], &[NONE]]).unwrap_err();
+        let failure = SearchPath::System.open_all([&[LIBC], &[NONE]]).unwrap_err();
         assert_eq!(failure.path, Path::new(NONE));
     }
 }
