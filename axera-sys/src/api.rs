@@ -31,7 +31,7 @@ pub struct Api {
     locks: Mutex<BTreeMap<i32, DeviceLock>>,
 }
 
-/// Held by whoever loads, runs or unloads on a device.
+/// Held while a user of a device loads, runs or unloads.
 pub(crate) type DeviceLock = Arc<Mutex<()>>;
 
 impl Api {
@@ -101,7 +101,7 @@ impl Api {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the users of a device take turns by: it does one thing at a time.
+    /// The lock of a device, which does one thing at a time.
     pub(crate) fn device_lock(&self, id: i32) -> DeviceLock {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(locks.entry(id).or_default())

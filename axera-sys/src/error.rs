@@ -40,7 +40,7 @@ pub enum Error {
         /// What it returned.
         code: i32,
     },
-    /// A function gave nothing though it said that all is well, or was to be given nonsense.
+    /// A function reported success without a result, or an argument was refused before the call.
     #[error("{op}: {what}")]
     Refused {
         /// The C function, or what was to be done.

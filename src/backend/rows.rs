@@ -67,7 +67,8 @@ fn join(
 /// What the rows of segments are computed from, where features lie in the host's memory.
 ///
 /// # Errors
-/// [`Error::Shape`] for positions that are not one a row, no rows, or features of a device.
+/// [`Error::Shape`] unless there is at least one row, one position for each, and the features lie in
+/// host memory.
 pub(super) fn host_rows(
     segments: &[Segment<'_>],
     positions: &[Position],

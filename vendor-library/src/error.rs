@@ -22,7 +22,7 @@ pub struct Vendor {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The libraries are nowhere to be found, or none that was found could be opened.
+    /// No library was found, or none that was found could be opened.
     #[error(
         "no usable {} ({}); install {}, or set {} to the folder that holds {}",
         .vendor.libraries, list(.tried), .vendor.package, .vendor.env, .vendor.files

@@ -20,7 +20,7 @@ impl Card {
     /// `axclrtEngineInit`, with all cores for every model.
     ///
     /// # Errors
-    /// [`Error::Status`], also if somebody started it before.
+    /// [`Error::Status`], also if it is started already.
     pub fn engine_init(&self) -> Result<(), Error> {
         // SAFETY: a number.
         check("axclrtEngineInit", unsafe {

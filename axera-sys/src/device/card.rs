@@ -41,7 +41,7 @@ struct Io {
     outputs: Vec<Option<Mem>>,
 }
 
-// SAFETY: the handles are used by whoever has the value, one thread at a time, and the API lets a
+// SAFETY: the handles are used by the owner of the value, one thread at a time, and the API lets a
 // context go from thread to thread: every call here binds it to the calling thread first (`enter`).
 unsafe impl Send for CardDriver {}
 
@@ -344,7 +344,7 @@ impl Driver for CardDriver {
 
 /// Gives a model back with what was made of it.
 fn end(card: &Card, model: ModelId, info: Option<NonNull<c_void>>, ios: &[Io]) {
-    // There is nobody left to tell of a failure.
+    // A failure here has no caller to report to.
     for io in ios {
         // SAFETY: alive, not used again.
         let _ = unsafe { card.destroy_io(io.io) };

@@ -39,7 +39,7 @@ struct Loaded {
     context: NonNull<c_void>,
 }
 
-// SAFETY: the handles are used by whoever has the value, one thread at a time. The API has no calls
+// SAFETY: the handles are used by the owner of the value, one thread at a time. The API has no calls
 // that bind a handle to a thread, and the vendor's own programs load on one thread and run on
 // another.
 unsafe impl Send for SocDriver {}
@@ -114,8 +114,8 @@ fn map(path: &Path) -> Result<Mmap, Error> {
         source,
     };
     let file = File::open(path).map_err(io)?;
-    // SAFETY: the engine copies the bytes once and checks them; whoever shortens a model file while
-    // it is loaded ends the process, as with every mapped file.
+    // SAFETY: the engine copies the bytes once and checks them; shortening a model file while it is
+    // loaded ends the process, as with every mapped file.
     unsafe { Mmap::map(&file) }.map_err(io)
 }
 
@@ -230,7 +230,7 @@ impl Driver for SocDriver {
     fn alloc(&mut self, size_bytes: usize) -> Result<(), Error> {
         let soc = self.soc()?;
         let block = soc.alloc(size_bytes)?;
-        // SAFETY: just allocated, nobody else knows it.
+        // SAFETY: just allocated, and known here alone.
         let cleared = unsafe { soc.write(&block, 0, &vec![0; size_bytes]) };
         self.blocks.push(block);
         cleared
@@ -298,7 +298,7 @@ impl Drop for SocDriver {
         let Ok(soc) = functions(&self.api) else {
             return;
         };
-        // There is nobody left to tell of a failure.
+        // A failure here has no caller to report to.
         let held = lock(&self.lock);
         for model in &self.models {
             // SAFETY: loaded, idle, not used again.

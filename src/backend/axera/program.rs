@@ -372,8 +372,8 @@ impl Axera {
 }
 
 /// `[rows, history + rows]`, additive: row `r` of the first `m` sees the `past` first columns, itself
-/// and the rows before it, which stand behind the whole history. The others see nothing and compute
-/// what nobody reads.
+/// and the rows before it, which stand behind the whole history. The other rows are masked everywhere,
+/// and their results are ignored.
 fn mask(rows: usize, history: usize, past: usize, m: usize) -> Vec<u8> {
     let columns = history + rows;
     let mut mask = MASKED.repeat(rows * columns);

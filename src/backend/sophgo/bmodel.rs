@@ -46,7 +46,7 @@ pub struct Bmodel {
     pub time: String,
     /// Devices that it runs on together.
     pub device_num: u32,
-    /// Nets by name; the order in the file means nothing.
+    /// Nets by name.
     pub nets: BTreeMap<String, Net>,
     /// Bytes of the weights on a device; what several nets share is counted once.
     pub weight_bytes: u64,
@@ -87,7 +87,7 @@ pub struct Stage {
 /// An input or output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
-    /// Name; that of an output comes from inside the compiler and means nothing.
+    /// Name; that of an output is internal to the compiler.
     pub name: String,
     /// Number type.
     pub dtype: DataType,

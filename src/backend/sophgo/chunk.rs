@@ -255,7 +255,7 @@ fn heads(layout: &Layout, rows: usize) -> [usize; 4] {
 }
 
 /// Adds a deepstack level to hidden states `[n, hidden_size]`, of which `m` rows mean something; where
-/// the sum lies. `spare` is memory of the longest window that nobody reads.
+/// the sum lies. `spare` is memory for the longest chunk, free to be overwritten.
 fn add_level(
     board: &mut Board,
     add: &LoadedNet,

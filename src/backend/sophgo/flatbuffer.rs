@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Reads FlatBuffers that nobody has checked: every offset is looked at before it is followed.
+//! Reads unchecked FlatBuffers: every offset is looked at before it is followed.
 //!
 //! Only what a bmodel needs: tables, strings, vectors of tables, scalars and one kind of struct. A
 //! file may point to the same table or name many times, so what is visited is counted, and a file

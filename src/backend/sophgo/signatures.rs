@@ -6,8 +6,8 @@
 //! backend does not run is refused here, with the flag that would make a file that runs.
 //!
 //! A net of several stages has the longest first, and the stages differ in lengths only. The nets of
-//! one kind are alike from layer to layer. Both is checked here, so that whoever binds them may look
-//! at the first and mean all.
+//! one kind are alike from layer to layer. Both are checked here, so that the
+//! first can stand for all when they are bound.
 
 use super::bmodel::{Bmodel, DataType, Net, Stage, Tensor};
 use super::error::Error;

@@ -182,7 +182,7 @@ impl LoadedNet {
 const PAGE_BYTES: usize = 4096;
 
 /// Whether arguments are what a stage was compiled for: as many, of the same types, of the same
-/// shape or (in a dynamic net) of one that is nowhere larger. Memory of a dynamic launch must hold
+/// shape or (in a dynamic net) of one without a larger dimension. Memory of a dynamic launch must hold
 /// the compiled shape all the same: the library throws otherwise.
 pub(super) fn check(net: &LoadedNet, ports: &[Port], args: &[Arg]) -> Result<(), String> {
     if ports.len() != args.len() {
