@@ -9,11 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::error::Error;
-use crate::backend::json;
-
-/// What a Git LFS pointer begins with, and how long it can be at most.
-const LFS_HEAD: &[u8] = b"version https://git-lfs";
-const LFS_BYTES: u64 = 1024;
+use crate::backend::{json, lfs};
 
 /// The files of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,22 +169,23 @@ fn side(name: &str) -> Option<(usize, usize)> {
     (side % 28 == 0 || side % 32 == 0).then_some((side, side))
 }
 
+/// That a file is there and is the file itself.
 fn check_file(path: &Path) -> Result<(), Error> {
     let io = |source| Error::Io {
         file: path.display().to_string(),
         source,
     };
-    let mut file = File::open(path).map_err(io)?;
-    if file.metadata().map_err(io)?.len() < LFS_BYTES {
-        let mut head = Vec::new();
-        file.read_to_end(&mut head).map_err(io)?;
-        if head.starts_with(LFS_HEAD) {
-            return Err(Error::LfsPointer {
-                file: path.display().to_string(),
-            });
-        }
+    let mut start = Vec::with_capacity(lfs::START_BYTES);
+    let file = File::open(path).map_err(io)?;
+    file.take(lfs::START_BYTES as u64)
+        .read_to_end(&mut start)
+        .map_err(io)?;
+    match lfs::is_pointer(&start) {
+        true => Err(Error::LfsPointer {
+            file: path.display().to_string(),
+        }),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 /// What AXLLM's `config.json` says, as far as the folder itself does not. Published folders have an

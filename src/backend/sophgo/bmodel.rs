@@ -13,6 +13,7 @@ use std::path::Path;
 
 use super::error::Error;
 use super::flatbuffer::{Broken, Buffer, Range, Table};
+use crate::backend::lfs;
 
 /// First bytes of a bmodel: `0xFF55AAEE`, little-endian.
 pub const MAGIC: [u8; 4] = [0xee, 0xaa, 0x55, 0xff];
@@ -31,9 +32,6 @@ const MAX_DIMS: usize = 8;
 /// Upper bound of the numbers in a tensor; the largest are caches and masks of some millions. What
 /// is computed from two shapes fits 64 bits then.
 const MAX_ELEMENTS: usize = 1 << 30;
-
-/// How the git-lfs pointer begins that a clone without git-lfs leaves.
-const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
 /// The contents of a bmodel, as far as running it needs them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +159,7 @@ impl Bmodel {
         if !header.starts_with(&MAGIC) {
             return Err(Error::NoBmodel {
                 file: name.clone(),
-                hint: if header.starts_with(LFS_POINTER) {
+                hint: if lfs::is_pointer(&header) {
                     "it is a git-lfs pointer; run `git lfs pull` in its folder"
                 } else {
                     "give a .bmodel file made by TPU-MLIR's llm_convert.py"
