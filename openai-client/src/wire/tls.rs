@@ -171,7 +171,8 @@ fn reason(error: &rustls::Error) -> String {
     use CertificateError as C;
     match error {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
-            C::UnknownIssuer => {
+            // A bad signature is that of another authority with the same name.
+            C::UnknownIssuer | C::BadSignature => {
                 "the server's certificate is of an authority that is not trusted here; set ca-file \
                  to that authority's certificate"
                     .into()
@@ -197,6 +198,7 @@ fn reason(error: &rustls::Error) -> String {
             | AlertDescription::CertificateUnknown
             | AlertDescription::CertificateExpired
             | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
             | AlertDescription::HandshakeFailure),
         ) => format!(
             "the server refuses us ({alert:?}); does it want a client certificate, or another one?"
