@@ -7,8 +7,6 @@
 //! the vendor where `VLMCAPTION_AXERA_INCLUDE` (board) or `VLMCAPTION_AXCL_INCLUDE` (card) names
 //! their folder. What is compiled are the committed files all the same.
 
-#![expect(clippy::print_stdout, reason = "cargo is told so")]
-
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     #[cfg(feature = "bindgen")]

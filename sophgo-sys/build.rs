@@ -7,8 +7,6 @@
 //! `VLMCAPTION_SOPHON_INCLUDE` names their folder. What is compiled is the committed file all the
 //! same.
 
-#![expect(clippy::print_stdout, reason = "cargo is told so")]
-
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     #[cfg(feature = "bindgen")]
