@@ -15,6 +15,7 @@ use super::report;
 use super::run::{Loading, Run};
 use super::shared::{Life, Model, Shared};
 use super::swap::Candidate;
+use crate::caption::ModelReport::{ChangedOver, Failed, Loaded, Loading as Progress};
 use crate::caption::Report;
 use crate::caption::captioner::Captioner;
 use crate::caption::engine::Engine;
@@ -130,10 +131,10 @@ impl Newcomer {
 
     fn hear(&self, report: Report) {
         match report {
-            Report::ChangedOver => self.arrive(),
-            Report::Loading(_) | Report::Loaded { .. } | Report::LoadFailed(_)
+            Report::Model(ChangedOver) => self.arrive(),
+            Report::Model(Progress(_) | Loaded { .. } | Failed(_))
                 if self.candidate.is_unwanted() => {}
-            Report::LoadFailed(reason) if !self.candidate.has_arrived() => self.fail(&reason),
+            Report::Model(Failed(reason)) if !self.candidate.has_arrived() => self.fail(&reason),
             report => report::hear(&self.shared, &self.run, &self.origin, report),
         }
     }

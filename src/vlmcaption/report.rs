@@ -23,7 +23,7 @@ use crate::caption::ladder::Step;
 use crate::caption::outbox::Listener;
 use crate::caption::question::Kind;
 use crate::caption::window::FrameTime;
-use crate::caption::{Caption, Report};
+use crate::caption::{Caption, InquiryReport, ModelReport, Report, WindowReport};
 
 /// Somebody reports to a run of the element.
 pub(super) struct Reporter<'a> {
@@ -59,24 +59,42 @@ pub(super) fn hear(shared: &Weak<Shared>, run: &Run, by: &Origin, report: Report
 
 impl Reporter<'_> {
     pub fn report(&self, report: Report) {
-        let (element, run) = (self.element, self.run);
         match words::cleaned(report) {
-            Report::Loading(part) => run.loading(element, part),
-            Report::Loaded { took, remark } => self.loaded(took, remark),
-            Report::LoadFailed(reason) => {
+            Report::Model(report) => self.of_model(report),
+            Report::Window(report) => self.of_window(report),
+            Report::Inquiry(InquiryReport { id, answer }) => {
+                let origin = self.run.origin_of(&self.element.name(), self.by);
+                let answer = answer.as_deref().map_err(String::as_str);
+                self.run.inquiry_answered(self.element, id, answer, &origin);
+            }
+        }
+    }
+
+    fn of_model(&self, report: ModelReport) {
+        let (element, run) = (self.element, self.run);
+        match report {
+            ModelReport::Loading(part) => run.loading(element, part),
+            ModelReport::Loaded { took, remark } => self.loaded(took, remark),
+            ModelReport::Failed(reason) => {
                 run.end_loading(element, Loading::Idle, gst::ProgressType::Error);
                 let reason = format!("the model cannot be used: {reason}");
                 run.trouble(element, Cause::Load, &reason);
             }
-            Report::ChangedOver => {}
-            Report::Restarting => {
+            ModelReport::ChangedOver => {}
+            ModelReport::Restarting => {
                 gst::info!(
                     CAT,
                     obj = element,
                     "the device failed: loading the model anew"
                 );
             }
-            Report::Partial {
+        }
+    }
+
+    fn of_window(&self, report: WindowReport) {
+        let (element, run) = (self.element, self.run);
+        match report {
+            WindowReport::Partial {
                 sequence,
                 prompt_id,
                 text,
@@ -88,22 +106,19 @@ impl Reporter<'_> {
                 };
                 run.partial(element, partial);
             }
-            Report::Answer { id, answer } => {
-                let origin = run.origin_of(&element.name(), self.by);
-                let answer = answer.as_deref().map_err(String::as_str);
-                run.inquiry_answered(element, id, answer, &origin);
+            WindowReport::Cut { frames, of, tokens } => self.cut(frames, of, tokens),
+            WindowReport::Caption(caption) => self.caption(&caption),
+            WindowReport::QuestionFailed { id, reason } => {
+                run.question_failed(element, id, &reason);
             }
-            Report::Cut { frames, of, tokens } => self.cut(frames, of, tokens),
-            Report::Caption(caption) => self.caption(&caption),
-            Report::QuestionFailed { id, reason } => run.question_failed(element, id, &reason),
-            Report::Failed { reason, .. } => {
+            WindowReport::Failed { reason, .. } => {
                 run.post_last_partial(element);
                 run.trouble(element, Cause::Window, &reason);
             }
-            Report::Overload(step) => self.overloaded(step),
-            Report::Unasked => gst::debug!(CAT, obj = element, "no question is due"),
-            Report::Gated { why, frames } => self.gated(why, &frames),
-            Report::Dropped { reason, count } => {
+            WindowReport::Overload(step) => self.overloaded(step),
+            WindowReport::Unasked => gst::debug!(CAT, obj = element, "no question is due"),
+            WindowReport::Gated { why, frames } => self.gated(why, &frames),
+            WindowReport::Dropped { reason, count } => {
                 let reason = output::drop_reason(reason);
                 gst::debug!(CAT, obj = element, "dropped {count}: {reason}");
                 run.dropped(element, reason, count);

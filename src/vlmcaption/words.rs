@@ -5,7 +5,7 @@
 //! A NUL ends a string for whoever reads it in C, a lone carriage return ends a line for some readers
 //! and not for others, and XML has no control characters at all.
 
-use crate::caption::Report;
+use crate::caption::{Caption, InquiryReport, ModelReport, Report, WindowReport};
 
 /// The text with line feeds as the only ends of lines, and blanks for other control characters.
 pub(super) fn printable(text: &str) -> String {
@@ -27,42 +27,52 @@ pub(super) fn printable(text: &str) -> String {
 
 /// A report with all its words made fit.
 pub(super) fn cleaned(report: Report) -> Report {
-    let clean = |text: String| printable(&text);
     match report {
-        Report::Caption(mut caption) => {
-            caption.text = clean(caption.text);
-            Report::Caption(caption)
+        Report::Model(report) => Report::Model(cleaned_model(report)),
+        Report::Window(report) => Report::Window(cleaned_window(report)),
+        Report::Inquiry(InquiryReport { id, answer }) => {
+            let answer = answer
+                .map(cleaned_caption)
+                .map_err(|reason| printable(&reason));
+            Report::Inquiry(InquiryReport { id, answer })
         }
-        Report::Partial {
+    }
+}
+
+fn cleaned_model(report: ModelReport) -> ModelReport {
+    match report {
+        ModelReport::Failed(reason) => ModelReport::Failed(printable(&reason)),
+        other => other,
+    }
+}
+
+fn cleaned_window(report: WindowReport) -> WindowReport {
+    match report {
+        WindowReport::Caption(caption) => WindowReport::Caption(cleaned_caption(caption)),
+        WindowReport::Partial {
             sequence,
             prompt_id,
             text,
-        } => Report::Partial {
+        } => WindowReport::Partial {
             sequence,
             prompt_id,
-            text: clean(text),
+            text: printable(&text),
         },
-        Report::Answer { id, answer } => {
-            let answer = answer.map(|mut caption| {
-                caption.text = clean(caption.text);
-                caption
-            });
-            Report::Answer {
-                id,
-                answer: answer.map_err(clean),
-            }
-        }
-        Report::QuestionFailed { id, reason } => Report::QuestionFailed {
+        WindowReport::QuestionFailed { id, reason } => WindowReport::QuestionFailed {
             id,
-            reason: clean(reason),
+            reason: printable(&reason),
         },
-        Report::Failed { frames, reason } => Report::Failed {
+        WindowReport::Failed { frames, reason } => WindowReport::Failed {
             frames,
-            reason: clean(reason),
+            reason: printable(&reason),
         },
-        Report::LoadFailed(reason) => Report::LoadFailed(clean(reason)),
         other => other,
     }
+}
+
+fn cleaned_caption(mut caption: Box<Caption>) -> Box<Caption> {
+    caption.text = printable(&caption.text);
+    caption
 }
 
 #[cfg(test)]

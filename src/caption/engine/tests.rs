@@ -1,19 +1,30 @@
 // SPDX-License-Identifier: MPL-2.0
 
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
-use super::*;
+use super::handle::Engine;
+use super::run::MAX_FAULTS;
+use super::schedule::Schedule;
+use super::session::{Session, SessionOptions};
+use super::source::{Loader, Opened};
+use super::state::SessionState;
+use super::turn::{Job, Outcome};
 use crate::backend::{
-    Error, Features, GridThw, Limits, Next, Patches, Position, Segment, SequenceId, VisualTokens,
+    Cancel, Error, Features, GridThw, Health, Limits, Next, Patches, Position, Program, Segment,
+    SequenceId, VisualTokens,
 };
-use crate::caption::ladder::Ladder;
+use crate::caption::frames::ladder::Ladder;
+use crate::caption::frames::window::{FrameTime, Pair, Visual, WallClock, Window};
 use crate::caption::mailbox::{DropPolicy, Sent};
-use crate::caption::note::Note;
-use crate::caption::outbox::Listener;
-use crate::caption::prompt::Ask;
-use crate::caption::reporter::Reporter;
-use crate::caption::schedule::Job;
-use crate::caption::window::{FrameTime, Pair, Visual, WallClock, Window};
+use crate::caption::questions::prompt::Ask;
+use crate::caption::reports::note::Note;
+use crate::caption::reports::outbox::Listener;
+use crate::caption::reports::report::{ModelReport, Report, WindowReport};
+use crate::caption::reports::reporter::Reporter;
+use crate::vlm::Checkpoint;
 use crate::vlm::files::ModelFiles;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -162,7 +173,7 @@ fn session(engine: &Arc<Engine>) -> (Session, Arc<Reporter>, Receiver<Report>) {
     });
     let reporter = Reporter::start(listener, Ladder::new(1, 1), Duration::ZERO).unwrap();
     (
-        engine.session(options(), reporter.outlet()),
+        Session::begin(engine, options(), reporter.outlet()),
         reporter,
         hears,
     )
@@ -211,8 +222,11 @@ fn heard_until_captioned(session: &Session, hears: &Receiver<Report>) -> Vec<Rep
             let report = hears.recv_timeout(PATIENCE).unwrap();
             all.push(report);
             match all.last() {
-                Some(Report::Caption(_)) => return all,
-                Some(Report::Failed { .. } | Report::Restarting) => break,
+                Some(Report::Window(WindowReport::Caption(_))) => return all,
+                Some(
+                    Report::Window(WindowReport::Failed { .. })
+                    | Report::Model(ModelReport::Restarting),
+                ) => break,
                 _ => {}
             }
         }
@@ -223,7 +237,8 @@ fn heard_until_captioned(session: &Session, hears: &Receiver<Report>) -> Vec<Rep
 /// Reasons that were told.
 fn reasons(reports: &[Report]) -> Vec<&str> {
     let reasons = reports.iter().filter_map(|report| match report {
-        Report::Failed { reason, .. } | Report::LoadFailed(reason) => Some(reason.as_str()),
+        Report::Window(WindowReport::Failed { reason, .. })
+        | Report::Model(ModelReport::Failed(reason)) => Some(reason.as_str()),
         _ => None,
     });
     reasons.collect()
@@ -279,16 +294,16 @@ fn a_panic_between_two_turns_is_told_and_the_model_is_loaded_anew() {
         }
         assert!(matches!(failing.submit(job(1), 0), Sent::Queued));
         // Its turn has begun, or will: what is done when it has told all is done by that thread.
-        failing.retire(Box::new(|| panic!("the seat is broken")));
+        failing.retire(Box::new(|| panic!("the slot is broken")));
         go.send(()).unwrap();
         drop(go);
         for (session, hears) in [(other, hears), (failing, failing_hears)] {
             let mut all = Vec::new();
-            while all.last() != Some(&Report::Restarting) {
+            while all.last() != Some(&Report::Model(ModelReport::Restarting)) {
                 all.push(hears.recv_timeout(PATIENCE).unwrap());
             }
             let told = reasons(&all);
-            assert!(told[0].contains("the seat is broken"), "{all:?}");
+            assert!(told[0].contains("the slot is broken"), "{all:?}");
             assert!(told[1..].iter().all(|told| told.contains("Drop is broken")));
             heard_until_captioned(&session, &hears);
         }
@@ -305,14 +320,14 @@ fn a_model_that_is_loaded_anew_costs_nothing_of_what_comes_after_however_slow_th
     let (told, hears): (Sender<Report>, _) = channel();
     let gate = Mutex::new(gate);
     let listener: Listener = Arc::new(move |report| {
-        let stuck = matches!(report, Report::Failed { .. });
+        let stuck = matches!(report, Report::Window(WindowReport::Failed { .. }));
         let _ = told.send(report);
         if stuck {
             let _ = gate.lock().unwrap().recv();
         }
     });
     let reporter = Reporter::start(listener, Ladder::new(1, 1), Duration::ZERO).unwrap();
-    let session = engine.session(options(), reporter.outlet());
+    let session = Session::begin(&engine, options(), reporter.outlet());
     let submit = |sequence| {
         while !session.is_ready() {
             std::thread::yield_now();
@@ -330,12 +345,15 @@ fn a_model_that_is_loaded_anew_costs_nothing_of_what_comes_after_however_slow_th
     assert_eq!(reporter.restarts(), 1);
     drop(go);
     let mut all = Vec::new();
-    while !matches!(all.last(), Some(Report::Caption(_))) {
+    while !matches!(all.last(), Some(Report::Window(WindowReport::Caption(_)))) {
         all.push(hears.recv_timeout(PATIENCE).unwrap());
     }
     let at = |wanted: &Report| all.iter().position(|report| report == wanted);
-    assert!(at(&Report::Restarting).is_some(), "{all:?}");
-    let Some(Report::Caption(caption)) = all.last() else {
+    assert!(
+        at(&Report::Model(ModelReport::Restarting)).is_some(),
+        "{all:?}"
+    );
+    let Some(Report::Window(WindowReport::Caption(caption))) = all.last() else {
         unreachable!()
     };
     assert_eq!(caption.sequence, 9, "{all:?}");
@@ -344,39 +362,36 @@ fn a_model_that_is_loaded_anew_costs_nothing_of_what_comes_after_however_slow_th
 #[test]
 fn a_session_that_is_not_heard_waits_alone_and_is_not_owed_the_turns_of_others() {
     let (stuck, heard) = (unheard(), unheard());
-    let mut state = State::default();
+    let mut schedule = Schedule::default();
     for (id, (reporter, ..)) in [&stuck, &heard].into_iter().enumerate() {
-        let session = SessionState::new(options(), reporter.outlet(), 0.0);
-        state.sessions.insert(id as u64, session);
+        let session = |used| SessionState::new(options(), reporter.outlet(), used);
+        assert_eq!(schedule.add(session), id as u64);
     }
-    let queue = |state: &mut State| {
-        for session in state.sessions.values_mut() {
+    let queue = |schedule: &mut Schedule| {
+        for id in [0, 1] {
             for sequence in 0..64 {
-                let _ = session.windows.offer(job(sequence), DropPolicy::Oldest);
+                let _ = schedule.get_mut(id).unwrap().offer_window(job(sequence));
             }
         }
     };
-    let take = |state: &mut State| {
-        let turn = state.next_turn().unwrap();
+    let take = |schedule: &mut Schedule| {
+        let turn = schedule.next_turn().unwrap();
         let answered = Outcome::Answered(None);
-        state.finish_turn(&turn, Duration::from_millis(10), &answered);
+        schedule.finish_turn(&turn, Duration::from_millis(10), &answered);
         turn.session
     };
-    queue(&mut state);
+    queue(&mut schedule);
     let (reporter, _, go) = &stuck;
     while reporter.outlet().has_room() {
-        reporter.report(Report::Failed {
-            frames: Vec::new(),
-            reason: "an event".into(),
-        });
+        reporter.report(WindowReport::failed("an event".into()));
     }
-    assert!((0..32).all(|_| take(&mut state) == 1));
+    assert!((0..32).all(|_| take(&mut schedule) == 1));
     for _ in 0..32 {
         let _ = go.send(());
     }
     reporter.outbox().wait_room();
-    queue(&mut state);
-    let turns: Vec<u64> = (0..16).map(|_| take(&mut state)).collect();
+    queue(&mut schedule);
+    let turns: Vec<u64> = (0..16).map(|_| take(&mut schedule)).collect();
     let n = turns.iter().filter(|id| **id == 0).count();
     assert!((7..=9).contains(&n), "{turns:?}");
 }

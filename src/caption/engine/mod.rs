@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! One model, many cameras: an engine owns a model on a thread of its own; sessions of elements
+//! take weighted turns on it.
+//!
+//! ```text
+//! handle      Engine: found or begun, dropped by the last element
+//! run         its threads: load, take turns, load anew
+//! session     one element's place; what it does is done to its state, under the engine's lock
+//! schedule    the lock's contents: all sessions, and whose turn it is
+//! turn        what a turn is about, and what it comes to
+//! worker      what is done in one turn; prompts: what fits into the model
+//! batch       several turns side by side, their tokens made together
+//! ```
+
+mod batch;
+mod handle;
+pub(crate) mod pairs;
+mod prompts;
+mod run;
+mod schedule;
+pub mod session;
+mod shared;
+pub mod source;
+mod state;
+#[cfg(test)]
+mod tests;
+pub(crate) mod turn;
+mod watched;
+mod worker;
+
+pub use handle::Engine;

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! An engine's threads: they read the weights and take turns until the engine is dropped. A model
+//! that cannot be loaded, or whose device fails again and again, is loaded anew, less and less often.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::batch::{Batcher, Slot};
+use super::schedule::Load;
+use super::shared::Shared;
+use super::source::Loader;
+use super::turn::{Outcome, Turn, Work};
+use super::watched::{Backoff, Watched};
+use super::worker;
+use crate::backend::Program;
+use crate::caption::panic::caught;
+use crate::caption::reports::report::{InquiryReport, ModelReport, WindowReport};
+use crate::vlm;
+
+/// Where a panic was.
+const PLACE: &str = "the model engine";
+
+/// Turns in a row that fail before the model is loaded anew.
+pub(crate) const MAX_FAULTS: u32 = 3;
+
+/// Begins the engine's thread.
+///
+/// # Errors
+/// The system has no more threads.
+pub(crate) fn start(shared: Arc<Shared>, loader: Loader) -> std::io::Result<JoinHandle<()>> {
+    let builder = std::thread::Builder::new().name("vlmcaption-engine".into());
+    builder.spawn(move || {
+        // Turns, loading and serving are caught closer by, and tried again.
+        if let Err(reason) = caught(PLACE, || run(&shared, loader)) {
+            shared.give_up(&reason, &ModelReport::Failed(reason.clone()));
+        }
+        shared.schedule().end();
+        shared.notify();
+    })
+}
+
+fn run(shared: &Shared, mut loader: Loader) {
+    let backoff = Mutex::new(Backoff::default());
+    for generation in 0.. {
+        let program = loop {
+            match load(shared, &mut loader) {
+                Ok(program) => break program,
+                Err(reason) => shared.give_up(&reason, &ModelReport::Failed(reason.clone())),
+            }
+            if !pause(shared, &backoff) {
+                return;
+            }
+        };
+        if shared.schedule().is_quitting() {
+            return;
+        }
+        let program = Watched::new(program, generation);
+        // The device is free after this, as it must be before it is opened again.
+        let Some(reason) = guarded(shared, || serve_all(shared, program, &backoff)) else {
+            return;
+        };
+        shared.give_up(&reason, &ModelReport::Restarting);
+        if !pause(shared, &backoff) {
+            return;
+        }
+    }
+}
+
+/// Reads the weights, telling all sessions how far it is.
+fn load(shared: &Shared, loader: &mut Loader) -> Result<Box<dyn Program>, String> {
+    /// A model that is read faster than this is not worth a message.
+    const INTERVAL: Duration = Duration::from_millis(500);
+    let began = Instant::now();
+    let mut told = began;
+    let mut progress = |part: f32| {
+        if told.elapsed() >= INTERVAL {
+            told = Instant::now();
+            shared.tell_all(ModelReport::Loading(part));
+        }
+    };
+    let loaded = caught(PLACE, || {
+        let program = loader(&mut progress, &shared.cancel)?;
+        let remark = program.remark();
+        Ok((program, remark))
+    });
+    let (program, remark) =
+        loaded.and_then(|loaded| loaded.map_err(|error: vlm::Error| error.to_string()))?;
+    {
+        let mut schedule = shared.schedule();
+        if schedule.is_quitting() {
+            return Ok(program);
+        }
+        schedule.set_load(Load::Ready);
+    }
+    let took = began.elapsed();
+    shared.tell_all(ModelReport::Loaded { took, remark });
+    Ok(program)
+}
+
+/// Waits before the next try; false at the end.
+fn pause(shared: &Shared, backoff: &Mutex<Backoff>) -> bool {
+    let time = backoff.lock().unwrap().next();
+    !shared.wait_until(time, |schedule| schedule.is_quitting())
+}
+
+/// Serves; all sessions are told of a panic, which is a reason to load the model anew.
+fn guarded(shared: &Shared, serve: impl FnOnce() -> Option<String>) -> Option<String> {
+    caught(PLACE, serve).unwrap_or_else(|reason| {
+        shared.tell_all(WindowReport::failed(reason.clone()));
+        Some(reason)
+    })
+}
+
+/// A program as one turn at a time uses it.
+trait TurnProgram: Program {
+    /// A turn begins.
+    fn begin(&mut self);
+
+    /// The turn that took `time` has ended: its share of the device's time, and whether the device
+    /// failed.
+    fn end(&mut self, time: Duration) -> (Duration, bool);
+}
+
+impl TurnProgram for Watched {
+    fn begin(&mut self) {}
+
+    fn end(&mut self, time: Duration) -> (Duration, bool) {
+        (time, self.take_fault())
+    }
+}
+
+impl TurnProgram for Slot<'_> {
+    fn begin(&mut self) {
+        self.begin_turn();
+    }
+
+    fn end(&mut self, _: Duration) -> (Duration, bool) {
+        self.end_turn()
+    }
+}
+
+/// Takes turns, as many at a time as the program is good for; returns why the model must be loaded
+/// anew, or `None` at the end.
+fn serve_all(shared: &Shared, mut program: Watched, backoff: &Mutex<Backoff>) -> Option<String> {
+    let stop = AtomicBool::new(false);
+    let size = program.batch();
+    if size <= 1 {
+        return serve(shared, 0, &mut program, backoff, &stop);
+    }
+    let batcher = Batcher::new(program, size);
+    let take_turns = |slot| {
+        let reason = guarded(shared, || {
+            serve(shared, slot, &mut batcher.slot(), backoff, &stop)
+        });
+        {
+            // The others must not miss it between a look and a wait.
+            let _schedule = shared.schedule();
+            stop.store(true, Ordering::Release);
+        }
+        shared.notify();
+        reason
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..batcher.size())
+            .filter_map(|slot| {
+                let builder = std::thread::Builder::new().name(format!("vlmcaption-slot{slot}"));
+                // One that does not start leaves its turns to the others.
+                builder.spawn_scoped(scope, move || take_turns(slot)).ok()
+            })
+            .collect();
+        let reason = take_turns(0);
+        let others = others
+            .into_iter()
+            .filter_map(|other| other.join().ok().flatten());
+        reason.into_iter().chain(others).next()
+    })
+}
+
+/// Takes one turn at a time; returns why the model must be loaded anew, or `None` at the end.
+fn serve(
+    shared: &Shared,
+    slot: usize,
+    program: &mut impl TurnProgram,
+    backoff: &Mutex<Backoff>,
+    stop: &AtomicBool,
+) -> Option<String> {
+    /// The device is asked how it fares at most this often.
+    const CHECKUP: Duration = Duration::from_secs(1);
+    let mut checked: Option<Instant> = None;
+    let mut faults = 0;
+    loop {
+        if checked.is_none_or(|checked| checked.elapsed() >= CHECKUP) {
+            checked = Some(Instant::now());
+            shared.set_health(caught(PLACE, || program.health()).unwrap_or_default());
+        }
+        let turn = next_turn(shared, stop)?;
+        let began = Instant::now();
+        shared.begin_pulse(slot, &turn.cancel);
+        program.begin();
+        let result = caught(PLACE, || worker::work(shared, program, &turn));
+        shared.end_pulse(slot);
+        let (took, faulted) = program.end(began.elapsed());
+        let faulted = faulted || result.is_err();
+        let outcome = result.unwrap_or_else(|panic| failed(&turn, panic));
+        let works = is_captioned(&turn, &outcome);
+        let reason = failure(&outcome).map(str::to_owned);
+        report(shared, &turn, took, outcome);
+        if faulted {
+            faults += 1;
+            if faults >= MAX_FAULTS && reason.is_some() {
+                return reason;
+            }
+        } else if works {
+            faults = 0;
+            backoff.lock().unwrap().reset();
+        }
+    }
+}
+
+/// Waits for work; `None` at the end.
+fn next_turn(shared: &Shared, stop: &AtomicBool) -> Option<Turn> {
+    let mut schedule = shared.schedule();
+    let turn = loop {
+        if schedule.is_quitting() || stop.load(Ordering::Acquire) {
+            return None;
+        }
+        if let Some(turn) = schedule.next_turn() {
+            break turn;
+        }
+        schedule = shared.wait(schedule);
+    };
+    drop(schedule);
+    shared.notify();
+    Some(turn)
+}
+
+/// A panic ended the turn.
+fn failed(turn: &Turn, reason: String) -> Outcome {
+    match &turn.work {
+        Work::Inquiry { .. } => Outcome::Inquired(Err(reason)),
+        Work::Pair { .. } | Work::Window { .. } => Outcome::Failed {
+            frames: Vec::new(),
+            reason,
+        },
+    }
+}
+
+/// Why a turn came to nothing.
+fn failure(outcome: &Outcome) -> Option<&str> {
+    match outcome {
+        Outcome::Failed { reason, .. } | Outcome::Inquired(Err(reason)) => Some(reason),
+        _ => None,
+    }
+}
+
+fn is_captioned(turn: &Turn, outcome: &Outcome) -> bool {
+    let is_window = matches!(turn.work, Work::Window { .. });
+    is_window && !matches!(outcome, Outcome::Cancelled | Outcome::Failed { .. })
+}
+
+/// Books a turn and reports what came of it.
+fn report(shared: &Shared, turn: &Turn, took: Duration, outcome: Outcome) {
+    {
+        let mut schedule = shared.schedule();
+        let wanted = schedule.finish_turn(turn, took, &outcome);
+        match (&turn.work, outcome) {
+            // Also after a flush: whoever asked waits for it.
+            (Work::Inquiry { inquiry, .. }, Outcome::Inquired(answer)) => {
+                let id = inquiry.id;
+                turn.outlet.put(InquiryReport { id, answer });
+            }
+            (_, Outcome::Failed { frames, reason }) if wanted => {
+                turn.outlet.put(WindowReport::Failed { frames, reason });
+            }
+            _ => {}
+        }
+    }
+    shared.notify();
+    shared.call_drained();
+}

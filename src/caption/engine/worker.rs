@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What is done in one turn.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::prompts::{Fitted, RenderedPrompt, fit, rendered};
+use super::shared::Shared;
+use super::turn::{Context, Outcome, Turn, Work};
+use crate::backend::{self, Cancel, Program, VisualTokens};
+use crate::caption::frames::window::{FrameTime, Pair, Visual, Window};
+use crate::caption::questions::inquiry::{FLUSHED, Inquiry};
+use crate::caption::questions::question::Question;
+use crate::caption::reports::caption::Caption;
+use crate::caption::reports::note::Note;
+use crate::caption::reports::report::WindowReport;
+use crate::vlm::generate::Generated;
+use crate::vlm::interview::{self, Interview};
+use crate::vlm::{self, Checkpoint, Prompt};
+
+/// Encodes a pair, or answers the questions about a window.
+pub(crate) fn work(shared: &Shared, program: &mut dyn Program, turn: &Turn) -> Outcome {
+    let checkpoint = &shared.checkpoint;
+    match &turn.work {
+        Work::Pair { pair, ahead } => {
+            encode_pair(checkpoint, program, pair, ahead.as_deref(), &turn.cancel)
+        }
+        Work::Inquiry { inquiry, context } => Outcome::Inquired(match context {
+            Some(context) => inquire(checkpoint, program, context, inquiry),
+            None => Err(FLUSHED.into()),
+        }),
+        Work::Window { context, questions } => {
+            let answers = Answers {
+                checkpoint,
+                context,
+                questions,
+                cancel: &turn.cancel,
+            };
+            // Nobody waits for what a flush has overtaken; the cancel ends the turn.
+            let mut tell = |report| shared.tell(turn, report);
+            if questions.is_empty() {
+                tell(WindowReport::Unasked);
+            }
+            match answers.make(program, &mut tell) {
+                Ok(exchange) => Outcome::Answered(exchange),
+                Err(error) if is_cancel(&error) => Outcome::Cancelled,
+                Err(error) => Outcome::Failed {
+                    frames: context.job.window.frames.clone(),
+                    reason: explain(&error, &context.job.window),
+                },
+            }
+        }
+    }
+}
+
+/// Encodes a pair while its window fills, and begins to compute the window's prompt.
+fn encode_pair(
+    checkpoint: &Checkpoint,
+    program: &mut dyn Program,
+    pair: &Pair,
+    ahead: Option<&Context>,
+    cancel: &Cancel,
+) -> Outcome {
+    match encode(program, pair, cancel) {
+        Ok(_) => {}
+        Err(error) if is_cancel(&error) => return Outcome::Cancelled,
+        Err(error) => {
+            return Outcome::Failed {
+                frames: Vec::new(),
+                reason: error.to_string(),
+            };
+        }
+    }
+    match ahead.map(|context| prefill_ahead(checkpoint, program, context, cancel)) {
+        Some(Err(error)) if is_cancel(&error) => Outcome::Cancelled,
+        // A head start alone: what fails here fails again when the window's turn comes, and is told
+        // then.
+        Some(Err(_) | Ok(())) | None => Outcome::Encoded,
+    }
+}
+
+/// Computes the prompt of a window that is being filled, as far as it is known.
+fn prefill_ahead(
+    checkpoint: &Checkpoint,
+    program: &mut dyn Program,
+    context: &Context,
+    cancel: &Cancel,
+) -> Result<(), vlm::Error> {
+    let tokens = encode_all(program, &context.job.window, cancel)?;
+    // All questions come after the pixels, so any will do.
+    let question = [context.ask.main()];
+    let mut fitted = rendered(checkpoint, context, &question, &tokens, 0, 0)?;
+    let Some(Ok(RenderedPrompt { prompt, .. })) = fitted.prompts.pop() else {
+        return Ok(());
+    };
+    let (limits, rows) = (program.limits(), prompt.n_rows());
+    // What does not fit already will be cut at its beginning.
+    if rows > limits.prompt || rows + context.max_tokens(&question[0]) > limits.context {
+        return Ok(());
+    }
+    interview::prepare(program, &prompt, &tokens, cancel)
+}
+
+/// Answers a question of the application's.
+fn inquire(
+    checkpoint: &Checkpoint,
+    program: &mut dyn Program,
+    context: &Context,
+    inquiry: &Inquiry,
+) -> Result<Box<Caption>, String> {
+    let mut answered = None;
+    let mut tell = |report| {
+        if let WindowReport::Caption(caption) = report {
+            answered = Some(caption);
+        }
+    };
+    let answers = Answers {
+        checkpoint,
+        context,
+        questions: std::slice::from_ref(&inquiry.question),
+        cancel: &inquiry.cancel,
+    };
+    let result = answers.make(program, &mut tell);
+    match (result, answered) {
+        (Ok(_), Some(answer)) => Ok(answer),
+        (Ok(_), None) => Err(FLUSHED.into()),
+        (Err(error), _) if is_cancel(&error) => Err(FLUSHED.into()),
+        (Err(error), _) => Err(explain(&error, &context.job.window)),
+    }
+}
+
+/// Questions about a window, to be answered in their order.
+struct Answers<'a> {
+    checkpoint: &'a Checkpoint,
+    context: &'a Context,
+    questions: &'a [Arc<Question>],
+    cancel: &'a Cancel,
+}
+
+/// When a turn began, and how long its window had waited.
+struct Timing {
+    began: Instant,
+    queue_wait: Duration,
+}
+
+impl Answers<'_> {
+    /// Tells each answer at once. The pixels go through the vision net once, and what the prompts
+    /// have in common is computed once.
+    ///
+    /// A question that fails by itself is told, and the others are asked all the same. Returns the
+    /// exchange that [`Ask::main`](crate::caption::questions::prompt::Ask::main) came to, if it is
+    /// among them.
+    ///
+    /// # Errors
+    /// Those of the program, and the first question's if no question was answered.
+    fn make(
+        &self,
+        program: &mut dyn Program,
+        tell: &mut dyn FnMut(WindowReport),
+    ) -> Result<Option<vlm::Turn>, vlm::Error> {
+        if self.questions.is_empty() {
+            return Ok(None);
+        }
+        let job = &self.context.job;
+        let timing = Timing {
+            queue_wait: job.complete_since.elapsed(),
+            began: Instant::now(),
+        };
+        let tokens = encode_all(program, &job.window, self.cancel)?;
+        let fitted = fit(
+            self.checkpoint,
+            self.context,
+            program.limits(),
+            self.questions,
+            &tokens,
+        )?;
+        if fitted.skip > 0 {
+            tell(self.cut(&fitted));
+        }
+        let again = |pair: &&Arc<Pair>| pair.answered.swap(true, Ordering::Relaxed);
+        let mut reused_pairs = job.window.pairs[fitted.skip..].iter().filter(again).count();
+        let main = self.context.ask.main();
+        let (mut exchange, mut failed, mut n_answered) = (None, Vec::new(), 0);
+        let tokenizer = &self.checkpoint.tokenizer;
+        let mut interview = Interview::new(program, tokenizer, &tokens[fitted.skip..]);
+        for (question, rendered) in self.questions.iter().zip(fitted.prompts) {
+            let before = timing.began.elapsed();
+            let answered = rendered.and_then(|RenderedPrompt { prompt, text }| {
+                let answer = self.ask(&mut interview, question, &prompt, tell)?;
+                Ok((answer, text))
+            });
+            match answered {
+                Ok((answer, user)) => {
+                    n_answered += 1;
+                    if question.id == main.id {
+                        let assistant = answer.text.clone();
+                        exchange = Some(vlm::Turn { user, assistant });
+                    }
+                    let mut caption =
+                        self.caption(question, answer, &fitted.frames, &timing, before);
+                    caption.reused_pairs = std::mem::take(&mut reused_pairs);
+                    tell(WindowReport::Caption(Box::new(caption)));
+                }
+                // What the program could not do for one question it cannot do for the next.
+                Err(error @ vlm::Error::Backend(_)) => return Err(error),
+                Err(error) => failed.push((question, error)),
+            }
+        }
+        tell_failed(failed, n_answered, tell)?;
+        Ok(exchange)
+    }
+
+    /// Asks one question.
+    fn ask(
+        &self,
+        interview: &mut Interview<'_>,
+        question: &Question,
+        prompt: &Prompt,
+        tell: &mut dyn FnMut(WindowReport),
+    ) -> Result<Generated, vlm::Error> {
+        let mut partial = String::new();
+        let mut on_text = |piece: &str| {
+            if self.context.ask.emit_partial {
+                partial.push_str(piece);
+                tell(WindowReport::Partial {
+                    sequence: self.context.job.sequence,
+                    prompt_id: question.id.clone(),
+                    text: partial.clone(),
+                });
+            }
+        };
+        let options = self.context.options(question, self.checkpoint);
+        interview.answer(prompt, question.form(), &options, self.cancel, &mut on_text)
+    }
+
+    /// An answer that was begun `before` after the turn's begin becomes a caption.
+    fn caption(
+        &self,
+        question: &Arc<Question>,
+        answer: Generated,
+        frames: &[FrameTime],
+        timing: &Timing,
+        before: Duration,
+    ) -> Caption {
+        let context = self.context;
+        Caption {
+            question: question.clone(),
+            text: answer.text,
+            probability: answer.probability,
+            probabilities: answer.probabilities,
+            sequence: context.job.sequence,
+            frames: frames.to_vec(),
+            prompt_hash: context.ask.hash(question),
+            tokens_in: answer.tokens_in,
+            reused: answer.reused,
+            reused_pairs: 0,
+            tokens_out: answer.tokens_out,
+            stop_reason: answer.stop_reason,
+            queue_wait: timing.queue_wait,
+            ttft: before + answer.ttft,
+            total: before + answer.total,
+            note: Note {
+                max_tokens: context.max_tokens(question),
+                ..context.job.note
+            },
+        }
+    }
+
+    fn cut(&self, fitted: &Fitted) -> WindowReport {
+        let prompts = fitted.prompts.iter().flatten();
+        let rows = prompts.map(|rendered| rendered.prompt.n_rows());
+        WindowReport::Cut {
+            frames: fitted.frames.len(),
+            of: self.context.job.window.frames.len(),
+            tokens: rows.max().unwrap_or(0),
+        }
+    }
+}
+
+/// Tells which questions were not answered.
+///
+/// # Errors
+/// The last one's, if none was.
+fn tell_failed(
+    mut failed: Vec<(&Arc<Question>, vlm::Error)>,
+    n_answered: usize,
+    tell: &mut dyn FnMut(WindowReport),
+) -> Result<(), vlm::Error> {
+    if n_answered == 0
+        && let Some((_, error)) = failed.pop()
+    {
+        return Err(error);
+    }
+    for (question, error) in failed {
+        tell(WindowReport::QuestionFailed {
+            id: question.id.clone(),
+            reason: format!("question {}: {error}", question.id),
+        });
+    }
+    Ok(())
+}
+
+fn encode_all(
+    program: &mut dyn Program,
+    window: &Window,
+    cancel: &Cancel,
+) -> Result<Vec<Arc<VisualTokens>>, vlm::Error> {
+    let pairs = window.pairs.iter();
+    pairs.map(|pair| encode(program, pair, cancel)).collect()
+}
+
+/// What the vision net makes of a pair; computed once, then shared.
+fn encode(
+    program: &mut dyn Program,
+    pair: &Pair,
+    cancel: &Cancel,
+) -> Result<Arc<VisualTokens>, vlm::Error> {
+    // The lock is not held while the device works.
+    let taken = std::mem::replace(&mut *pair.visual.lock().unwrap(), Visual::Taken);
+    let (result, left) = match taken {
+        Visual::Tokens(tokens) => (Ok(tokens.clone()), Visual::Tokens(tokens)),
+        Visual::Pixels(patches) => match program.encode(&patches, cancel) {
+            Ok(tokens) => {
+                let tokens = Arc::new(tokens);
+                (Ok(tokens.clone()), Visual::Tokens(tokens))
+            }
+            Err(error) => (Err(error.into()), Visual::Pixels(patches)),
+        },
+        Visual::Taken => {
+            let reason = "the vision net failed on these frames before".into();
+            (Err(vlm::Error::Grid(reason)), Visual::Taken)
+        }
+    };
+    *pair.visual.lock().unwrap() = left;
+    result
+}
+
+fn is_cancel(error: &vlm::Error) -> bool {
+    matches!(error, vlm::Error::Backend(backend::Error::Cancelled))
+}
+
+/// An error in the words of somebody who sets properties.
+fn explain(error: &vlm::Error, window: &Window) -> String {
+    match error {
+        vlm::Error::Backend(backend::Error::Context { needed, context }) => format!(
+            "a window of {} frames takes {needed} tokens and the model holds {context}; lower \
+             window, max-pixels, video-ratio, history or max-tokens",
+            window.frames.len()
+        ),
+        other => other.to_string(),
+    }
+}
