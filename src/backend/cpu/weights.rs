@@ -452,6 +452,13 @@ mod tests {
     }
 
     #[test]
+    fn a_pointer_of_git_lfs_is_no_damaged_file() {
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 6214088\n";
+        let error = open_error(pointer);
+        assert!(error.to_string().contains("git lfs pull"), "{error}");
+    }
+
+    #[test]
     fn a_header_of_nonsense_is_damaged() {
         let mut bytes = file_of(&[("a", Dtype::F32, &[8], &[0; 32])]);
         bytes[8] = b'}';
