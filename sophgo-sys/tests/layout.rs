@@ -95,6 +95,9 @@ fn checks(except: &[&str]) -> String {
         ));
     }
     check("sizeof(((struct bm_mem_desc *)0)->flags) == 4");
+    for name in ["bm_data_type_t", "bm_store_mode_t", "bm_runtime_flag_t"] {
+        check(&format!("sizeof({name}) == 4"));
+    }
     c
 }
 

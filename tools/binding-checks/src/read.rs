@@ -98,7 +98,9 @@ pub fn called_functions(source: &str, symbols: &str) -> Vec<String> {
 /// may not hold them.
 pub fn fields_of_few_values(bindings: &str) -> (usize, Vec<&str>) {
     let lines = bindings.lines();
-    let fields = lines.filter(|line| line.starts_with("    pub ") && !line.contains('('));
+    let fields = lines.filter(|line| {
+        line.starts_with("    pub ") && !line.starts_with("    pub const ") && !line.contains('(')
+    });
     let types = fields.filter_map(|line| Some(line.split_once(": ")?.1.trim_end_matches(',')));
     let types: Vec<&str> = types.collect();
     let few = |of: &&str| {
