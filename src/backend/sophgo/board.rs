@@ -80,7 +80,7 @@ impl Board {
             Err(source @ sophgo_sys::Error::Status { .. }) => {
                 return Err(Error::Open {
                     device: index,
-                    source,
+                    source: Box::new(source),
                     hint: "check the permissions of /dev/bm-tpu* and /dev/bmdev-ctl, and with \
                            bm-smi that the device works",
                 });
@@ -481,7 +481,7 @@ impl Board {
         let failed = |source| Error::Launch {
             net: net.name.to_string_lossy().into_owned(),
             device: self.index,
-            source,
+            source: Box::new(source),
             status: self.status(),
         };
         let refused = |what: &str| {

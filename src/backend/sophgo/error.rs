@@ -116,7 +116,7 @@ pub enum Error {
         /// The device's number.
         device: usize,
         /// What the library said.
-        source: sophgo_sys::Error,
+        source: Box<sophgo_sys::Error>,
         /// What to do.
         hint: &'static str,
     },
@@ -137,7 +137,7 @@ pub enum Error {
         /// The device's number.
         device: usize,
         /// What the library said.
-        source: sophgo_sys::Error,
+        source: Box<sophgo_sys::Error>,
         /// What the device says of itself.
         status: String,
     },
