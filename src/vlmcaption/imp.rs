@@ -17,15 +17,20 @@ use super::shared::Shared;
 use super::signals;
 use super::text::text_caps;
 
-/// The element.
-pub struct VlmCaption {
+glib::wrapper! {
+    /// Tells what a camera sees. See the [module documentation](super).
+    pub struct VlmCaption(ObjectSubclass<Imp>) @extends gst::Element, gst::Object;
+}
+
+/// Its body.
+pub struct Imp {
     pub(super) shared: Arc<Shared>,
 }
 
 #[glib::object_subclass]
-impl ObjectSubclass for VlmCaption {
+impl ObjectSubclass for Imp {
     const NAME: &'static str = "GstVlmCaption";
-    type Type = super::VlmCaption;
+    type Type = VlmCaption;
     type ParentType = gst::Element;
 
     fn with_class(klass: &Self::Class) -> Self {
@@ -36,21 +41,21 @@ impl ObjectSubclass for VlmCaption {
         };
         let sinkpad = gst::Pad::builder_from_template(&template("sink"))
             .chain_function(|_pad, parent, buffer| {
-                VlmCaption::catch_panic_pad_function(
+                Imp::catch_panic_pad_function(
                     parent,
                     || Err(gst::FlowError::Error),
                     |this| this.with_flow(|flow| flow.chain(buffer)),
                 )
             })
             .event_full_function(|pad, parent, event| {
-                VlmCaption::catch_panic_pad_function(
+                Imp::catch_panic_pad_function(
                     parent,
                     || Err(gst::FlowError::Error),
                     |this| this.with_flow(|flow| flow.sink_event_full(pad, event)),
                 )
             })
             .query_function(|pad, parent, query| {
-                VlmCaption::catch_panic_pad_function(
+                Imp::catch_panic_pad_function(
                     parent,
                     || false,
                     |this| this.with_flow(|flow| flow.sink_query(pad, query)),
@@ -60,14 +65,14 @@ impl ObjectSubclass for VlmCaption {
             .build();
         let srcpad = gst::Pad::builder_from_template(&template("src"))
             .event_function(|_pad, parent, event| {
-                VlmCaption::catch_panic_pad_function(
+                Imp::catch_panic_pad_function(
                     parent,
                     || false,
                     |this| this.with_flow(|flow| flow.src_event(event)),
                 )
             })
             .query_function(|_pad, parent, query| {
-                VlmCaption::catch_panic_pad_function(
+                Imp::catch_panic_pad_function(
                     parent,
                     || false,
                     |this| this.shared.sinkpad.peer_query(query),
@@ -80,7 +85,7 @@ impl ObjectSubclass for VlmCaption {
     }
 }
 
-impl ObjectImpl for VlmCaption {
+impl ObjectImpl for Imp {
     fn properties() -> &'static [glib::ParamSpec] {
         &properties::SPECS
     }
@@ -127,9 +132,9 @@ impl ObjectImpl for VlmCaption {
     }
 }
 
-impl GstObjectImpl for VlmCaption {}
+impl GstObjectImpl for Imp {}
 
-impl ElementImpl for VlmCaption {
+impl ElementImpl for Imp {
     fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
         static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
             gst::subclass::ElementMetadata::new(
@@ -215,12 +220,12 @@ impl ElementImpl for VlmCaption {
                 _ => Err(gst::loggable_error!(TEXT, "the text pad only pushes")),
             })
             .event_function(move |_pad, parent, event| match event.type_() {
-                gst::EventType::Seek => VlmCaption::catch_panic_pad_function(
+                gst::EventType::Seek => Imp::catch_panic_pad_function(
                     parent,
                     || false,
                     |this| this.with_flow(|flow| flow.src_event(event)),
                 ),
-                gst::EventType::Latency => VlmCaption::catch_panic_pad_function(
+                gst::EventType::Latency => Imp::catch_panic_pad_function(
                     parent,
                     || false,
                     |this| this.with_flow(|flow| flow.src_event(event)),
@@ -258,7 +263,7 @@ impl ElementImpl for VlmCaption {
     }
 }
 
-impl VlmCaption {
+impl Imp {
     fn with_flow<T>(&self, call: impl FnOnce(&Flow) -> T) -> T {
         call(&Flow::new(self.obj().upcast_ref(), &self.shared))
     }
@@ -266,7 +271,7 @@ impl VlmCaption {
 
 /// The element that a signal was emitted by, and what its threads share.
 fn emitter(values: &[glib::Value]) -> Option<(gst::Element, Arc<Shared>)> {
-    let element = values.first()?.get::<super::VlmCaption>().ok()?;
+    let element = values.first()?.get::<VlmCaption>().ok()?;
     let shared = element.imp().shared.clone();
     Some((element.upcast(), shared))
 }

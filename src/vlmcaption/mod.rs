@@ -56,12 +56,8 @@ mod words;
 use gst::prelude::*;
 
 pub use enums::{Attach, Backend, DropPolicy, Precision, TextGaps, TextTiming};
+pub use imp::VlmCaption;
 pub use output::META_NAME;
-
-glib::wrapper! {
-    /// Tells what a camera sees. See the [module documentation](self).
-    pub struct VlmCaption(ObjectSubclass<imp::VlmCaption>) @extends gst::Element, gst::Object;
-}
 
 /// Registers the element and its meta with GStreamer.
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

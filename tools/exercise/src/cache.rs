@@ -99,7 +99,7 @@ fn caps(caps: &gst::Caps) -> String {
         }
         text += ":\n";
         for (name, value) in structure.iter() {
-            text += &format!("{name:>15}: {}\n", serialized(value));
+            text += &format!("{:>15}: {}\n", name.as_str(), serialized(value));
         }
         text
     };
@@ -254,6 +254,9 @@ fn sorted(entries: impl Iterator<Item = (String, Value)>) -> Value {
 }
 
 fn serialized(value: &glib::Value) -> String {
+    if matches!(value.get::<Option<gst::Structure>>(), Ok(None)) {
+        return "NULL".to_owned();
+    }
     match value.serialize() {
         Ok(text) => text.to_string(),
         Err(_) => "NULL".to_owned(),
