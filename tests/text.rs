@@ -443,10 +443,11 @@ fn after_the_end_another_stream_begins_the_text_again() {
         let pad = run.element.static_pad(pad).unwrap();
         let peer = pad.peer().expect(peer);
         peer.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |_, info| {
-            match info.event().unwrap().type_() {
-                gst::EventType::Eos => gst::PadProbeReturn::Drop,
-                _ => gst::PadProbeReturn::Ok,
+            if info.event().unwrap().type_() != gst::EventType::Eos {
+                return gst::PadProbeReturn::Ok;
             }
+            info.data = None;
+            gst::PadProbeReturn::Handled
         });
     }
     run.pipeline.set_state(gst::State::Playing).unwrap();
