@@ -11,11 +11,14 @@
 //! - [`missing_symbols`] and [`Library`] look at what was opened.
 //! - [`narrow`], [`c_string`] and [`check_range`] look at arguments before C sees them, and say with
 //!   [`ArgumentError`] what cannot be passed.
+//! - `bindings`, behind the feature `bindgen`, makes bindings anew in a build script.
 
 #[cfg(not(unix))]
 compile_error!("vendor-library is for unix systems: the vendors' SDKs exist for no other");
 
 mod argument;
+#[cfg(feature = "bindgen")]
+pub mod bindings;
 mod error;
 mod library;
 mod search;
