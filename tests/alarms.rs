@@ -172,19 +172,7 @@ impl Scene {
             src.push_buffer(buffer).unwrap();
         }
         src.end_of_stream().unwrap();
-        let bus = pipeline.bus().unwrap();
-        let mut messages = Vec::new();
-        loop {
-            let message = bus
-                .timed_pop(gst::ClockTime::from_seconds(600))
-                .expect("no end in time");
-            let end = message.type_() == gst::MessageType::Eos;
-            messages.push(message);
-            if end {
-                break;
-            }
-        }
-        pipeline.set_state(gst::State::Null).unwrap();
+        let messages = common::play_out(&pipeline, gst::ClockTime::from_seconds(600));
         assert!(warnings(&messages).is_empty(), "{:?}", warnings(&messages));
         messages
     }

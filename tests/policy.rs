@@ -91,23 +91,13 @@ fn structure(x: f64, width: f64) -> gst::Structure {
 
 #[test]
 fn masks_can_be_written_on_a_command_line() {
-    common::init();
-    let pipeline = gst::parse::launch(
-        r#"videotestsrc num-buffers=1 ! vlmcaption backend=mock name=c
+    let masked = r#"videotestsrc num-buffers=1 ! vlmcaption backend=mock name=c
            privacy-masks=<"mask,x=0.0,y=0.0,width=0.5,height=0.25","mask,x=0.9,y=0.5,width=0.1,height=0.5">
-           ! fakesink"#,
-    )
-    .unwrap()
-    .downcast::<gst::Pipeline>()
-    .unwrap();
-    let element = pipeline.by_name("c").unwrap();
-    assert_eq!(masks(&element), [0.0, 0.0, 0.5, 0.25, 0.9, 0.5, 0.1, 0.5]);
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let bus = pipeline.bus().unwrap();
-    let ends = [gst::MessageType::Eos, gst::MessageType::Error];
-    let end = bus.timed_pop_filtered(common::PATIENCE, &ends).unwrap();
-    assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
-    pipeline.set_state(gst::State::Null).unwrap();
+           ! fakesink"#;
+    common::play(masked, |pipeline| {
+        let element = pipeline.by_name("c").unwrap();
+        assert_eq!(masks(&element), [0.0, 0.0, 0.5, 0.25, 0.9, 0.5, 0.1, 0.5]);
+    });
 }
 
 #[test]

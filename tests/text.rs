@@ -172,29 +172,6 @@ fn arrival_timing_never_goes_back() {
 }
 
 #[test]
-fn textoverlay_that_waits_for_text_shows_video_without_a_caption() {
-    common::init();
-    let hang = script(r#"[{"text": "a", "prefill-ms": 600000}]"#);
-    let pipeline = gst::parse::launch(&format!(
-        "videotestsrc num-buffers=300 ! video/x-raw,width=64,height=48,framerate=30/1 !
-         vlmcaption name=c backend=mock model={} drop-policy=latest eos-timeout=0 !
-         textoverlay name=o ! fakesink sync=false name=s c.text_src ! o.text_sink",
-        hang.path().display()
-    ))
-    .unwrap()
-    .downcast::<gst::Pipeline>()
-    .unwrap();
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-    let end = pipeline
-        .bus()
-        .unwrap()
-        .timed_pop_filtered(common::PATIENCE, &kinds);
-    assert_eq!(end.unwrap().type_(), gst::MessageType::Eos);
-    pipeline.set_state(gst::State::Null).unwrap();
-}
-
-#[test]
 fn a_reader_that_never_reads_does_not_hold_the_video() {
     let run = Run::new(&[MOCK, ("window", "1")], SMALL);
     let pad = run.element.request_pad_simple("text_src").unwrap();
@@ -255,52 +232,6 @@ fn a_flush_begins_the_text_anew() {
         .filter(|e| e.type_() == gst::EventType::FlushStop)
         .count();
     assert_eq!(flushes, 1);
-}
-
-/// What a muxer needs besides the video: a mock that never answers, or one that does.
-fn muxed(source: &str, muxer: &str, mock: &str, properties: &str, queue: &str) -> gst::MessageType {
-    common::init();
-    let script = script(mock);
-    let pipeline = gst::parse::launch(&format!(
-        "videotestsrc {source} ! video/x-raw,format=I420,width=64,height=48,framerate=30/1 !
-         vlmcaption name=c backend=mock model={} window=1 {properties} !
-         x264enc tune=zerolatency speed-preset=ultrafast ! h264parse ! {queue} ! m. c.text_src ! queue ! m. {muxer} name=m ! fakesink sync=false",
-        script.path().display()
-    ))
-    .unwrap()
-    .downcast::<gst::Pipeline>()
-    .unwrap();
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-    let bus = pipeline.bus().unwrap();
-    let end = bus.timed_pop_filtered(common::PATIENCE, &kinds);
-    pipeline.set_state(gst::State::Null).unwrap();
-    end.expect("the muxer waits").type_()
-}
-
-const HANGS: &str = r#"[{"text": "a", "prefill-ms": 600000}]"#;
-const NEVER: &str = "drop-policy=latest eos-timeout=0";
-const ANSWERS: &str = r#"[{"text": "Cue {n}.", "prefill-ms": 20}]"#;
-const FIVE_SECONDS: &str = "queue max-size-buffers=0 max-size-bytes=0 max-size-time=5000000000";
-
-#[test]
-fn matroskamux_never_waits_for_a_caption() {
-    for (mock, properties) in [(HANGS, NEVER), (ANSWERS, "")] {
-        let end = muxed("num-buffers=300", "matroskamux", mock, properties, "queue");
-        assert_eq!(end, gst::MessageType::Eos);
-    }
-}
-
-#[test]
-fn mp4mux_never_waits_for_a_caption_if_gaps_are_buffers() {
-    let live = "is-live=true num-buffers=75";
-    for muxer in ["mp4mux", "mp4mux fragment-duration=1000"] {
-        for (mock, properties) in [(HANGS, NEVER), (ANSWERS, "")] {
-            let properties = format!("text-gaps=buffer {properties}");
-            let end = muxed(live, muxer, mock, &properties, FIVE_SECONDS);
-            assert_eq!(end, gst::MessageType::Eos);
-        }
-    }
 }
 
 #[test]
@@ -561,122 +492,6 @@ fn the_texts_segment_is_the_videos_and_is_done_when_that_is() {
     let segment = video.sticky_event::<gst::event::Segment>(0).unwrap();
     assert_eq!(seqnum(gst::EventType::Segment), segment.seqnum());
     assert_eq!(seqnum(gst::EventType::SegmentDone), done.seqnum());
-}
-
-/// Words of what is read back: GStreamer's parser gives Pango markup.
-fn plain(markup: &str) -> String {
-    let references = [
-        ("&lt;", "<"),
-        ("&gt;", ">"),
-        ("&quot;", "\""),
-        ("&apos;", "'"),
-        ("&#39;", "'"),
-        ("&amp;", "&"),
-    ];
-    let text = markup.to_owned();
-    references
-        .iter()
-        .fold(text, |text, (name, c)| text.replace(name, c))
-}
-
-/// Letters and digits.
-fn words(text: &str) -> String {
-    text.chars().filter(|c| c.is_alphanumeric()).collect()
-}
-
-/// Plays to the end: texts of the captions.
-fn play(description: &str, prepare: impl Fn(&gst::Pipeline)) -> Vec<String> {
-    let pipeline = gst::parse::launch(description).unwrap();
-    let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
-    prepare(&pipeline);
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let bus = pipeline.bus().unwrap();
-    let mut texts = Vec::new();
-    loop {
-        let message = bus.timed_pop(common::PATIENCE).unwrap();
-        match message.type_() {
-            gst::MessageType::Eos => break,
-            gst::MessageType::Error => panic!("{description}: {message:?}"),
-            _ if common::named(&message, "vlmcaption/caption") => {
-                texts.push(message.structure().unwrap().get("text").unwrap());
-            }
-            _ => {}
-        }
-    }
-    pipeline.set_state(gst::State::Null).unwrap();
-    texts
-}
-
-/// What a mock says with these answers, one a second, and what `subparse` reads of the cues that
-/// `encoder` wrote of it.
-fn read_back(answers: &[String], encoder: &str) -> (Vec<String>, Vec<String>) {
-    common::init();
-    let entries = answers
-        .iter()
-        .map(|text| serde_json::json!({ "text": text }));
-    let script = script(&serde_json::Value::from_iter(entries).to_string());
-    let file = tempfile::NamedTempFile::new().unwrap();
-    let path = file.path().display();
-    let said = play(
-        &format!(
-            "videotestsrc num-buffers={} ! video/x-raw,width=64,height=48,framerate=1/1 !
-             vlmcaption name=c backend=mock model={} window=1 scene-cuts=false !
-             fakesink sync=false c.text_src ! {encoder} ! filesink location={path}",
-            answers.len(),
-            script.path().display(),
-        ),
-        |_| {},
-    );
-    let cues = Arc::new(Mutex::new(Vec::new()));
-    play(
-        &format!("filesrc location={path} ! subparse ! fakesink sync=false name=s"),
-        |pipeline| {
-            let cues = cues.clone();
-            let sink = pipeline.by_name("s").unwrap().static_pad("sink").unwrap();
-            sink.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-                let text = info.buffer().unwrap().map_readable().unwrap().to_vec();
-                let text = String::from_utf8(text).unwrap();
-                cues.lock()
-                    .unwrap()
-                    .push(plain(text.trim_end_matches('\0')));
-                gst::PadProbeReturn::Ok
-            });
-        },
-    );
-    let cues = cues.lock().unwrap().clone();
-    (said, cues)
-}
-
-#[test]
-fn whatever_a_model_says_a_subtitle_file_has_it_as_one_cue() {
-    use proptest::prelude::*;
-    use proptest::strategy::ValueTree;
-    let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let text = prop_oneof![
-        "[a-z<>&;# \\-]{1,30}",
-        "([a-c]|-->|--->|<b>|</i>|&lt;| |[.]|1|00:00:01){1,12}",
-        any::<String>(),
-    ];
-    let mut text = || text.new_tree(&mut runner).unwrap().current();
-    for encoder in ["webvttenc", "srtenc"] {
-        let mut answers: Vec<String> = ["A ---> B", "a<b c", "R&amp;D < 5", "1\r2\r\r3"]
-            .map(String::from)
-            .to_vec();
-        // The mock's own placeholder.
-        let plain = |text: &String| !text.contains('{');
-        answers.extend(std::iter::from_fn(|| Some(text())).filter(plain).take(150));
-        let (said, read) = read_back(&answers, encoder);
-        assert_eq!(said.len(), answers.len());
-        let of = |texts: &[String]| {
-            let all = texts.iter().map(|text| words(text));
-            all.filter(|words| !words.is_empty()).collect::<Vec<_>>()
-        };
-        let (said, read) = (of(&said), of(&read));
-        for (n, (read, said)) in read.iter().zip(&said).enumerate() {
-            assert_eq!(read, said, "{encoder}, cue {n}");
-        }
-        assert_eq!(read.len(), said.len(), "{encoder}");
-    }
 }
 
 /// The video's reader is taken away; what is left reads the text.

@@ -167,23 +167,9 @@ fn an_overlay_is_laid_over_the_models_copy_and_not_over_the_video() {
     );
 }
 
-/// Captions of a pipeline that is run to its end.
+/// Captions and warnings of a pipeline that is run to its end.
 fn play(description: &str) -> (Vec<gst::Structure>, Vec<String>) {
-    common::init();
-    let pipeline = gst::parse::launch(description).unwrap();
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let mut messages = Vec::new();
-    for message in pipeline.bus().unwrap().iter_timed(common::PATIENCE) {
-        if let gst::MessageView::Error(error) = message.view() {
-            panic!("{} ({:?})", error.error(), error.debug());
-        }
-        let end = message.type_() == gst::MessageType::Eos;
-        messages.push(message);
-        if end {
-            break;
-        }
-    }
-    pipeline.set_state(gst::State::Null).unwrap();
+    let messages = common::play(description, |_| {});
     (captions(&messages), warnings(&messages))
 }
 
@@ -312,28 +298,24 @@ fn a_frame_that_a_decoder_marks_as_damaged_is_passed_over() {
 fn of_captioners_in_a_row_a_reader_finds_the_last_and_through_it_the_others() {
     let model = script(r#"[{"text": "{n}"}]"#);
     let model = model.path().to_str().unwrap();
-    common::init();
-    let pipeline = gst::parse::launch(&format!(
+    let description = format!(
         "videotestsrc num-buffers=60 ! video/x-raw,width=64,height=48,framerate=30/1 !
          vlmcaption name=first backend=mock model={model} window=1 !
          vlmcaption name=second backend=mock model={model} window=2 ! fakesink name=sink"
-    ))
-    .unwrap()
-    .downcast::<gst::Pipeline>()
-    .unwrap();
+    );
     let last = std::sync::Arc::new(std::sync::Mutex::new(None));
-    let (seen, sink) = (last.clone(), pipeline.by_name("sink").unwrap());
-    let pad = sink.static_pad("sink").unwrap();
-    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        *seen.lock().unwrap() = info.buffer().and_then(|buffer| common::meta(buffer));
-        gst::PadProbeReturn::Ok
+    let seen = last.clone();
+    common::play(&description, |pipeline| {
+        let pad = pipeline
+            .by_name("sink")
+            .unwrap()
+            .static_pad("sink")
+            .unwrap();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            *seen.lock().unwrap() = info.buffer().and_then(|buffer| common::meta(buffer));
+            gst::PadProbeReturn::Ok
+        });
     });
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let bus = pipeline.bus().unwrap();
-    let ends = [gst::MessageType::Eos, gst::MessageType::Error];
-    let end = bus.timed_pop_filtered(common::PATIENCE, &ends).unwrap();
-    assert_eq!(end.type_(), gst::MessageType::Eos);
-    pipeline.set_state(gst::State::Null).unwrap();
     let fields = last.lock().unwrap().take().unwrap();
     assert_eq!(fields.get::<&str>("element").unwrap(), "second");
     let upstream = fields.get::<gst::Array>("upstream").unwrap();

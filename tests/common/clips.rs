@@ -58,20 +58,7 @@ pub fn ask_with(
         }
     }
     src.end_of_stream().unwrap();
-    let bus = pipeline.bus().unwrap();
-    let mut messages = Vec::new();
-    loop {
-        let message = bus.timed_pop(patience).expect("no end in time");
-        if let gst::MessageView::Error(error) = message.view() {
-            panic!("{} {:?}", error.error(), error.debug());
-        }
-        let end = message.type_() == gst::MessageType::Eos;
-        messages.push(message);
-        if end {
-            break;
-        }
-    }
-    pipeline.set_state(gst::State::Null).unwrap();
+    let messages = super::play_out(&pipeline, patience);
     let captions = super::captions(&messages);
     assert_eq!(captions.len(), 1, "{:?}", super::warnings(&messages));
     captions[0].get("text").unwrap()

@@ -31,6 +31,35 @@ pub fn script(json: &str) -> tempfile::NamedTempFile {
     file
 }
 
+/// Plays a pipeline to its end, once `prepare` has seen it: all that it posted. An error is a panic.
+pub fn play(description: &str, prepare: impl FnOnce(&gst::Pipeline)) -> Vec<gst::Message> {
+    init();
+    let pipeline = gst::parse::launch(description).unwrap();
+    let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
+    prepare(&pipeline);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    play_out(&pipeline, PATIENCE)
+}
+
+/// All that a pipeline posts until its end, after which it is stopped. An error is a panic.
+pub fn play_out(pipeline: &gst::Pipeline, patience: gst::ClockTime) -> Vec<gst::Message> {
+    let bus = pipeline.bus().unwrap();
+    let mut messages = Vec::new();
+    loop {
+        let message = bus.timed_pop(patience).expect("no end in time");
+        if let gst::MessageView::Error(error) = message.view() {
+            panic!("{} ({:?})", error.error(), error.debug());
+        }
+        let end = message.type_() == gst::MessageType::Eos;
+        messages.push(message);
+        if end {
+            break;
+        }
+    }
+    pipeline.set_state(gst::State::Null).unwrap();
+    messages
+}
+
 /// A pipeline `appsrc ! vlmcaption ! appsink` and what it produced.
 pub struct Run {
     pub pipeline: gst::Pipeline,

@@ -47,7 +47,7 @@ impl Camera {
         let segment = gst::FormattedSegment::<gst::ClockTime>::new();
         stream.set_segment(segment.as_ref());
         let mut board = Board::default();
-        board.set_questions(&ask());
+        board.set_questions(&Ask::plain("?"));
         Self {
             stream,
             board,
@@ -93,24 +93,6 @@ impl Camera {
             sampled,
             fields,
         }
-    }
-}
-
-fn ask() -> Ask {
-    Ask {
-        prompt: "?".into(),
-        questions: Vec::new(),
-        system_prompt: String::new(),
-        history: 0,
-        max_tokens: 8,
-        temperature: 0.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: None,
-        seed: 0,
-        stop: Vec::new(),
-        emit_partial: false,
     }
 }
 
