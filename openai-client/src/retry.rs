@@ -55,8 +55,9 @@ impl Retry {
         let doubled = 2u32.saturating_pow(next.saturating_sub(1));
         let bound = self.base.saturating_mul(doubled).min(self.cap);
         let jitter = bound.mul_f64(random.clamp(0.0, 1.0));
-        let pause = error.retry_after().unwrap_or_default() + jitter;
-        (elapsed + pause <= self.patience).then_some(pause)
+        let asked = error.retry_after().unwrap_or_default();
+        let pause = asked.saturating_add(jitter);
+        (elapsed.saturating_add(pause) <= self.patience).then_some(pause)
     }
 }
 
@@ -150,44 +151,8 @@ pub(crate) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     if let Ok(seconds) = header.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
     }
-    let date = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(date(header)?))?;
+    let date = httpdate::parse_http_date(header).ok()?;
     Some(date.duration_since(now).unwrap_or_default())
-}
-
-/// Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let (_, rest) = text.split_once(", ")?;
-    let words: Vec<&str> = rest.split(' ').collect();
-    let [day, month, year, time, "GMT"] = words.as_slice() else {
-        return None;
-    };
-    let month = MONTHS.iter().position(|name| name == month)? as u64 + 1;
-    let (day, year): (u64, u64) = (day.parse().ok()?, year.parse().ok()?);
-    let clock: Vec<u64> = time
-        .split(':')
-        .map(|n| n.parse().ok())
-        .collect::<Option<_>>()?;
-    let [hours, minutes, seconds] = clock.as_slice() else {
-        return None;
-    };
-    if !(1970..10_000).contains(&year)
-        || !(1..=31).contains(&day)
-        || *hours > 23
-        || *minutes > 59
-        || *seconds > 60
-    {
-        return None;
-    }
-    // Days since 1970, by a calendar whose years begin in March.
-    let (y, m) = match month {
-        1 | 2 => (year - 1, month + 9),
-        _ => (year, month - 3),
-    };
-    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
-    Some(days * 86_400 + hours * 3600 + minutes * 60 + seconds)
 }
 
 #[cfg(test)]
@@ -353,6 +318,18 @@ mod tests {
             |_| (Err(busy(Some(20))), Repeat::Allowed),
         );
         assert!(result.unwrap_err().is_cancelled());
+    }
+
+    #[test]
+    fn a_wish_for_ever_is_not_waited_for() {
+        let retry = Retry {
+            base: Duration::from_secs(60),
+            cap: Duration::from_secs(60),
+            ..Retry::default()
+        };
+        let wish = busy(Some(u64::MAX));
+        let now = Duration::from_secs(1);
+        assert_eq!(retry.pause(&wish, 1, now, 0.9), None);
     }
 
     #[test]
