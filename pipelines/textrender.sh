@@ -24,10 +24,12 @@ else
     echo "No display: writing $out"
 fi
 
-# textrender makes one picture of each caption; the compositor shows it until its end.
+# textrender makes one picture of each caption; the compositor shows it until its end. When the strip
+# comes later than its first picture, the compositor of GStreamer 1.22 sends two pictures of one time,
+# of which mp4mux refuses the second: videorate drops it.
 gst-launch-1.0 -m \
     compositor name=below background=black sink_1::ypos=360 ! video/x-raw,width=640,height=420 \
-    ! videoconvert ! video/x-raw,format=I420 ! queue ! "${sink[@]}" \
+    ! videorate ! videoconvert ! video/x-raw,format=I420,framerate=30/1 ! queue ! "${sink[@]}" \
     videotestsrc is-live=true pattern="${PATTERN:-ball}" num-buffers=$((${DURATION:-20} * 30)) \
     ! video/x-raw,width=640,height=360,framerate=30/1 \
     ! vlmcaption name=captioner window=2 \
