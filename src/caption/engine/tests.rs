@@ -381,7 +381,9 @@ fn a_session_that_is_not_heard_waits_alone_and_is_not_owed_the_turns_of_others()
         turn.session
     };
     queue(&mut schedule);
-    let (reporter, _, go) = &stuck;
+    let (reporter, hears, go) = &stuck;
+    reporter.report(WindowReport::failed("the one that is stuck".into()));
+    hears.recv().unwrap();
     while reporter.outlet().has_room() {
         reporter.report(WindowReport::failed("an event".into()));
     }
