@@ -111,12 +111,12 @@ impl<T> Queue<T> {
 /// A queue of at most `capacity` items between threads.
 #[derive(Debug)]
 pub struct Mailbox<T> {
-    state: Mutex<State<T>>,
+    state: Mutex<Contents<T>>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State<T> {
+struct Contents<T> {
     items: Queue<T>,
     flushing: bool,
     closed: bool,
@@ -127,7 +127,7 @@ struct State<T> {
 impl<T> Mailbox<T> {
     /// An empty mailbox for at least one item.
     pub fn new(capacity: usize) -> Self {
-        let state = State {
+        let state = Contents {
             items: Queue::new(capacity),
             flushing: false,
             closed: false,

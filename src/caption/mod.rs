@@ -32,4 +32,4 @@ pub use frames::{gate, ladder, mask, picture, rules, sampler, timeline, window};
 pub use questions::{alarm, inquiry, prompt, question};
 pub use reports::caption::Caption;
 pub use reports::report::{DropReason, InquiryReport, ModelReport, Report, WindowReport};
-pub use reports::{note, outbox};
+pub use reports::{outbox, window_info};

@@ -53,7 +53,7 @@ impl Questions {
     pub fn answered(&mut self, caption: &Caption) -> (Vec<AlarmEvent>, Vec<AlarmEvent>) {
         let id = &caption.question.id;
         self.failed.remove(id);
-        let over = self.alarms.set_timeline(caption.note.timeline);
+        let over = self.alarms.set_timeline(caption.window_info.timeline);
         let seen = caption.observation();
         let decided = seen.and_then(|seen| self.alarms.observe(id, &seen));
         (self.named(over), self.named(decided.into_iter().collect()))

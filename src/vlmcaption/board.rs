@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::enums::Attach;
+use super::faults::{Cause, Faults};
 use super::output::{META_NAME, Origin, Status, answer, nanos, structure};
-use super::trouble::{Cause, Troubles};
 use crate::caption::Caption;
 use crate::caption::prompt::Ask;
 use crate::caption::window::FrameTime;
@@ -17,7 +17,7 @@ use crate::caption::window::FrameTime;
 #[derive(Debug, Default)]
 pub(super) struct Board {
     caption: Option<Posted>,
-    troubles: Troubles,
+    faults: Faults,
     /// Nothing has moved since the window with this number, up to this frame: what was said of it
     /// holds, and so does what may yet be said.
     confirmed: Option<(u64, FrameTime)>,
@@ -106,7 +106,7 @@ impl Board {
         if self.asked.listed.contains(id) {
             let answer = Answer {
                 sequence: caption.sequence,
-                timeline: caption.note.timeline,
+                timeline: caption.window_info.timeline,
                 end,
                 confirmed: end,
                 fields: answer(caption, end),
@@ -119,7 +119,7 @@ impl Board {
             self.caption = Some(Posted {
                 text: caption.text.clone(),
                 sequence: caption.sequence,
-                timeline: caption.note.timeline,
+                timeline: caption.window_info.timeline,
                 end,
                 confirmed: end,
                 fields: structure(META_NAME, caption, origin),
@@ -149,19 +149,19 @@ impl Board {
         Some(gst::Array::new(answers))
     }
 
-    /// Notes a trouble; whether the user is to be told.
+    /// Notes a fault; whether the user is to be told.
     pub fn fail(&mut self, cause: Cause, reason: &str, now: Instant) -> bool {
         self.unseen = true;
-        self.troubles.begin(cause, reason, now)
+        self.faults.begin(cause, reason, now)
     }
 
-    /// Ends troubles; what it was if none is left and the user is to be told.
+    /// Ends faults; what it was if none is left and the user is to be told.
     pub fn relieve(&mut self, causes: &[Cause]) -> Option<String> {
-        self.troubles.end(causes)
+        self.faults.end(causes)
     }
 
     pub fn has(&self, cause: Cause) -> bool {
-        self.troubles.has(cause)
+        self.faults.has(cause)
     }
 
     /// Buffers are on the timeline with this number from now on, and carry captions of that one
@@ -212,7 +212,7 @@ impl Board {
             Attach::Window if !self.unseen || self.is_early(running_time) => return None,
             Attach::Window | Attach::Latest => self.unseen = false,
         }
-        let error = self.troubles.reason();
+        let error = self.faults.reason();
         let posted = self.current(running_time);
         let since = |moment: fn(&Posted) -> Duration| {
             let (posted, now) = posted.zip(running_time)?;
@@ -301,7 +301,7 @@ mod tests {
             queue_wait: Duration::ZERO,
             ttft: Duration::ZERO,
             total: Duration::ZERO,
-            note: Default::default(),
+            window_info: Default::default(),
         }
     }
 

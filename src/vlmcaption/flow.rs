@@ -9,13 +9,13 @@ use gst::prelude::*;
 
 use super::allocation::ask_for_more;
 use super::board::Ageing;
+use super::faults::Cause;
 use super::log::CAT;
 use super::output;
 use super::post;
 use super::run::Run;
 use super::shared::Shared;
 use super::stream::{Liveness, Sampled};
-use super::trouble::Cause;
 use crate::caption::alarm::Ending;
 use crate::caption::captioner::{Captioner, Sample};
 use crate::caption::mailbox::Waited;
@@ -45,7 +45,7 @@ impl<'a> Flow<'a> {
         self.learn_liveness(run);
         let arrival = run.state().stream.arrive(&buffer);
         if let Some(complaint) = arrival.complaint {
-            run.trouble(self.element, Cause::Stream, complaint);
+            run.fault(self.element, Cause::Stream, complaint);
         }
         if arrival.recovered {
             run.recovered(self.element, &[Cause::Stream]);

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::change_model::forget_coming;
 use super::changes::{apply_ask, apply_detections};
 use super::log::CAT;
-use super::minder::Minder;
 use super::output::Origin;
 use super::post;
 use super::report;
@@ -16,6 +15,7 @@ use super::run::{Loading, Run, Running};
 use super::settings::Plan;
 use super::shared::{Model, Shared};
 use super::stream::Stream;
+use super::timer::Timer;
 use crate::caption::alarm::Ending;
 use crate::caption::captioner::Captioner;
 use crate::caption::engine::Engine;
@@ -56,7 +56,7 @@ impl Lifecycle<'_> {
         let captioner = Captioner::start(&engine, plan.options, listener);
         let captioner = Arc::new(captioner.map_err(|error| self.no_thread(&error))?);
         let (weak, failing) = (Arc::downgrade(self.shared), Arc::downgrade(self.shared));
-        let minder = Minder::start(
+        let timer = Timer::start(
             run.waker.clone(),
             move || round(&weak.upgrade()?),
             move |reason| {
@@ -65,9 +65,9 @@ impl Lifecycle<'_> {
                 }
             },
         );
-        let minder = minder.map_err(|error| self.no_thread(&error))?;
+        let timer = timer.map_err(|error| self.no_thread(&error))?;
         self.hand_over(Running {
-            minder,
+            timer,
             captioner,
             run,
         })
@@ -114,12 +114,12 @@ impl Lifecycle<'_> {
 
     fn end(&self, running: Running) {
         let Running {
-            minder,
+            timer,
             captioner,
             run,
         } = running;
         // Each joins its thread, so no lock is held.
-        drop(minder);
+        drop(timer);
         drop(captioner);
         let element = self.element;
         forget_coming(element, &run);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use gst::prelude::*;
 
 use super::enums::TextTiming;
+use super::faults::Cause;
 use super::log::CAT;
 use super::output::{self, Origin};
 use super::partial::Partial;
@@ -16,7 +17,6 @@ use super::run::{Loading, Run};
 use super::settings::Fixed;
 use super::shared::Shared;
 use super::text::{Begin, Text};
-use super::trouble::Cause;
 use super::words;
 use crate::caption::gate::Gated;
 use crate::caption::ladder::Step;
@@ -78,7 +78,7 @@ impl Reporter<'_> {
             ModelReport::Failed(reason) => {
                 run.end_loading(element, Loading::Idle, gst::ProgressType::Error);
                 let reason = format!("the model cannot be used: {reason}");
-                run.trouble(element, Cause::Load, &reason);
+                run.fault(element, Cause::Load, &reason);
             }
             ModelReport::ChangedOver => {}
             ModelReport::Restarting => {
@@ -113,7 +113,7 @@ impl Reporter<'_> {
             }
             WindowReport::Failed { reason, .. } => {
                 run.post_last_partial(element);
-                run.trouble(element, Cause::Window, &reason);
+                run.fault(element, Cause::Window, &reason);
             }
             WindowReport::Overload(step) => self.overloaded(step),
             WindowReport::Unasked => gst::debug!(CAT, obj = element, "no question is due"),
@@ -154,7 +154,7 @@ impl Reporter<'_> {
             obj = element,
             "turn of window {} on timeline {}: waited {:?}, first token after {:?}, {} rows reused",
             caption.sequence,
-            caption.note.timeline,
+            caption.window_info.timeline,
             caption.queue_wait,
             caption.ttft,
             caption.reused
@@ -216,7 +216,7 @@ impl Reporter<'_> {
             text: caption.text.clone(),
             begin,
             duration: clock_time(if arrival { stride } else { span }),
-            timeline: caption.note.timeline,
+            timeline: caption.window_info.timeline,
         });
     }
 

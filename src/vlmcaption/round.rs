@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! What is due by the clock, on the minder's thread.
+//! What is due by the clock, on the timer's thread.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::change_model::ModelChange;
+use super::faults::Cause;
 use super::post;
 use super::run::Run;
 use super::shared::Shared;
-use super::trouble::Cause;
 
-/// How often the device is looked at, and all else that does not wake the minder.
+/// How often the device is looked at, and all else that does not wake the timer.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Does what is due; time until something is due again.
@@ -54,7 +54,7 @@ fn watch(element: &gst::Element, shared: &Shared, run: &Run) {
             "the model has not answered for {seconds:.0} s; look after its device, or \
              raise model-timeout if it is only slow"
         );
-        run.trouble(element, Cause::Silence, &reason);
+        run.fault(element, Cause::Silence, &reason);
     }
 }
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use super::alarms::{AlarmEvent, Questions};
 use super::board::Board;
 use super::drops::{self, Drops};
+use super::faults::Cause;
 use super::inquiries::Inquiries;
 use super::log::CAT;
-use super::minder::{Minder, Waker};
 use super::output::Origin;
 use super::partial::{Partial, Partials};
 use super::pixels::Reader;
@@ -19,7 +19,7 @@ use super::post;
 use super::stream::Stream;
 use super::swap::Swap;
 use super::tally::{LastError, Tally};
-use super::trouble::Cause;
+use super::timer::{Timer, Waker};
 use crate::caption::Caption;
 use crate::caption::alarm::Ending;
 use crate::caption::captioner::Captioner;
@@ -28,7 +28,7 @@ use crate::caption::prompt::Ask;
 /// The threads of a run, and what they share. Dropped, it joins them.
 pub(super) struct Running {
     /// Before the captioner, which it asks.
-    pub minder: Minder,
+    pub timer: Timer,
     pub captioner: Arc<Captioner>,
     pub run: Arc<Run>,
 }
@@ -168,7 +168,7 @@ impl State {
 /// What is wrong, and what is right again.
 impl Run {
     /// Something is wrong: the video flows on, and the user is told once.
-    pub fn trouble(&self, element: &gst::Element, cause: Cause, reason: &str) {
+    pub fn fault(&self, element: &gst::Element, cause: Cause, reason: &str) {
         self.tally.failed();
         let tell = {
             let mut state = self.state();
@@ -182,7 +182,7 @@ impl Run {
         }
     }
 
-    /// Troubles are over, if they were there.
+    /// Faults are over, if they were there.
     pub fn recovered(&self, element: &gst::Element, causes: &[Cause]) {
         let over = self.state().board.relieve(causes);
         if let Some(reason) = over {

@@ -4,7 +4,7 @@
 //!
 //! Three mutexes by lifetime, to be locked in this order: `settings` (always), `life` (what there is in
 //! which state: a model from READY, a run from PAUSED), and that of a [`Run`] (from PAUSED, in part reset
-//! by a flush). The text pad, the minder and the converter of pixels have one each below these, which
+//! by a flush). The text pad, the timer and the converter of pixels have one each below these, which
 //! lock nothing else. None is held across a push, an event, a query, a message, a signal or a wait.
 
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -19,8 +19,8 @@ use crate::caption::frames::window::{Frame, FrameTime, Pair, Progress, Shape, Wi
 use crate::caption::mailbox::Sent;
 use crate::caption::panic::caught;
 use crate::caption::questions::inquiry::{FLUSHED, Inquiry};
-use crate::caption::reports::note::Note;
 use crate::caption::reports::report::{DropReason, WindowReport};
+use crate::caption::reports::window_info::WindowInfo;
 use crate::vlm::image::RgbImage;
 use crate::vlm::{self, FrameBounds, PixelBudget, VisualKind, Vlm};
 
@@ -320,13 +320,13 @@ impl<'a> Preparer<'a> {
         let job = Job {
             sequence: self.sequence,
             window,
-            note: Note {
+            window_info: WindowInfo {
                 timeline: self.timeline,
                 scene: self.scene,
                 rung: self.rung,
                 level: frames.first().is_some_and(on_rung).then_some(self.level),
                 since: Some(self.arrived),
-                ..Note::default()
+                ..WindowInfo::default()
             },
             complete_since: Instant::now(),
         };

@@ -15,9 +15,9 @@ use crate::caption::mailbox::{DropPolicy, Queue, Sent};
 use crate::caption::questions::inquiry::FLUSHED;
 use crate::caption::questions::prompt::Ask;
 use crate::caption::questions::question::due;
-use crate::caption::reports::note::Note;
 use crate::caption::reports::report::{InquiryReport, Report};
 use crate::caption::reports::reporter::Outlet;
+use crate::caption::reports::window_info::WindowInfo;
 use crate::vlm;
 
 /// What a session begins with.
@@ -304,7 +304,7 @@ impl SessionState {
     }
 
     fn window_work(&mut self, job: Job) -> Work {
-        let scene = job.note.scene;
+        let scene = job.window_info.scene;
         if self.scene != scene {
             self.scene = scene;
             self.history.clear();
@@ -345,7 +345,7 @@ impl SessionState {
                 frames: partial.frames,
                 pairs,
             },
-            note: Note::default(),
+            window_info: WindowInfo::default(),
             complete_since: Instant::now(),
         };
         Some(self.context(job, scene))

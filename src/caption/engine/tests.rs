@@ -20,10 +20,10 @@ use crate::caption::frames::ladder::Ladder;
 use crate::caption::frames::window::{FrameTime, Pair, Visual, WallClock, Window};
 use crate::caption::mailbox::{DropPolicy, Sent};
 use crate::caption::questions::prompt::Ask;
-use crate::caption::reports::note::Note;
 use crate::caption::reports::outbox::Listener;
 use crate::caption::reports::report::{ModelReport, Report, WindowReport};
 use crate::caption::reports::reporter::Reporter;
+use crate::caption::reports::window_info::WindowInfo;
 use crate::vlm::Checkpoint;
 use crate::vlm::files::ModelFiles;
 
@@ -202,7 +202,7 @@ fn job(sequence: u64) -> Job {
             }],
             pairs: vec![Arc::new(pair)],
         },
-        note: Note::default(),
+        window_info: WindowInfo::default(),
         complete_since: Instant::now(),
     }
 }

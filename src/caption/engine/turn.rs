@@ -12,8 +12,8 @@ use crate::caption::questions::inquiry::Inquiry;
 use crate::caption::questions::prompt::Ask;
 use crate::caption::questions::question::{Kind, Question};
 use crate::caption::reports::caption::Caption;
-use crate::caption::reports::note::Note;
 use crate::caption::reports::reporter::Outlet;
+use crate::caption::reports::window_info::WindowInfo;
 use crate::vlm::{self, Checkpoint, generate::GenerateOptions, sampling::Sampling};
 
 /// A session's number that every flush raises: what was begun under another one is not reported. It
@@ -36,7 +36,7 @@ impl Epoch {
 pub(crate) struct Job {
     pub(crate) sequence: u64,
     pub(crate) window: Window,
-    pub(crate) note: Note,
+    pub(crate) window_info: WindowInfo,
     pub(crate) complete_since: Instant,
 }
 
@@ -54,7 +54,7 @@ impl InquiryJob {
             job: Some(Job {
                 sequence,
                 window,
-                note: Note::default(),
+                window_info: WindowInfo::default(),
                 complete_since: Instant::now(),
             }),
         }
@@ -108,7 +108,7 @@ impl Context {
     pub(crate) fn max_tokens(&self, question: &Question) -> usize {
         let asked = question.max_tokens.unwrap_or(self.ask.max_tokens);
         match question.kind {
-            Kind::Caption => self.job.note.rung.max_tokens(asked),
+            Kind::Caption => self.job.window_info.rung.max_tokens(asked),
             // Cut short, it would be another answer.
             _ => asked,
         }

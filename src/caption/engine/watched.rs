@@ -193,7 +193,7 @@ impl Backoff {
         wait.min(Self::MOST)
     }
 
-    /// It worked: the next trouble is a new one.
+    /// It worked: the next fault is a new one.
     pub fn reset(&mut self) {
         self.tries = 0;
     }

@@ -14,8 +14,8 @@ use crate::caption::frames::window::{FrameTime, Pair, Visual, Window};
 use crate::caption::questions::inquiry::{FLUSHED, Inquiry};
 use crate::caption::questions::question::Question;
 use crate::caption::reports::caption::Caption;
-use crate::caption::reports::note::Note;
 use crate::caption::reports::report::WindowReport;
+use crate::caption::reports::window_info::WindowInfo;
 use crate::vlm::generate::Generated;
 use crate::vlm::interview::{self, Interview};
 use crate::vlm::{self, Checkpoint, Prompt};
@@ -261,9 +261,9 @@ impl Answers<'_> {
             queue_wait: timing.queue_wait,
             ttft: before + answer.ttft,
             total: before + answer.total,
-            note: Note {
+            window_info: WindowInfo {
                 max_tokens: context.max_tokens(question),
-                ..context.job.note
+                ..context.job.window_info
             },
         }
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::note::Note;
+use super::window_info::WindowInfo;
 use crate::caption::frames::window::FrameTime;
 use crate::caption::questions::alarm::{Observation, Watch};
 use crate::caption::questions::question::Question;
@@ -49,7 +49,7 @@ pub struct Caption {
     /// From that turn to the last token.
     pub total: Duration,
     /// How it stands to the captions before.
-    pub note: Note,
+    pub window_info: WindowInfo,
 }
 
 impl Caption {

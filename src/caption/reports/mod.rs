@@ -4,8 +4,8 @@
 //! models and windows, and the thread that tells it.
 
 pub mod caption;
-pub mod note;
 pub mod outbox;
 pub mod repeats;
 pub mod report;
 pub(crate) mod reporter;
+pub mod window_info;

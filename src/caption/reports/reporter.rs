@@ -209,14 +209,14 @@ impl Reporter {
     fn complete(&self, caption: &mut Caption) {
         let start = caption.start();
         let mut previous = self.previous.lock().unwrap();
-        let note = &mut caption.note;
-        if previous.scene.is_some_and(|scene| scene != note.scene) {
+        let info = &mut caption.window_info;
+        if previous.scene.is_some_and(|scene| scene != info.scene) {
             previous.cut = Some(caption.sequence);
             previous.repeats.reset();
         }
-        previous.scene = Some(note.scene);
-        note.scene_cut = previous.cut == Some(caption.sequence);
-        note.repeat = previous
+        previous.scene = Some(info.scene);
+        info.scene_cut = previous.cut == Some(caption.sequence);
+        info.repeat = previous
             .repeats
             .say(&caption.prompt_hash, &caption.text, start);
     }
@@ -225,8 +225,8 @@ impl Reporter {
 impl Overload {
     /// Takes note of a caption that is handed on at `now`; a step that the user is to be told of.
     fn observe(&mut self, caption: &Caption, now: Instant) -> Option<Step> {
-        let note = &caption.note;
-        let (level, since) = (note.level?, note.since?);
+        let info = &caption.window_info;
+        let (level, since) = (info.level?, info.since?);
         let waited_for_model = self.ready.is_some_and(|ready| since < ready);
         if caption.sequence == self.sequence || waited_for_model {
             return None;

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::caption::Caption;
-use crate::caption::note::Note;
 use crate::caption::prompt::Ask;
 use crate::caption::question::Question;
+use crate::caption::window_info::WindowInfo;
 use crate::vlm::generate::StopReason;
 use crate::vlmcaption::Attach;
 use crate::vlmcaption::board::{Ageing, Board};
@@ -113,9 +113,9 @@ fn caption(sample: &Sampled) -> Caption {
         queue_wait: Duration::ZERO,
         ttft: Duration::ZERO,
         total: Duration::ZERO,
-        note: Note {
+        window_info: WindowInfo {
             timeline: sample.timeline,
-            ..Note::default()
+            ..WindowInfo::default()
         },
     }
 }

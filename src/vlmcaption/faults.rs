@@ -10,7 +10,7 @@ const QUIET: Duration = Duration::from_secs(60);
 /// Reasons to be told in that time; more is noise.
 const MAX_TOLD: usize = 16;
 
-/// What a trouble is with; each ends in its own way.
+/// What a fault is with; each ends in its own way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Cause {
     /// The model is not loaded; until it is.
@@ -23,16 +23,16 @@ pub(super) enum Cause {
     Window,
 }
 
-/// All troubles there are.
+/// All faults there are.
 #[derive(Debug, Default)]
-pub(super) struct Troubles {
+pub(super) struct Faults {
     current: BTreeMap<Cause, String>,
     told: Vec<(String, Instant)>,
-    /// The user knows of a trouble and not yet of its end.
+    /// The user knows of a fault and not yet of its end.
     announced: bool,
 }
 
-impl Troubles {
+impl Faults {
     /// The reason that matters most.
     pub fn reason(&self) -> Option<&str> {
         self.current.values().next().map(String::as_str)
@@ -42,7 +42,7 @@ impl Troubles {
         self.current.contains_key(&cause)
     }
 
-    /// Notes a trouble; whether the user is to be told.
+    /// Notes a fault; whether the user is to be told.
     pub fn begin(&mut self, cause: Cause, reason: &str, now: Instant) -> bool {
         self.current.insert(cause, reason.to_owned());
         self.told.retain(|(_, at)| now.duration_since(*at) < QUIET);
@@ -54,7 +54,7 @@ impl Troubles {
         true
     }
 
-    /// Ends troubles; what it was if none is left and the user is to be told.
+    /// Ends faults; what it was if none is left and the user is to be told.
     pub fn end(&mut self, causes: &[Cause]) -> Option<String> {
         let mut last = None;
         for cause in causes {
@@ -71,25 +71,25 @@ mod tests {
 
     #[test]
     fn a_reason_is_told_once_however_often_it_comes_and_goes() {
-        let (mut troubles, start) = (Troubles::default(), Instant::now());
-        assert!(troubles.begin(Cause::Window, "gone", start));
-        assert!(!troubles.begin(Cause::Window, "gone", start));
-        assert!(troubles.begin(Cause::Load, "no file", start));
-        assert_eq!(troubles.reason(), Some("no file"));
-        assert_eq!(troubles.end(&[Cause::Load]), None, "one is left");
-        assert_eq!(troubles.end(&[Cause::Window]).as_deref(), Some("gone"));
-        assert_eq!(troubles.end(&[Cause::Window]), None);
+        let (mut faults, start) = (Faults::default(), Instant::now());
+        assert!(faults.begin(Cause::Window, "gone", start));
+        assert!(!faults.begin(Cause::Window, "gone", start));
+        assert!(faults.begin(Cause::Load, "no file", start));
+        assert_eq!(faults.reason(), Some("no file"));
+        assert_eq!(faults.end(&[Cause::Load]), None, "one is left");
+        assert_eq!(faults.end(&[Cause::Window]).as_deref(), Some("gone"));
+        assert_eq!(faults.end(&[Cause::Window]), None);
         // It comes and goes again, and nobody is bothered.
-        assert!(!troubles.begin(Cause::Window, "gone", start + QUIET / 2));
-        assert_eq!(troubles.reason(), Some("gone"));
-        assert_eq!(troubles.end(&[Cause::Window]), None);
-        assert!(troubles.begin(Cause::Window, "gone", start + QUIET));
+        assert!(!faults.begin(Cause::Window, "gone", start + QUIET / 2));
+        assert_eq!(faults.reason(), Some("gone"));
+        assert_eq!(faults.end(&[Cause::Window]), None);
+        assert!(faults.begin(Cause::Window, "gone", start + QUIET));
     }
 
     #[test]
     fn reasons_without_number_are_not_told_without_number() {
-        let (mut troubles, now) = (Troubles::default(), Instant::now());
-        let told = (0..100).filter(|n| troubles.begin(Cause::Window, &n.to_string(), now));
+        let (mut faults, now) = (Faults::default(), Instant::now());
+        let told = (0..100).filter(|n| faults.begin(Cause::Window, &n.to_string(), now));
         assert_eq!(told.count(), MAX_TOLD);
     }
 }

@@ -9,7 +9,7 @@ use crate::caption::frames::ladder::Rung;
 
 /// Begun with the window, ended when its caption is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Note {
+pub struct WindowInfo {
     /// Number of the timeline that its times are on.
     pub timeline: u64,
     /// Number of the scene; raised by a cut.

@@ -12,12 +12,12 @@ use crate::caption::panic::caught;
 const AGAIN: Duration = Duration::from_millis(500);
 
 /// Calls a closure again and again; dropped, it ends and is joined.
-pub(super) struct Minder {
+pub(super) struct Timer {
     waker: Waker,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Has a minder's closure called soon: something may be due earlier than it asked for.
+/// Has a timer's closure called soon: something may be due earlier than it asked for.
 #[derive(Clone, Default)]
 pub(super) struct Waker(Arc<Signal>);
 
@@ -33,7 +33,7 @@ struct State {
     quit: bool,
 }
 
-impl Minder {
+impl Timer {
     /// Calls `round` now, and again each time that it asked for, or sooner when woken; `None` asks
     /// for no time. A panic in it is said to `failed`, once if the same comes in a row, and it is
     /// called again.
@@ -47,7 +47,7 @@ impl Minder {
     ) -> std::io::Result<Self> {
         let signal = waker.0.clone();
         let thread = std::thread::Builder::new()
-            .name("vlmcaption-mind".into())
+            .name("vlmcaption-tick".into())
             .spawn(move || {
                 let mut last = None;
                 loop {
@@ -101,7 +101,7 @@ impl Signal {
     }
 }
 
-impl Drop for Minder {
+impl Drop for Timer {
     fn drop(&mut self) {
         self.waker.0.change(|state| state.quit = true);
         if let Some(thread) = self.thread.take()
@@ -132,11 +132,11 @@ mod tests {
             None
         };
         let failed = move |reason: &str| says.send(reason.to_owned()).unwrap();
-        let minder = Minder::start(Waker::default(), round, failed).unwrap();
+        let timer = Timer::start(Waker::default(), round, failed).unwrap();
         assert_eq!(rounds.recv().unwrap(), 3);
         let reason = said.try_recv().unwrap();
         assert!(reason.contains("the clock is broken"), "{reason}");
         assert!(said.try_recv().is_err(), "the same is said once");
-        drop(minder);
+        drop(timer);
     }
 }
