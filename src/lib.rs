@@ -6,10 +6,11 @@
 //! frames and captions of windows, [`vlm`] knows the model families, and [`backend`] does the
 //! arithmetic. Dependencies run one way, in this order.
 
-pub mod backend;
 pub mod caption;
 pub mod vlm;
 pub mod vlmcaption;
+
+pub use vlmcaption_backend as backend;
 
 pub use plugin::plugin_register_static;
 

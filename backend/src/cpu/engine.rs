@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The loaded model as a device program.
+
+use rayon::ThreadPool;
+
+use super::cache::{Cached, Outcome};
+use super::gemm::Gemm;
+use super::isa::Isa;
+use super::kv::KvType;
+use super::sequences::Sequences;
+use super::text::{NewRows, Text};
+use super::vision::Vision;
+use crate::rows::host_rows;
+use crate::spec::Spec;
+use crate::{
+    Cancel, Error, Limits, Next, Patches, Position, Program, Segment, SequenceId, Step,
+    VisualTokens,
+};
+
+/// Rows that a sequence may have at most, whatever the checkpoint allows.
+const MAX_CONTEXT: usize = 8192;
+
+/// Weights of fewer bytes are a small model's.
+const SMALL_BYTES: u64 = 64 << 20;
+
+/// Sequences that are extended together: the matrices are read once for all, and at more rows
+/// multiplying takes longer than reading.
+const BATCH: usize = 4;
+
+/// What was loaded.
+pub(super) struct Parts {
+    pub(super) vision: Vision,
+    pub(super) text: Text,
+    /// What became of the cache.
+    pub(super) cached: Cached,
+    /// The kernels that may be used.
+    pub(super) isa: Isa,
+}
+
+/// A loaded model and its sequences.
+pub(super) struct Engine {
+    pool: ThreadPool,
+    isa: Isa,
+    vision: Vision,
+    text: Text,
+    limits: Limits,
+    sequences: Sequences,
+    logits: Vec<f32>,
+    cached: Cached,
+}
+
+impl Engine {
+    /// Readies what was loaded.
+    pub(super) fn new(pool: ThreadPool, spec: &Spec, parts: Parts) -> Self {
+        let Parts {
+            vision,
+            text,
+            cached,
+            isa,
+        } = parts;
+        let context = spec.text.max_position_embeddings.min(MAX_CONTEXT);
+        let limits = Limits {
+            context,
+            prompt: context,
+            vocab_size: spec.text.vocab_size,
+            weight_bytes: (vision.size_bytes() + text.size_bytes()) as u64,
+        };
+        Self {
+            pool,
+            isa,
+            logits: vec![0.0; limits.vocab_size],
+            limits,
+            vision,
+            text,
+            sequences: Sequences::default(),
+            cached,
+        }
+    }
+}
+
+impl Program for Engine {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn encode(&mut self, patches: &Patches, cancel: &Cancel) -> Result<VisualTokens, Error> {
+        let (vision, isa) = (&self.vision, self.isa);
+        self.pool
+            .install(|| vision.encode(&Gemm::new(isa, cancel), patches, cancel))
+    }
+
+    fn remark(&self) -> Option<String> {
+        match &self.cached.outcome {
+            Outcome::Unused => None,
+            Outcome::Read(path) => Some(format!("int8 weights read from {}", path.display())),
+            Outcome::Written(path) => {
+                let path = path.display();
+                Some(format!("int8 weights kept in {path} for the next start"))
+            }
+            Outcome::NotWritten { path, reason } => {
+                let path = path.display();
+                Some(format!("int8 weights not kept in {path}: {reason}"))
+            }
+        }
+    }
+
+    fn open(&mut self) -> Result<SequenceId, Error> {
+        let kv = self.text.open(KvType::of(self.isa));
+        Ok(self.sequences.open(kv))
+    }
+
+    fn extend(
+        &mut self,
+        sequence: SequenceId,
+        segments: &[Segment<'_>],
+        positions: &[Position],
+        cancel: &Cancel,
+    ) -> Result<Next<'_>, Error> {
+        let rows = host_rows(segments, positions)?;
+        let context = self.limits.context;
+        let batch = self.sequences.begin(sequence, rows, context)?;
+        let (text, logits, isa) = (&self.text, &mut self.logits, self.isa);
+        let computed = self.pool.install(|| {
+            let rows = NewRows {
+                segments,
+                positions,
+                skip: batch.n_shared,
+            };
+            let gemm = Gemm::new(isa, cancel);
+            text.extend(&gemm, batch.kv, rows, Some(logits), cancel)
+        });
+        self.sequences.end(sequence, computed.is_ok());
+        computed.map(|()| Next::Logits(&self.logits))
+    }
+
+    fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {
+        host_rows(segments, positions).map_or(0, |rows| self.sequences.shared(&rows))
+    }
+
+    fn prepare(
+        &mut self,
+        segments: &[Segment<'_>],
+        positions: &[Position],
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        let rows = host_rows(segments, positions)?;
+        if self.sequences.shared(&rows) + 1 >= rows.len() {
+            return Ok(());
+        }
+        let id = self.open()?;
+        let batch = self.sequences.begin(id, rows, self.limits.context);
+        let isa = self.isa;
+        let computed = batch.and_then(|batch| {
+            self.pool.install(|| {
+                let rows = NewRows {
+                    segments,
+                    positions,
+                    skip: batch.n_shared,
+                };
+                let gemm = Gemm::new(isa, cancel);
+                self.text.extend(&gemm, batch.kv, rows, None, cancel)
+            })
+        });
+        self.sequences.end(id, computed.is_ok());
+        self.close(id);
+        computed
+    }
+
+    fn batch(&self) -> usize {
+        // A small model's matrices stay in the cores' caches, so that reading them again costs nothing.
+        if self.limits.weight_bytes < SMALL_BYTES {
+            1
+        } else {
+            BATCH
+        }
+    }
+
+    fn extend_each(
+        &mut self,
+        steps: &[Step],
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), Error> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<SequenceId> = steps.iter().map(|step| step.sequence).collect();
+        let tokens: Vec<u32> = steps.iter().map(|step| step.token).collect();
+        let positions: Vec<Position> = steps.iter().map(|step| step.position).collect();
+        let rows = host_rows(&[Segment::Tokens(&tokens)], &positions)?;
+        let mut kvs = self
+            .sequences
+            .begin_each(&ids, &rows, self.limits.context)?;
+        let mut logits = vec![0.0; steps.len() * self.limits.vocab_size];
+        let (text, isa) = (&self.text, self.isa);
+        let computed = self.pool.install(|| {
+            let gemm = Gemm::new(isa, cancel);
+            text.step(&gemm, &mut kvs, &tokens, &positions, &mut logits, cancel)
+        });
+        for id in ids {
+            self.sequences.end(id, computed.is_ok());
+        }
+        computed?;
+        let each = logits.chunks_exact(self.limits.vocab_size);
+        for (i, logits) in each.enumerate() {
+            take(i, Next::Logits(logits));
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {
+        self.sequences.truncate(sequence, n_rows);
+    }
+
+    fn close(&mut self, sequence: SequenceId) {
+        self.sequences.close(sequence);
+    }
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Linear layers and the embedding table: one copy of each matrix, for one row and for many.
+
+use half::bf16;
+use rayon::prelude::*;
+
+use super::activation::add_assign;
+use super::gemm::Gemm;
+use super::gemv;
+use super::int8::Int8Matrix;
+use super::isa::operands::Bf16Matrix;
+use super::pages::Pages;
+use super::rounding::Compared;
+
+/// The matrix of a [`Linear`], `[out_features, in_features]`.
+pub(super) enum Matrix {
+    /// The reference.
+    F32(Vec<f32>),
+    /// As most checkpoints are published: half the memory of f32.
+    Bf16(Pages<bf16>),
+    /// Large models.
+    Int8(Int8Matrix),
+    /// f32, with a look at what rounding would do.
+    Compared(Compared),
+}
+
+/// `torch.nn.Linear`, or several with the same input in one matrix.
+pub(super) struct Linear {
+    in_features: usize,
+    matrix: Matrix,
+    /// `[out_features]`
+    bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// Takes a matrix `[out_features, in_features]`.
+    pub(super) fn new(in_features: usize, matrix: Matrix, bias: Option<Vec<f32>>) -> Self {
+        Self {
+            in_features,
+            matrix,
+            bias,
+        }
+    }
+
+    /// Width of an input row.
+    pub(super) fn in_features(&self) -> usize {
+        self.in_features
+    }
+
+    /// Width of a result row.
+    pub(super) fn out_features(&self) -> usize {
+        match &self.matrix {
+            Matrix::F32(matrix) => matrix.len() / self.in_features,
+            Matrix::Bf16(matrix) => matrix.len() / self.in_features,
+            Matrix::Compared(both) => both.exact.len() / self.in_features,
+            Matrix::Int8(matrix) => matrix.out_features(),
+        }
+    }
+
+    /// Bytes of the weights.
+    pub(super) fn size_bytes(&self) -> usize {
+        let matrix = match &self.matrix {
+            Matrix::F32(matrix) => 4 * matrix.len(),
+            Matrix::Bf16(matrix) => 2 * matrix.len(),
+            Matrix::Compared(both) => 4 * both.exact.len() + both.rounded.size_bytes(),
+            Matrix::Int8(matrix) => matrix.size_bytes(),
+        };
+        matrix + 4 * self.bias.as_ref().map_or(0, Vec::len)
+    }
+
+    /// `y` `[rows, out_features]` for `x` `[rows, in_features]`.
+    pub(super) fn forward(&self, gemm: &Gemm, x: &[f32], y: &mut [f32]) {
+        let (k, n) = (self.in_features, self.out_features());
+        match &self.matrix {
+            Matrix::F32(matrix) if x.len() / k > gemv::MAX_ROWS => {
+                gemm.times_transposed(x, matrix, k, self.bias.as_deref(), y);
+                return;
+            }
+            Matrix::F32(matrix) => gemv::share(x.len() / k, n, 4 * k, y, |first, y| {
+                gemv::f32_rows(x, &matrix[first * k..], k, y);
+            }),
+            Matrix::Bf16(matrix) if x.len() / k > gemv::MAX_ROWS => {
+                gemm.times_transposed_bf16(x, matrix, k, y);
+            }
+            Matrix::Bf16(matrix) => gemv::share(x.len() / k, n, 2 * k, y, |first, y| {
+                let n = y.len() / (x.len() / k);
+                let rows = &matrix[first * k..][..n * k];
+                gemv::bf16_rows(gemm.isa, x, Bf16Matrix { rows, k }, y);
+            }),
+            Matrix::Int8(matrix) => matrix.forward(gemm, x, y),
+            Matrix::Compared(both) => {
+                gemm.times_transposed(x, &both.exact, k, None, y);
+                both.note(gemm, x.len() / k, x, y);
+            }
+        }
+        if let Some(bias) = &self.bias {
+            y.par_chunks_exact_mut(n).for_each(|y| add_assign(y, bias));
+        }
+    }
+}
+
+/// `[vocab_size, hidden_size]`: rows to look up, and a head to multiply with.
+pub(super) struct Table {
+    width: usize,
+    rows: TableRows,
+}
+
+/// The numbers of a [`Table`].
+pub(super) enum TableRows {
+    /// As the reference.
+    F32(Vec<f32>),
+    /// As published: half the memory.
+    Bf16(Pages<bf16>),
+    /// A quarter: a head reads all of it for every token.
+    Int8(Int8Matrix),
+}
+
+impl Table {
+    /// Takes `[vocab_size, width]`.
+    pub(super) fn new(width: usize, rows: TableRows) -> Self {
+        Self { width, rows }
+    }
+
+    /// Bytes of the weights.
+    pub(super) fn size_bytes(&self) -> usize {
+        match &self.rows {
+            TableRows::F32(rows) => 4 * rows.len(),
+            TableRows::Bf16(rows) => 2 * rows.len(),
+            TableRows::Int8(matrix) => matrix.size_bytes(),
+        }
+    }
+
+    /// Row `id`; it must be below `vocab_size`.
+    pub(super) fn look_up(&self, id: usize, row: &mut [f32]) {
+        let range = id * self.width..(id + 1) * self.width;
+        match &self.rows {
+            TableRows::F32(rows) => row.copy_from_slice(&rows[range]),
+            TableRows::Bf16(rows) => {
+                for (x, w) in row.iter_mut().zip(&rows[range]) {
+                    *x = w.to_f32();
+                }
+            }
+            TableRows::Int8(matrix) => matrix.look_up(id, row),
+        }
+    }
+
+    /// `y` `[rows, vocab_size]` for a few rows `x` `[rows, width]`.
+    pub(super) fn head(&self, gemm: &Gemm, x: &[f32], y: &mut [f32]) {
+        let k = self.width;
+        let rows = x.len() / k;
+        let n = y.len() / rows;
+        match &self.rows {
+            TableRows::F32(table) => gemv::share(rows, n, 4 * k, y, |first, y| {
+                gemv::f32_rows(x, &table[first * k..], k, y);
+            }),
+            TableRows::Bf16(table) => gemv::share(rows, n, 2 * k, y, |first, y| {
+                let n = y.len() / rows;
+                let rows = &table[first * k..][..n * k];
+                gemv::bf16_rows(gemm.isa, x, Bf16Matrix { rows, k }, y);
+            }),
+            TableRows::Int8(matrix) => matrix.forward(gemm, x, y),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Cancel;
+    use crate::cpu::int8::Int8Builder;
+    use crate::cpu::isa::Isa;
+
+    #[test]
+    fn a_large_product_says_that_it_goes_on_whatever_its_kernels() {
+        let (rows, k, n) = (1100, 32, 640);
+        let x = vec![0.5; rows * k];
+        let w: Vec<f32> = (0..n * k).map(|i| (i % 7) as f32 - 3.0).collect();
+        let int8 = || {
+            let mut builder = Int8Builder::new(n, k);
+            builder.push(&w);
+            Matrix::Int8(builder.finish())
+        };
+        let mut bf16 = Pages::zeros(n * k);
+        for (to, from) in bf16.iter_mut().zip(&w) {
+            *to = bf16::from_f32(*from);
+        }
+        for matrix in [Matrix::F32(w.clone()), int8(), Matrix::Bf16(bf16)] {
+            let linear = Linear::new(k, matrix, None);
+            for isa in Isa::available() {
+                let life = Cancel::default();
+                let mut y = vec![0.0; rows * n];
+                linear.forward(&Gemm::new(isa, &life), &x, &mut y);
+                assert!(life.checks() >= 5, "{isa:?}: {} signs", life.checks());
+            }
+        }
+    }
+}

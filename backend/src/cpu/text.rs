@@ -1,0 +1,507 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The decoders of all families and their heads: `Qwen3VLTextModel`, `Qwen2_5_VLTextModel`,
+//! `Qwen2Model`.
+
+use rayon::prelude::*;
+
+use super::activation::{add_assign, swiglu};
+use super::attention;
+use super::gemm::Gemm;
+use super::kv::{self, Kv, KvType};
+use super::linear::{Linear, Table};
+use super::loader::{Bias, Loader, Purpose};
+use super::norm::RmsNorm;
+use super::rope::Rotation;
+use crate::spec::{Head, TextSpec};
+use crate::{Cancel, Error, Position, Segment, finite};
+
+/// Rows that pass the layers together; longer prompts go in several passes, so that the memory
+/// for activations does not grow with them.
+const PASS_ROWS: usize = 1024;
+
+/// `Qwen3VLTextDecoderLayer`, `Qwen2_5_VLDecoderLayer`, `Qwen2DecoderLayer`.
+struct Layer {
+    input_norm: RmsNorm,
+    /// Query, key and value projections in one matrix.
+    qkv: Linear,
+    /// Norms of queries and keys.
+    qk_norm: Option<[RmsNorm; 2]>,
+    o_proj: Linear,
+    post_norm: RmsNorm,
+    /// Gate and up projections in one matrix.
+    gate_up: Linear,
+    down: Linear,
+}
+
+/// The decoder with its embedding table and head.
+pub(super) struct Text {
+    spec: TextSpec,
+    embed: Table,
+    layers: Vec<Layer>,
+    norm: RmsNorm,
+    /// `None` if the embedding table is the head.
+    head: Option<Table>,
+}
+
+impl Text {
+    /// Reads the decoder's weights.
+    pub(super) fn load(spec: &TextSpec, loader: &mut Loader<'_>) -> Result<Self, Error> {
+        let (hidden, inner, eps) = (spec.hidden_size, spec.intermediate_size, spec.rms_norm_eps);
+        let queries = spec.num_attention_heads * spec.head_dim;
+        let keys = spec.num_key_value_heads * spec.head_dim;
+        let qkv_bias = if spec.qkv_bias {
+            Bias::With
+        } else {
+            Bias::Without
+        };
+        let table_shape = [spec.vocab_size, hidden];
+        let head_name = format!("{}.weight", loader.layout().head);
+        let has_own = match spec.head {
+            Head::Own => true,
+            Head::AsFound => loader.has_matrix(loader.layout().head),
+        };
+        let purpose = if has_own {
+            Purpose::LookUp
+        } else {
+            Purpose::Head
+        };
+        let name = loader.text("embed_tokens.weight");
+        let embed = loader.table(&name, table_shape, purpose)?;
+        let mut layers = Vec::new();
+        for i in 0..spec.num_hidden_layers {
+            let layer = loader.text(&format!("layers.{i}"));
+            let name = |part: &str| format!("{layer}.{part}");
+            let qkv = [
+                (name("self_attn.q_proj"), queries),
+                (name("self_attn.k_proj"), keys),
+                (name("self_attn.v_proj"), keys),
+            ];
+            let gate_up = [(name("mlp.gate_proj"), inner), (name("mlp.up_proj"), inner)];
+            let (o_proj, down) = (name("self_attn.o_proj"), name("mlp.down_proj"));
+            layers.push(loader.block(i, |loader| {
+                let mut qk_norm = None;
+                if spec.qk_norm {
+                    let [q, k] = [name("self_attn.q_norm"), name("self_attn.k_norm")];
+                    qk_norm = Some([
+                        loader.rms_norm(&q, spec.head_dim, eps)?,
+                        loader.rms_norm(&k, spec.head_dim, eps)?,
+                    ]);
+                }
+                Ok(Layer {
+                    input_norm: loader.rms_norm(&name("input_layernorm"), hidden, eps)?,
+                    qkv: loader.joined(&qkv, hidden, qkv_bias)?,
+                    qk_norm,
+                    o_proj: loader.joined(&[(o_proj, hidden)], queries, Bias::Without)?,
+                    post_norm: loader.rms_norm(&name("post_attention_layernorm"), hidden, eps)?,
+                    gate_up: loader.joined(&gate_up, hidden, Bias::Without)?,
+                    down: loader.joined(&[(down, hidden)], inner, Bias::Without)?,
+                })
+            })?);
+        }
+        let name = loader.text("norm");
+        let norm = loader.rms_norm(&name, hidden, eps)?;
+        let head = if has_own {
+            Some(loader.table(&head_name, table_shape, Purpose::Head)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            spec: spec.clone(),
+            embed,
+            layers,
+            norm,
+            head,
+        })
+    }
+
+    /// Bytes of the weights.
+    pub(super) fn size_bytes(&self) -> usize {
+        self.embed.size_bytes()
+            + self.layers.iter().map(Layer::size_bytes).sum::<usize>()
+            + self.norm.size_bytes()
+            + self.head.as_ref().map_or(0, Table::size_bytes)
+    }
+
+    /// An empty sequence.
+    pub(super) fn open(&self, kv_type: KvType) -> Kv {
+        let spec = &self.spec;
+        Kv::new(
+            kv_type,
+            spec.num_hidden_layers,
+            spec.num_key_value_heads,
+            spec.head_dim,
+        )
+    }
+
+    /// Appends rows to `kv` and writes what follows the last one to `logits` `[vocab_size]`.
+    ///
+    /// After an error `kv` holds some of the new rows; the caller forgets them.
+    pub(super) fn extend(
+        &self,
+        gemm: &Gemm,
+        kv: &mut Kv,
+        rows: NewRows<'_>,
+        logits: Option<&mut [f32]>,
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        let NewRows {
+            segments,
+            positions,
+            skip,
+        } = rows;
+        let runs = self.runs(segments, positions)?;
+        let hidden = self.spec.hidden_size;
+        let mut last = vec![0.0; hidden];
+        for first in (skip..positions.len()).step_by(PASS_ROWS) {
+            let pass = first..(first + PASS_ROWS).min(positions.len());
+            let mut x = vec![0.0; pass.len() * hidden];
+            self.embed(&runs, pass.start, &mut x);
+            let shared = Pass {
+                gemm,
+                spec: &self.spec,
+                rotation: Rotation::text(&positions[pass.clone()], &self.spec),
+                cancel,
+            };
+            let mut scratch = Scratch::new(pass.len(), &self.spec);
+            for (i, layer) in self.layers.iter().enumerate() {
+                cancel.check()?;
+                let heads = &mut [kv.layer_mut(i, pass.len())];
+                layer.forward(&shared, heads, &mut x, &mut scratch)?;
+                add_deepstack(&runs, i, pass.start, hidden, &mut x);
+                finite::check(&x, || format!("decoder layer {i}"))?;
+            }
+            kv.commit(pass.len());
+            last.copy_from_slice(&x[x.len() - hidden..]);
+        }
+        let Some(logits) = logits else {
+            return Ok(());
+        };
+        cancel.check()?;
+        self.norm.row(&mut last);
+        self.head
+            .as_ref()
+            .unwrap_or(&self.embed)
+            .head(gemm, &last, logits);
+        Ok(())
+    }
+
+    /// Appends one token to each of some sequences and writes what follows them to `logits`
+    /// `[sequences, vocab_size]`. The matrices are read once for all of them.
+    ///
+    /// After an error each of `kvs` may hold some of its new row; the caller forgets it.
+    pub(super) fn step(
+        &self,
+        gemm: &Gemm,
+        kvs: &mut [&mut Kv],
+        tokens: &[u32],
+        positions: &[Position],
+        logits: &mut [f32],
+        cancel: &Cancel,
+    ) -> Result<(), Error> {
+        self.runs(&[Segment::Tokens(tokens)], positions)?;
+        let hidden = self.spec.hidden_size;
+        let mut x = vec![0.0; tokens.len() * hidden];
+        for (x, &token) in x.chunks_exact_mut(hidden).zip(tokens) {
+            self.embed.look_up(token as usize, x);
+        }
+        let pass = Pass {
+            gemm,
+            spec: &self.spec,
+            rotation: Rotation::text(positions, &self.spec),
+            cancel,
+        };
+        let mut scratch = Scratch::new(tokens.len(), &self.spec);
+        for (i, layer) in self.layers.iter().enumerate() {
+            cancel.check()?;
+            let mut heads: Vec<_> = kvs.iter_mut().map(|kv| kv.layer_mut(i, 1)).collect();
+            layer.forward(&pass, &mut heads, &mut x, &mut scratch)?;
+        }
+        for kv in kvs {
+            kv.commit(1);
+        }
+        cancel.check()?;
+        for row in x.chunks_exact_mut(hidden) {
+            self.norm.row(row);
+        }
+        self.head
+            .as_ref()
+            .unwrap_or(&self.embed)
+            .head(gemm, &x, logits);
+        Ok(())
+    }
+
+    /// The segments, checked.
+    fn runs<'a>(
+        &self,
+        segments: &'a [Segment<'_>],
+        positions: &[Position],
+    ) -> Result<Vec<Run<'a>>, Error> {
+        let wrong = |what, want: String, got: usize| {
+            let got = got.to_string();
+            Err(Error::Shape { what, want, got })
+        };
+        let rows: usize = segments.iter().map(Segment::n_rows).sum();
+        if rows == 0 || rows != positions.len() {
+            let want = format!("one for each of {rows} rows, and at least one");
+            return wrong("positions", want, positions.len());
+        }
+        let mut runs = Vec::with_capacity(segments.len());
+        for segment in segments {
+            runs.push(match segment {
+                Segment::Tokens(ids) => {
+                    let vocab_size = self.spec.vocab_size;
+                    if let Some(&id) = ids.iter().find(|&&id| id as usize >= vocab_size) {
+                        return wrong("token id", format!("below {vocab_size}"), id as usize);
+                    }
+                    Run::Tokens(ids)
+                }
+                Segment::Visual(tokens) => {
+                    let (embeds, deepstack) = tokens.features.host()?;
+                    let want = tokens.n_tokens * self.spec.hidden_size;
+                    let levels = deepstack.iter().map(Vec::len).chain([embeds.len()]);
+                    if let Some(len) = levels.into_iter().find(|&len| len != want) {
+                        return wrong("visual tokens", want.to_string(), len);
+                    }
+                    let n_tokens = tokens.n_tokens;
+                    Run::Visual {
+                        n_tokens,
+                        embeds,
+                        deepstack,
+                    }
+                }
+            });
+        }
+        Ok(runs)
+    }
+
+    /// Writes the embeddings of the rows from `first` on to `x`.
+    fn embed(&self, runs: &[Run<'_>], first: usize, x: &mut [f32]) {
+        let hidden = self.spec.hidden_size;
+        for_each_row(runs, first, x, hidden, |run, row, x| match run {
+            Run::Tokens(ids) => self.embed.look_up(ids[row] as usize, x),
+            Run::Visual { embeds, .. } => x.copy_from_slice(&embeds[row * hidden..][..hidden]),
+        });
+    }
+}
+
+/// The rows that a sequence is extended by.
+pub(super) struct NewRows<'a> {
+    pub(super) segments: &'a [Segment<'a>],
+    /// One for each row.
+    pub(super) positions: &'a [Position],
+    /// How many of the first rows the sequence holds already.
+    pub(super) skip: usize,
+}
+
+/// What all layers of a pass are given.
+struct Pass<'a> {
+    gemm: &'a Gemm,
+    spec: &'a TextSpec,
+    rotation: Rotation,
+    cancel: &'a Cancel,
+}
+
+/// A [`Segment`] whose contents were checked.
+enum Run<'a> {
+    Tokens(&'a [u32]),
+    Visual {
+        n_tokens: usize,
+        embeds: &'a [f32],
+        deepstack: &'a [Vec<f32>],
+    },
+}
+
+impl Run<'_> {
+    fn n_rows(&self) -> usize {
+        match self {
+            Run::Tokens(ids) => ids.len(),
+            Run::Visual { n_tokens, .. } => *n_tokens,
+        }
+    }
+}
+
+/// `_deepstack_process`: adds a level's features to the visual rows after decoder layer `layer`.
+fn add_deepstack(runs: &[Run<'_>], layer: usize, first: usize, hidden: usize, x: &mut [f32]) {
+    for_each_row(runs, first, x, hidden, |run, row, x| {
+        if let Run::Visual { deepstack, .. } = run
+            && let Some(level) = deepstack.get(layer)
+        {
+            add_assign(x, &level[row * hidden..][..hidden]);
+        }
+    });
+}
+
+/// Calls `f(run, row of the run, row of x)` for the rows `x` `[rows, hidden]`, which are those of
+/// all runs from `first` on.
+fn for_each_row(
+    runs: &[Run<'_>],
+    first: usize,
+    x: &mut [f32],
+    hidden: usize,
+    mut f: impl FnMut(&Run<'_>, usize, &mut [f32]),
+) {
+    let rows = runs
+        .iter()
+        .flat_map(|run| (0..run.n_rows()).map(move |row| (run, row)));
+    for ((run, row), x) in rows.skip(first).zip(x.chunks_exact_mut(hidden)) {
+        f(run, row, x);
+    }
+}
+
+/// Buffers that the layers of a pass share.
+struct Scratch {
+    /// `[rows, hidden]`
+    normed: Vec<f32>,
+    /// `[rows, query, key and value heads, head_dim]`
+    qkv: Vec<f32>,
+    /// `[key-value heads, rows, group, head_dim]`
+    q: Vec<f32>,
+    /// Like `q`.
+    mixed: Vec<f32>,
+    /// `[rows, query heads, head_dim]`
+    joined: Vec<f32>,
+    /// `[rows, 2 * intermediate]`
+    gate_up: Vec<f32>,
+    /// `[rows, intermediate]`
+    inner: Vec<f32>,
+}
+
+impl Scratch {
+    fn new(rows: usize, spec: &TextSpec) -> Self {
+        let queries = rows * spec.num_attention_heads * spec.head_dim;
+        let keys = rows * spec.num_key_value_heads * spec.head_dim;
+        Self {
+            normed: vec![0.0; rows * spec.hidden_size],
+            qkv: vec![0.0; queries + 2 * keys],
+            q: vec![0.0; queries],
+            mixed: vec![0.0; queries],
+            joined: vec![0.0; queries],
+            gate_up: vec![0.0; rows * 2 * spec.intermediate_size],
+            inner: vec![0.0; rows * spec.intermediate_size],
+        }
+    }
+}
+
+impl Layer {
+    fn size_bytes(&self) -> usize {
+        let linears = [&self.qkv, &self.o_proj, &self.gate_up, &self.down];
+        let norms = [&self.input_norm, &self.post_norm];
+        let norms = norms.into_iter().chain(self.qk_norm.iter().flatten());
+        linears.map(Linear::size_bytes).iter().sum::<usize>()
+            + norms.map(RmsNorm::size_bytes).sum::<usize>()
+    }
+
+    /// Passes `x` `[rows, hidden]` through the layer and appends its keys and values to `sequences`:
+    /// the heads of one sequence or of several, which share the rows evenly, in their order.
+    fn forward(
+        &self,
+        pass: &Pass<'_>,
+        sequences: &mut [&mut [kv::Head]],
+        x: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> Result<(), Error> {
+        let Pass {
+            gemm,
+            spec,
+            rotation,
+            cancel,
+        } = pass;
+        let Scratch {
+            normed,
+            qkv,
+            q,
+            mixed,
+            joined,
+            gate_up,
+            inner,
+        } = scratch;
+        let rows = x.len() / spec.hidden_size;
+        self.input_norm.forward(x, normed);
+        self.qkv.forward(gemm, normed, qkv);
+        let each = rows / sequences.len();
+        let per_row = [qkv.len(), q.len(), joined.len()].map(|len| len / rows);
+        let parts = qkv
+            .chunks_exact_mut(each * per_row[0])
+            .zip(q.chunks_exact_mut(each * per_row[1]))
+            .zip(mixed.chunks_exact_mut(each * per_row[1]))
+            .zip(joined.chunks_exact_mut(each * per_row[2]));
+        for ((i, heads), (((qkv, q), mixed), joined)) in sequences.iter_mut().enumerate().zip(parts)
+        {
+            self.split(spec, qkv, heads, rotation, i * each, q);
+            attention::causal(gemm, q, each, heads, spec.head_dim, cancel, mixed)?;
+            join_heads(mixed, heads.len(), each, joined);
+        }
+        self.o_proj.forward(gemm, joined, normed);
+        add_assign(x, normed);
+        self.post_norm.forward(x, normed);
+        cancel.check()?;
+        self.gate_up.forward(gemm, normed, gate_up);
+        let width = spec.intermediate_size;
+        inner
+            .par_chunks_mut(width)
+            .zip(gate_up.par_chunks(2 * width))
+            .for_each(|(inner, gate_up)| swiglu(gate_up, inner));
+        cancel.check()?;
+        self.down.forward(gemm, inner, normed);
+        add_assign(x, normed);
+        Ok(())
+    }
+
+    /// Normalises (where the family does) and turns queries and keys, the first row by the angles of row
+    /// `first`; queries go to `q`, keys and values to `heads`.
+    fn split(
+        &self,
+        spec: &TextSpec,
+        qkv: &mut [f32],
+        heads: &mut [kv::Head],
+        rotation: &Rotation,
+        first: usize,
+        q: &mut [f32],
+    ) {
+        let dim = spec.head_dim;
+        let group = spec.num_attention_heads / heads.len();
+        let width = (spec.num_attention_heads + 2 * heads.len()) * dim;
+        let rows = qkv.len() / width;
+        let scale = (dim as f32).powf(-0.5);
+        if let Some([q_norm, k_norm]) = &self.qk_norm {
+            let n_normed = spec.num_attention_heads + heads.len();
+            qkv.par_chunks_mut(width).for_each(|row| {
+                for (i, head) in row.chunks_exact_mut(dim).take(n_normed).enumerate() {
+                    if i < spec.num_attention_heads {
+                        q_norm.row(head);
+                    } else {
+                        k_norm.row(head);
+                    }
+                }
+            });
+        }
+        let n_heads = heads.len();
+        let qkv = &*qkv;
+        q.par_chunks_mut(rows * group * dim)
+            .zip(heads)
+            .enumerate()
+            .for_each(|(i, (q, head))| {
+                let mut key = vec![0.0; dim];
+                for (row, line) in qkv.chunks_exact(width).enumerate() {
+                    let part = |head: usize| &line[head * dim..][..dim];
+                    for g in 0..group {
+                        let to = &mut q[(row * group + g) * dim..][..dim];
+                        rotation.apply(first + row, part(i * group + g), scale, to);
+                    }
+                    rotation.apply(first + row, part(n_heads * group + i), 1.0, &mut key);
+                    head.push(&key, part(n_heads * (group + 1) + i));
+                }
+            });
+    }
+}
+
+/// `[key-value heads, rows, group * head_dim]` to `[rows, key-value heads, group * head_dim]`.
+fn join_heads(mixed: &[f32], n_heads: usize, rows: usize, joined: &mut [f32]) {
+    let width = joined.len() / (rows * n_heads);
+    for (row, joined) in joined.chunks_exact_mut(n_heads * width).enumerate() {
+        for (head, joined) in joined.chunks_exact_mut(width).enumerate() {
+            joined.copy_from_slice(&mixed[(head * rows + row) * width..][..width]);
+        }
+    }
+}
