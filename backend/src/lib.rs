@@ -24,7 +24,7 @@ pub mod spec;
 mod visual;
 mod vit;
 
-pub use cancel::Cancel;
+pub use cancel::{Cancel, Woken};
 pub use embedding::TableError;
 pub use error::Error;
 pub use program::{Health, Limits, Next, Position, Program, Segment, SequenceId, Step};

@@ -15,6 +15,7 @@ use crate::cancel::Cancel;
 use crate::config::{Bounds, Config};
 use crate::error::{Asked, ConfigError, Error, Problem};
 use crate::key::Secrets;
+use crate::meter::Meter;
 use crate::request::{ChatRequest, TokenField};
 use crate::retry::{self, Clock, Random, Repeat, Retry, SystemClock, SystemRandom};
 use crate::shape::{self, Said};
@@ -35,7 +36,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// A client of one server. Clones share its connections; any number of threads may ask at once,
 /// each over a connection of its own.
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client(Arc<Inner>, Arc<Meter>);
 
 struct Inner {
     config: Config,
@@ -122,7 +123,7 @@ impl Client {
         };
         let bounds = bounded(config.bounds);
         let pool = Pool::new(bounds, Dialer::new(around.lookup), tls, proxy);
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             config,
             pool,
             secrets,
@@ -130,7 +131,18 @@ impl Client {
             random: around.random,
             listed: Mutex::default(),
             completion_tokens: AtomicBool::new(false),
-        })))
+        };
+        Ok(Self(Arc::new(inner), Arc::default()))
+    }
+
+    /// The same client with a meter of its own, for one of several who share it.
+    pub fn metered(&self) -> Self {
+        Self(self.0.clone(), Arc::default())
+    }
+
+    /// What went over the network by this clone and those made of it.
+    pub fn meter(&self) -> &Meter {
+        &self.1
     }
 
     /// What it was made of.
@@ -255,7 +267,7 @@ impl Client {
             body: Some(request.body(model, &config.extra_body, tokens)),
             model,
         };
-        self.exchange(&call, cancel, &mut |response, link| {
+        let outcome = self.exchange(&call, cancel, &mut |response, link| {
             let asked = self.asked(&call, &response);
             let is_stream = header_of(&response, header::CONTENT_TYPE.as_str())
                 .is_some_and(|kind| kind.contains("event-stream"));
@@ -268,7 +280,13 @@ impl Client {
             let mut body = response.into_body().into_reader();
             let ReadAnswer { answer, is_drained } = reading.read(&mut body, is_stream)?;
             Ok((answer, is_drained))
-        })
+        });
+        let length = call.body.as_ref().map_or(0, Vec::len) as u64;
+        // Less is the beginning of a question that nobody took.
+        if outcome.traffic.sent >= length {
+            self.1.count_question();
+        }
+        outcome
     }
 
     /// The JSON that a call gives.
@@ -314,6 +332,7 @@ impl Client {
             let more = link.traffic();
             traffic.sent += more.sent;
             traffic.received += more.received;
+            self.1.count_call(more);
             let is_broken = matches!(result, Err(Problem::Broken { .. }));
             if is_broken && requests == 1 && link.may_be_stale() {
                 lane = self.0.pool.fresh();

@@ -269,7 +269,7 @@ pub enum ConfigError {
     /// No authority is known to the system.
     #[error(
         "the system knows no certificate authority ({0}); install the package ca-certificates, or \
-         name a file by ca-file or SSL_CERT_FILE"
+         name a file by server-ca-file or SSL_CERT_FILE"
     )]
     NoAuthorities(String),
     /// JSON to be merged that cannot be.

@@ -31,5 +31,5 @@ pub use engine::{session, source};
 pub use frames::{gate, ladder, mask, picture, rules, sampler, timeline, window};
 pub use questions::{alarm, inquiry, prompt, question};
 pub use reports::caption::Caption;
-pub use reports::report::{DropReason, InquiryReport, ModelReport, Report, WindowReport};
+pub use reports::report::{DropReason, InquiryReport, ModelReport, Notice, Report, WindowReport};
 pub use reports::{outbox, window_info};

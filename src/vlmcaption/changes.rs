@@ -44,7 +44,13 @@ enum Change {
 /// Sets a property of the element.
 pub(super) fn set(element: &gst::Element, shared: &Shared, row: &Property, value: &glib::Value) {
     let change = note(shared, row, value);
-    gst::info!(CAT, obj = element, "{} is set to {value:?}", row.name());
+    gst::info!(
+        CAT,
+        obj = element,
+        "{} is set to {}",
+        row.name(),
+        row.shown(value)
+    );
     match change {
         Change::Noted => {}
         Change::Model(run) => run.state().swap.ask(Instant::now()),

@@ -4,10 +4,13 @@
 
 use glib::prelude::*;
 
+use crate::caption::source;
+
 /// All of them, for GStreamer's documentation.
-pub(super) fn types() -> [glib::Type; 6] {
+pub(super) fn types() -> [glib::Type; 7] {
     [
-        Backend::static_type(),
+        KeyHeader::static_type(),
+        VideoTransport::static_type(),
         Precision::static_type(),
         DropPolicy::static_type(),
         Attach::static_type(),
@@ -16,36 +19,66 @@ pub(super) fn types() -> [glib::Type; 6] {
     ]
 }
 
-/// What runs the model.
+/// The header that carries the API key of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
-#[enum_type(name = "GstVlmCaptionBackend")]
+#[enum_type(name = "GstVlmCaptionKeyHeader")]
 #[non_exhaustive]
-pub enum Backend {
-    /// By the file.
+pub enum KeyHeader {
+    /// As nearly all servers want it.
     #[default]
     #[enum_value(
-        name = "Auto: sophgo for a .bmodel, axera for a folder of .axmodel, else the cpu",
+        name = "Authorization: Bearer KEY, as nearly all servers want it",
+        nick = "authorization"
+    )]
+    Authorization,
+    /// As Azure wants it.
+    #[enum_value(name = "Api-key: KEY, as Azure wants it", nick = "api-key")]
+    ApiKey,
+}
+
+/// In which form frames go to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVlmCaptionVideoTransport")]
+#[non_exhaustive]
+pub enum VideoTransport {
+    /// As it is found to take them.
+    #[default]
+    #[enum_value(
+        name = "Auto: a sequence if the server is found to take one, else images",
         nick = "auto"
     )]
     Auto,
-    /// The embedded engine on the host's cores.
-    #[enum_value(name = "CPU: the embedded engine on the host's cores", nick = "cpu")]
-    Cpu,
-    /// Axera NPUs.
+    /// One video.
     #[enum_value(
-        name = "Axera: AX650N boards and AX650 cards, folders of .axmodel files",
-        nick = "axera"
+        name = "Sequence: JPEGs as the frames of one video, without asking",
+        nick = "sequence"
     )]
-    Axera,
-    /// Sophgo TPUs.
+    Sequence,
+    /// Stills.
     #[enum_value(
-        name = "Sophgo: BM1684X and BM1688 TPUs, .bmodel files",
-        nick = "sophgo"
+        name = "Images: single JPEGs, what moves is lost, without asking",
+        nick = "images"
     )]
-    Sophgo,
-    /// Scripted answers.
-    #[enum_value(name = "Mock: scripted answers, no model", nick = "mock")]
-    Mock,
+    Images,
+}
+
+impl From<KeyHeader> for source::KeyHeader {
+    fn from(header: KeyHeader) -> Self {
+        match header {
+            KeyHeader::Authorization => Self::Authorization,
+            KeyHeader::ApiKey => Self::ApiKey,
+        }
+    }
+}
+
+impl From<VideoTransport> for source::Transport {
+    fn from(transport: VideoTransport) -> Self {
+        match transport {
+            VideoTransport::Auto => Self::Auto,
+            VideoTransport::Sequence => Self::Sequence,
+            VideoTransport::Images => Self::Images,
+        }
+    }
 }
 
 /// Number type of the large matrices.

@@ -138,7 +138,14 @@ impl Lifecycle<'_> {
 
     /// READY to NULL.
     pub fn close(&self) {
-        let model = self.shared.life().model.take();
+        let model = {
+            let mut life = self.shared.life();
+            let model = life.model.take();
+            if let Some(model) = &model {
+                life.remember(&model.origin.model);
+            }
+            model
+        };
         // May join an engine's thread, so no lock is held.
         drop(model);
     }

@@ -16,6 +16,7 @@
 mod alarms;
 mod allocation;
 mod ask;
+mod backends;
 mod board;
 mod change_model;
 mod changes;
@@ -55,7 +56,7 @@ mod words;
 
 use gst::prelude::*;
 
-pub use enums::{Attach, Backend, DropPolicy, Precision, TextGaps, TextTiming};
+pub use enums::{Attach, DropPolicy, KeyHeader, Precision, TextGaps, TextTiming, VideoTransport};
 pub use imp::VlmCaption;
 pub use output::META_NAME;
 

@@ -3,10 +3,12 @@
 //! Which model runs where: the properties `model`, `config`, `backend`, `device` and `precision`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::enums::{Backend, Precision};
+use super::backends::{self, Backend};
+use super::enums::{KeyHeader, Precision, VideoTransport};
 use crate::backend::cpu;
-use crate::caption::source::Source;
+use crate::caption::source::{RemoteOptions, Secret, Source};
 use crate::vlm::compiled::{find_axmodels, find_bmodel};
 use crate::vlm::hub;
 
@@ -15,9 +17,30 @@ use crate::vlm::hub;
 pub(super) struct Choice {
     pub model: Option<String>,
     pub config: Option<String>,
-    pub backend: Backend,
+    pub backend: String,
     pub device: Option<String>,
     pub precision: Precision,
+    pub remote: Remote,
+}
+
+/// The properties of a server.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Remote {
+    /// May have a key in its query.
+    pub server_uri: Secret,
+    pub model_name: Option<String>,
+    pub api_key: Secret,
+    pub api_key_file: Option<String>,
+    pub api_key_header: KeyHeader,
+    pub image_quality: u32,
+    pub max_images: u32,
+    pub extra_body: Secret,
+    pub video_transport: VideoTransport,
+    pub ca_file: Option<String>,
+    pub client_certificate: Option<String>,
+    pub client_key: Option<String>,
+    pub proxy: Secret,
+    pub timeout: Option<gst::ClockTime>,
 }
 
 impl Choice {
@@ -26,19 +49,61 @@ impl Choice {
     /// # Errors
     /// A sentence that names the property and the fix.
     pub fn source(&self) -> Result<Source, String> {
-        let model = match self.backend {
+        match backends::parse(&self.backend)?.as_slice() {
+            [one] => self.source_of(*one),
+            _ => Err(format!(
+                "backend={:?} names several; set one of them",
+                self.backend
+            )),
+        }
+    }
+
+    fn source_of(&self, backend: Backend) -> Result<Source, String> {
+        let model = match backend {
+            Backend::OpenAi => return self.openai(),
             Backend::Mock => path(&self.model),
             _ => checkpoint(&self.model)?,
         };
         let config = checkpoint(&self.config)?;
         let device = self.device.as_deref().unwrap_or_default().trim();
-        match self.backend {
+        match backend {
             Backend::Auto => self.by_file(model, config, device),
             Backend::Cpu => self.cpu(model, config, device),
             Backend::Axera => axera(model, config, device),
             Backend::Sophgo => sophgo(model, config, device),
             Backend::Mock => Ok(Source::Mock { script: model }),
+            Backend::OpenAi => self.openai(),
         }
+    }
+
+    fn openai(&self) -> Result<Source, String> {
+        if path(&self.model).is_some() {
+            return Err(
+                "model is a file or folder of this machine; with backend=openai leave it empty \
+                        and set model-name to the name that the server has for its model"
+                    .into(),
+            );
+        }
+        let remote = &self.remote;
+        let name = remote.model_name.as_deref().map(str::trim);
+        let count = |n: u32| (n > 0).then_some(n as usize);
+        Ok(Source::OpenAi(Box::new(RemoteOptions {
+            server_uri: remote.server_uri.0.clone(),
+            model: name.filter(|name| !name.is_empty()).map(str::to_owned),
+            key: remote.api_key.clone(),
+            key_file: path(&remote.api_key_file),
+            key_header: remote.api_key_header.into(),
+            extra_body: remote.extra_body.clone(),
+            quality: u8::try_from(remote.image_quality).unwrap_or(100),
+            max_images: count(remote.max_images),
+            transport: remote.video_transport.into(),
+            ca: path(&remote.ca_file),
+            client_certificate: path(&remote.client_certificate),
+            client_key: path(&remote.client_key),
+            proxy: remote.proxy.clone(),
+            timeout: remote.timeout.map_or(Duration::MAX, Duration::from),
+            config: checkpoint(&self.config)?,
+        })))
     }
 
     fn by_file(

@@ -2,11 +2,13 @@
 
 //! A caption becomes a structure: the same fields in the meta, the message and the signal.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use gst::prelude::*;
 
 use crate::caption::engine::Engine;
+use crate::caption::engine::identity::Identity;
 use crate::caption::prompt::iso8601;
 use crate::caption::source::Source;
 use crate::caption::window::WallClock;
@@ -24,7 +26,8 @@ pub(super) struct Origin {
     /// The element's name.
     pub element: String,
     pub stream_id: String,
-    pub model: String,
+    /// Whose name a server may tell late.
+    pub model: Arc<Identity>,
     pub backend: &'static str,
     pub device: String,
 }
@@ -35,7 +38,7 @@ impl Origin {
         Self {
             element: String::new(),
             stream_id: String::new(),
-            model: engine.checkpoint().name.clone(),
+            model: engine.identity().clone(),
             backend: source.backend(),
             device: source.device(),
         }
@@ -94,7 +97,7 @@ pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::
         .field("prompt-id", &caption.question.id)
         .field("kind", caption.question.kind.name())
         .field("prompt-hash", &caption.prompt_hash)
-        .field("model", &origin.model)
+        .field("model", origin.model.name())
         .field("backend", origin.backend)
         .field("device", &origin.device)
         .field("tokens-in", count(caption.tokens_in))

@@ -3,6 +3,7 @@
 //! A row of the property table, and how the values of rows are read.
 
 use super::settings::Settings;
+use crate::caption::source::Secret;
 
 /// A property.
 pub(super) struct Property {
@@ -10,6 +11,7 @@ pub(super) struct Property {
     spec: glib::ParamSpec,
     access: Access,
     effect: Effect,
+    is_logged: bool,
 }
 
 /// Where the value is.
@@ -46,6 +48,7 @@ impl Property {
             },
             spec,
             access: Access::Setting { get, set },
+            is_logged: true,
         }
     }
 
@@ -55,11 +58,28 @@ impl Property {
             spec,
             access: Access::Computed,
             effect: Effect::Now,
+            is_logged: true,
         }
     }
 
     pub fn with_effect(self, effect: Effect) -> Self {
         Self { effect, ..self }
+    }
+
+    /// One whose value may be secret, and is in no log.
+    pub fn unlogged(self) -> Self {
+        Self {
+            is_logged: false,
+            ..self
+        }
+    }
+
+    /// A value as a log may show it.
+    pub fn shown(&self, value: &glib::Value) -> String {
+        match self.is_logged {
+            true => format!("{value:?}"),
+            false => "***".into(),
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -121,6 +141,11 @@ pub(super) fn put<'a, T: glib::value::FromValue<'a>>(
 pub(super) fn text(field: &mut String, value: &glib::Value) -> Result<(), String> {
     *field = read::<Option<String>>(value)?.unwrap_or_default();
     Ok(())
+}
+
+/// Sets a text that no log may show.
+pub(super) fn secret(field: &mut Secret, value: &glib::Value) -> Result<(), String> {
+    text(&mut field.0, value)
 }
 
 /// Sets a fraction, as numerator and denominator.

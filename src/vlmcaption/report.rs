@@ -23,7 +23,7 @@ use crate::caption::ladder::Step;
 use crate::caption::outbox::Listener;
 use crate::caption::question::Kind;
 use crate::caption::window::FrameTime;
-use crate::caption::{Caption, InquiryReport, ModelReport, Report, WindowReport};
+use crate::caption::{Caption, InquiryReport, ModelReport, Notice, Report, WindowReport};
 
 /// Somebody reports to a run of the element.
 pub(super) struct Reporter<'a> {
@@ -74,7 +74,11 @@ impl Reporter<'_> {
         let (element, run) = (self.element, self.run);
         match report {
             ModelReport::Loading(part) => run.loading(element, part),
-            ModelReport::Loaded { took, remark } => self.loaded(took, remark),
+            ModelReport::Loaded {
+                took,
+                remark,
+                notices,
+            } => self.loaded(took, remark, &notices),
             ModelReport::Failed(reason) => {
                 run.end_loading(element, Loading::Idle, gst::ProgressType::Error);
                 let reason = format!("the model cannot be used: {reason}");
@@ -126,10 +130,18 @@ impl Reporter<'_> {
         }
     }
 
-    fn loaded(&self, took: Duration, remark: Option<String>) {
+    fn loaded(&self, took: Duration, remark: Option<String>, notices: &[Notice]) {
         gst::info!(CAT, obj = self.element, "model ready after {took:?}");
         if let Some(remark) = remark {
             gst::debug!(CAT, obj = self.element, "{remark}");
+        }
+        for notice in notices {
+            match notice {
+                Notice::Info(text) => post::info(self.element, gst::LibraryError::Settings, text),
+                Notice::Warning(text) => {
+                    post::warning(self.element, gst::LibraryError::Settings, text);
+                }
+            }
         }
         self.run
             .end_loading(self.element, Loading::Idle, gst::ProgressType::Complete);

@@ -18,6 +18,7 @@ use super::tally::{Surroundings, Tally};
 use super::text::TextOutput;
 use crate::caption::captioner::Captioner;
 use crate::caption::engine::Engine;
+use crate::caption::engine::identity::{Identity, Sent};
 use crate::caption::source::Source;
 
 /// What belongs to the element, whatever its state.
@@ -42,6 +43,8 @@ pub(super) struct Life {
     pub numbered: Numbered,
     /// Statistics of the run before, while there is none.
     pub last_stats: Option<gst::Structure>,
+    /// Servers that were asked before the one in use, or beside it.
+    asked: Vec<Arc<Identity>>,
 }
 
 /// The engine in use and what it was asked for.
@@ -51,6 +54,25 @@ pub(super) struct Model {
     pub choice: Choice,
     /// What its captions say of it; the stream is not in it.
     pub origin: Origin,
+}
+
+impl Life {
+    /// Keeps the counts of a model that is given up, if it was sent anything.
+    pub fn remember(&mut self, model: &Arc<Identity>) {
+        let known = self.asked.iter().any(|known| Arc::ptr_eq(known, model));
+        if !known && model.traffic().now() != Sent::default() {
+            self.asked.push(model.clone());
+        }
+    }
+
+    /// What was sent to servers since the element began.
+    fn sent(&self) -> Sent {
+        let current = self.model.as_ref().map(|model| &model.origin.model);
+        let other =
+            |known: &&Arc<Identity>| !current.is_some_and(|current| Arc::ptr_eq(current, known));
+        let all = self.asked.iter().filter(other).chain(current);
+        all.map(|model| model.traffic().now()).sum()
+    }
 }
 
 impl Shared {
@@ -106,8 +128,15 @@ impl Shared {
 
     /// Another model takes over.
     pub fn install(&self, model: Model) {
-        gst::info!(CAT, "the model is now {}", model.origin.model);
-        let before = self.life().model.replace(model);
+        gst::info!(CAT, "the model is now {}", model.origin.model.name());
+        let before = {
+            let mut life = self.life();
+            let before = life.model.replace(model);
+            if let Some(before) = &before {
+                life.remember(&before.origin.model);
+            }
+            before
+        };
         // May join an engine's thread, so no lock is held.
         drop(before);
     }
@@ -134,15 +163,17 @@ impl Shared {
 
     /// What statistics tell of beside counts.
     fn surroundings(&self, run: Option<&Run>) -> Surroundings {
-        let model = {
+        let (model, sent) = {
             let life = self.life();
             let model = life.model.as_ref();
-            model.map(|model| (model.engine.clone(), model.origin.clone()))
+            let model = model.map(|model| (model.engine.clone(), model.origin.clone()));
+            (model, life.sent())
         };
         let (engine, origin) = model.unzip();
         let mut around = Surroundings {
             dropped_text: self.text.n_dropped(),
             last_error: None,
+            sent,
             health: engine.map(|engine| engine.health()).unwrap_or_default(),
             origin: origin.unwrap_or_default(),
         };

@@ -10,6 +10,7 @@ use super::output::{Origin, nanos};
 use crate::backend::Health;
 use crate::caption::Caption;
 use crate::caption::captioner::Captioner;
+use crate::caption::engine::identity::Sent;
 use crate::caption::prompt::iso8601;
 
 /// Counted by the element itself.
@@ -57,6 +58,7 @@ impl LastError {
 pub(super) struct Surroundings {
     pub dropped_text: u64,
     pub last_error: Option<LastError>,
+    pub sent: Sent,
     pub health: Health,
     /// The stream, and the model in use.
     pub origin: Origin,
@@ -153,13 +155,17 @@ impl Tally {
 impl Surroundings {
     fn fill(&self, fields: &mut gst::Structure) {
         fields.set("dropped-text", self.dropped_text);
+        fields.set("sent-bytes", self.sent.bytes);
+        fields.set("sent-frames", self.sent.frames);
+        fields.set("received-bytes", self.sent.received_bytes);
+        fields.set("requests", self.sent.requests);
         if let Some(error) = &self.last_error {
             fields.set("last-error", &error.reason);
             fields.set("last-error-time", iso8601(error.at));
         }
         let (origin, health) = (&self.origin, &self.health);
         fields.set("stream-id", &origin.stream_id);
-        fields.set("model", &origin.model);
+        fields.set("model", origin.model.name());
         fields.set("backend", origin.backend);
         fields.set("device", &origin.device);
         fields.set_if_some("chip", health.chip.as_ref());

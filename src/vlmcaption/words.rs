@@ -41,6 +41,7 @@ pub(super) fn cleaned(report: Report) -> Report {
 
 fn cleaned_model(report: ModelReport) -> ModelReport {
     match report {
+        // Notices are made fit where they are posted.
         ModelReport::Failed(reason) => ModelReport::Failed(printable(&reason)),
         other => other,
     }

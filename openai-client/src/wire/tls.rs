@@ -173,7 +173,7 @@ fn reason(error: &rustls::Error) -> String {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
             // A bad signature is that of another authority with the same name.
             C::UnknownIssuer | C::BadSignature => {
-                "the server's certificate is of an authority that is not trusted here; set ca-file \
+                "the server's certificate is of an authority that is not trusted here; set server-ca-file \
                  to that authority's certificate"
                     .into()
             }

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use crate::caption::engine::Engine;
 use crate::caption::engine::session::Session;
+use crate::caption::frames::processor::FrameProcessor;
 use crate::caption::mailbox::{DropPolicy, Waited};
 use crate::caption::questions::prompt::Ask;
 use crate::caption::reports::report::ModelReport;
 use crate::caption::reports::reporter::Outlet;
-use crate::vlm::Checkpoint;
 
 /// The sessions of one element; all but one of them only while a model is exchanged.
 pub(crate) struct Sessions(Arc<Mutex<Line>>);
@@ -88,8 +88,8 @@ impl Sessions {
     }
 
     /// Goes over to the model that was to come, if it is loaded: windows from now on are for it.
-    /// What its checkpoint says, if so.
-    pub(crate) fn change_over(&self) -> Option<Arc<Checkpoint>> {
+    /// What is done to its frames, if so.
+    pub(crate) fn change_over(&self) -> Option<Arc<dyn FrameProcessor>> {
         let (old, new) = {
             let mut line = self.0.lock().unwrap();
             let new = line.next.take_if(|next| next.session.is_ready())?;
@@ -101,7 +101,7 @@ impl Sessions {
         new.outlet.put(ModelReport::ChangedOver);
         let (weak, id) = (Arc::downgrade(&self.0), Arc::as_ptr(&old) as usize);
         old.retire(Box::new(move || give_up(&weak, id)));
-        Some(new.session.checkpoint())
+        Some(new.session.processor())
     }
 
     /// Gives sessions up that will not answer any more: their devices are silent for `patience`, or

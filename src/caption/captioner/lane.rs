@@ -92,7 +92,7 @@ impl Lane {
         options: &Options,
         listener: Listener,
     ) -> std::io::Result<Self> {
-        let patch = engine.checkpoint().vlm.temporal_patch_size();
+        let patch = engine.processor().temporal_patch_size();
         let ladder = Ladder::new(options.window, patch);
         let reporter = Reporter::start(listener, ladder, options.rules.latency_budget)?;
         let session = Session::begin(engine, options.session.clone(), reporter.outlet());

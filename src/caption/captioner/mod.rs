@@ -39,15 +39,12 @@ impl Captioner {
         listener: Listener,
     ) -> std::io::Result<Self> {
         let lane = Arc::new(Lane::new(engine, &options, listener)?);
-        let (vlm, bounds) = {
-            let checkpoint = engine.checkpoint();
-            (checkpoint.vlm.clone(), checkpoint.bounds)
-        };
+        let processor = engine.processor().clone();
         let thread = {
             let lane = lane.clone();
             std::thread::Builder::new()
                 .name("vlmcaption-prep".into())
-                .spawn(move || Preparer::new(&lane, vlm, bounds, &options).run())?
+                .spawn(move || Preparer::new(&lane, processor, &options).run())?
         };
         Ok(Self {
             lane,

@@ -7,14 +7,15 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::lane::{Command, Lane, Options, Sample};
-use crate::backend::Patches;
 use crate::caption::engine::pairs::OpenWindow;
 use crate::caption::engine::turn::{InquiryJob, Job};
 use crate::caption::frames::gate::Gate;
 use crate::caption::frames::ladder::{Ladder, Rung};
 use crate::caption::frames::motion::Cells;
 use crate::caption::frames::picture::Picture;
+use crate::caption::frames::processor::FrameProcessor;
 use crate::caption::frames::scene::Scenes;
+use crate::caption::frames::visual::Visual;
 use crate::caption::frames::window::{Frame, FrameTime, Pair, Progress, Shape, Window, Windower};
 use crate::caption::mailbox::Sent;
 use crate::caption::panic::caught;
@@ -22,12 +23,12 @@ use crate::caption::questions::inquiry::{FLUSHED, Inquiry};
 use crate::caption::reports::report::{DropReason, WindowReport};
 use crate::caption::reports::window_info::WindowInfo;
 use crate::vlm::image::RgbImage;
-use crate::vlm::{self, FrameBounds, PixelBudget, VisualKind, Vlm};
+use crate::vlm::{self, PixelBudget, VisualKind};
 
 /// What the prepare thread knows.
 pub(crate) struct Preparer<'a> {
     lane: &'a Lane,
-    vlm: Arc<dyn Vlm>,
+    processor: Arc<dyn FrameProcessor>,
     windower: Windower,
     /// Frames of a window.
     window: usize,
@@ -65,23 +66,20 @@ pub(crate) struct Preparer<'a> {
 }
 
 impl<'a> Preparer<'a> {
-    /// `bounds` are the model's own.
     pub(crate) fn new(
         lane: &'a Lane,
-        vlm: Arc<dyn Vlm>,
-        bounds: FrameBounds,
+        processor: Arc<dyn FrameProcessor>,
         options: &Options,
     ) -> Self {
-        let mut budget = options.budget;
-        budget.limit(bounds);
+        let budget = processor.limited(options.budget);
         let shape = Shape {
             window: options.window,
             stride: options.stride,
-            temporal_patch_size: vlm.temporal_patch_size(),
+            temporal_patch_size: processor.temporal_patch_size(),
         };
         Self {
             lane,
-            vlm,
+            processor,
             windower: Windower::new(shape),
             window: options.window,
             kind: if options.window == 1 {
@@ -182,8 +180,8 @@ impl<'a> Preparer<'a> {
             self.close(epoch);
         }
         self.look(epoch, sample.time, Cells::of(&image));
-        let vlm = self.vlm.clone();
-        let cut = &mut |frames: &[Frame]| cut(&*vlm, frames);
+        let processor = self.processor.clone();
+        let cut = &mut |frames: &[Frame]| cut(&*processor, frames);
         let pushed = match self.windower.keeps_next(self.rung.frames) {
             true => {
                 let time = sample.time;
@@ -248,8 +246,8 @@ impl<'a> Preparer<'a> {
     }
 
     fn close(&mut self, epoch: u64) {
-        let vlm = self.vlm.clone();
-        match self.windower.close(&mut |frames| cut(&*vlm, frames)) {
+        let processor = self.processor.clone();
+        match self.windower.close(&mut |frames| cut(&*processor, frames)) {
             Ok(progress) => self.progress(epoch, progress),
             Err(error) => self.failed(epoch, Vec::new(), error.to_string()),
         }
@@ -264,13 +262,13 @@ impl<'a> Preparer<'a> {
         let image = picture.into_square()?;
         let area = |budget| {
             let size = self
-                .vlm
+                .processor
                 .target_size(image.width, image.height, self.kind, budget);
             size.map(|(width, height)| width * height)
         };
         let native = image.width * image.height;
         let budget = self.rung.lowered(self.budget, native, area);
-        let fitted = budget.and_then(|budget| self.vlm.fit(&image, self.kind, budget));
+        let fitted = budget.and_then(|budget| self.processor.fit(&image, self.kind, budget));
         fitted.map_err(|error| error.to_string())
     }
 
@@ -377,8 +375,11 @@ impl<'a> Preparer<'a> {
         if self.outdated(epoch) {
             return self.lane.unanswered(&inquiry, FLUSHED.into());
         }
-        let vlm = self.vlm.clone();
-        let window = match self.windower.glimpse(&mut |frames| cut(&*vlm, frames)) {
+        let processor = self.processor.clone();
+        let window = match self
+            .windower
+            .glimpse(&mut |frames| cut(&*processor, frames))
+        {
             Ok(open) => open.or_else(|| self.last.clone()),
             Err(error) => return self.lane.unanswered(&inquiry, error.to_string()),
         };
@@ -395,13 +396,12 @@ impl<'a> Preparer<'a> {
     /// Goes over to another model if one is ready. Windows that overlap begin anew with the next
     /// frame: what the model before made of their first frames is of no use.
     fn change_over(&mut self) {
-        let Some(checkpoint) = self.lane.sessions.change_over() else {
+        let Some(processor) = self.lane.sessions.change_over() else {
             return;
         };
-        self.vlm = checkpoint.vlm.clone();
-        self.budget = self.asked;
-        self.budget.limit(checkpoint.bounds);
-        self.shape.temporal_patch_size = self.vlm.temporal_patch_size();
+        self.processor = processor;
+        self.budget = self.processor.limited(self.asked);
+        self.shape.temporal_patch_size = self.processor.temporal_patch_size();
         self.windower = Windower::new(self.shape);
         self.held.clear();
         self.last = None;
@@ -422,9 +422,9 @@ impl<'a> Preparer<'a> {
     }
 }
 
-fn cut(vlm: &dyn Vlm, frames: &[Frame]) -> Result<Patches, vlm::Error> {
+fn cut(processor: &dyn FrameProcessor, frames: &[Frame]) -> Result<Visual, vlm::Error> {
     let images: Vec<RgbImage> = frames.iter().map(|frame| frame.image.clone()).collect();
-    vlm.patches(&images)
+    processor.show(&images)
 }
 
 #[cfg(test)]

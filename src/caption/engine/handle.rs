@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::error::Error;
+use super::identity::Identity;
+use super::opened::Opened;
 use super::run;
 use super::shared::Shared;
-use super::source::{Opened, Source};
+use super::source::Source;
 use crate::backend::Health;
-use crate::vlm::{self, Checkpoint};
+use crate::caption::frames::processor::FrameProcessor;
 
 /// A model and the thread that owns it; it ends with the last reference.
 pub struct Engine {
@@ -25,42 +28,52 @@ impl Engine {
     ///
     /// # Errors
     /// What can be said of the model without reading its weights.
-    pub fn acquire(source: &Source) -> Result<Arc<Self>, vlm::Error> {
+    pub fn acquire(source: &Source) -> Result<Arc<Self>, Error> {
         static ENGINES: OnceLock<Mutex<HashMap<Source, Weak<Engine>>>> = OnceLock::new();
         let engines = ENGINES.get_or_init(Mutex::default).lock();
         // A model at which the reading of its configuration panicked is not among them.
         let mut engines = engines.unwrap_or_else(PoisonError::into_inner);
         engines.retain(|_, engine| engine.strong_count() > 0);
-        let running = engines.get(source).and_then(Weak::upgrade);
+        // A server has no device to take turns on: each element asks it on a thread of its own.
+        let running = match source.is_shared() {
+            true => engines.get(source).and_then(Weak::upgrade),
+            false => None,
+        };
         if let Some(engine) = running.filter(|engine| !engine.shared.schedule().has_ended()) {
             return Ok(engine);
         }
         let engine = Arc::new(Self::start(source.open()?)?);
-        engines.insert(source.clone(), Arc::downgrade(&engine));
+        if source.is_shared() {
+            engines.insert(source.clone(), Arc::downgrade(&engine));
+        }
         Ok(engine)
     }
 
     /// An engine of its own.
-    pub(crate) fn start(opened: Opened) -> Result<Self, vlm::Error> {
+    pub(crate) fn start(opened: Opened) -> Result<Self, Error> {
         let Opened {
-            checkpoint,
+            identity,
+            processor,
             loader,
+            longest_pause,
             notes,
         } = opened;
-        let shared = Arc::new(Shared::new(checkpoint, notes));
-        let thread = run::start(shared.clone(), loader).map_err(|source| vlm::Error::Io {
-            file: "engine thread".into(),
-            source,
-        })?;
+        let shared = Arc::new(Shared::new(identity, processor, notes));
+        let thread = run::start(shared.clone(), loader, longest_pause).map_err(Error::Thread)?;
         Ok(Self {
             shared,
             thread: Some(thread),
         })
     }
 
-    /// The checkpoint that it runs.
-    pub fn checkpoint(&self) -> &Arc<Checkpoint> {
-        &self.shared.checkpoint
+    /// What answers, and what it was sent.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.shared.identity
+    }
+
+    /// What is done to the frames that it is shown.
+    pub fn processor(&self) -> &Arc<dyn FrameProcessor> {
+        &self.shared.processor
     }
 
     /// What the user should know of the model, though it works.

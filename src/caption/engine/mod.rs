@@ -9,24 +9,34 @@
 //! session     one element's place; what it does is done to its state, under the engine's lock
 //! schedule    the lock's contents: all sessions, and whose turn it is
 //! turn        what a turn is about, and what it comes to
-//! worker      what is done in one turn; prompts: what fits into the model
+//! answerer    what makes turns: a model on a device, or a server
+//! worker      what a device does in one turn; prompts: what fits into the model
+//! remote      what is done to ask a server
 //! batch       several turns side by side, their tokens made together
 //! ```
 
+mod answerer;
+mod asked;
 mod batch;
+mod error;
 mod handle;
+pub mod identity;
+mod opened;
 pub(crate) mod pairs;
 mod prompts;
+mod remote;
 mod run;
 mod schedule;
 pub mod session;
 mod shared;
 pub mod source;
 mod state;
+mod taker;
 #[cfg(test)]
 mod tests;
 pub(crate) mod turn;
 mod watched;
 mod worker;
 
+pub use error::Error;
 pub use handle::Engine;

@@ -5,7 +5,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use crate::caption::frames::window::{Pair, Partial, Visual};
+use crate::caption::frames::visual::Visual;
+use crate::caption::frames::window::{Pair, Partial};
 
 /// Pairs that may wait. One that gives way is encoded with its window.
 const MAX_PAIRS: usize = 64;

@@ -119,7 +119,7 @@ pub(crate) fn rendered(
 }
 
 /// What a template about these frames may name.
-fn variables<'a>(context: &'a Context, frames: &[FrameTime]) -> Variables<'a> {
+pub(crate) fn variables<'a>(context: &'a Context, frames: &[FrameTime]) -> Variables<'a> {
     let (first, last) = (frames.first(), frames.last());
     Variables {
         stream: &context.stream,

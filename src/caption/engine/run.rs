@@ -8,17 +8,18 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::batch::{Batcher, Slot};
+use super::answerer::{Answerer, Loader};
+use super::batch::Batcher;
+use super::error::Error;
 use super::schedule::Load;
 use super::shared::Shared;
-use super::source::Loader;
+use super::taker::{OnProgram, OnServer, TurnTaker};
 use super::turn::{Outcome, Turn, Work};
 use super::watched::{Backoff, Watched};
-use super::worker;
 use crate::backend::Program;
 use crate::caption::panic::caught;
 use crate::caption::reports::report::{InquiryReport, ModelReport, WindowReport};
-use crate::vlm;
+use crate::vlm::Checkpoint;
 
 /// Where a panic was.
 const PLACE: &str = "the model engine";
@@ -30,11 +31,15 @@ pub(crate) const MAX_FAULTS: u32 = 3;
 ///
 /// # Errors
 /// The system has no more threads.
-pub(crate) fn start(shared: Arc<Shared>, loader: Loader) -> std::io::Result<JoinHandle<()>> {
+pub(crate) fn start(
+    shared: Arc<Shared>,
+    loader: Loader,
+    longest_pause: Duration,
+) -> std::io::Result<JoinHandle<()>> {
     let builder = std::thread::Builder::new().name("vlmcaption-engine".into());
     builder.spawn(move || {
         // Turns, loading and serving are caught closer by, and tried again.
-        if let Err(reason) = caught(PLACE, || run(&shared, loader)) {
+        if let Err(reason) = caught(PLACE, || run(&shared, loader, longest_pause)) {
             shared.give_up(&reason, &ModelReport::Failed(reason.clone()));
         }
         shared.schedule().end();
@@ -42,12 +47,12 @@ pub(crate) fn start(shared: Arc<Shared>, loader: Loader) -> std::io::Result<Join
     })
 }
 
-fn run(shared: &Shared, mut loader: Loader) {
-    let backoff = Mutex::new(Backoff::default());
+fn run(shared: &Shared, mut loader: Loader, longest_pause: Duration) {
+    let backoff = Mutex::new(Backoff::up_to(longest_pause));
     for generation in 0.. {
-        let program = loop {
+        let answerer = loop {
             match load(shared, &mut loader) {
-                Ok(program) => break program,
+                Ok(answerer) => break answerer,
                 Err(reason) => shared.give_up(&reason, &ModelReport::Failed(reason.clone())),
             }
             if !pause(shared, &backoff) {
@@ -57,9 +62,21 @@ fn run(shared: &Shared, mut loader: Loader) {
         if shared.schedule().is_quitting() {
             return;
         }
-        let program = Watched::new(program, generation);
         // The device is free after this, as it must be before it is opened again.
-        let Some(reason) = guarded(shared, || serve_all(shared, program, &backoff)) else {
+        let serve = || match answerer {
+            Answerer::Program {
+                checkpoint,
+                program,
+            } => {
+                let program = Watched::new(program, generation);
+                serve_all(shared, &checkpoint, program, &backoff)
+            }
+            Answerer::Server(server) => {
+                let stop = AtomicBool::new(false);
+                serve(shared, 0, &mut OnServer(server), &backoff, &stop)
+            }
+        };
+        let Some(reason) = guarded(shared, serve) else {
             return;
         };
         shared.give_up(&reason, &ModelReport::Restarting);
@@ -69,8 +86,8 @@ fn run(shared: &Shared, mut loader: Loader) {
     }
 }
 
-/// Reads the weights, telling all sessions how far it is.
-fn load(shared: &Shared, loader: &mut Loader) -> Result<Box<dyn Program>, String> {
+/// Makes the model ready, telling all sessions how far it is.
+fn load(shared: &Shared, loader: &mut Loader) -> Result<Answerer, String> {
     /// A model that is read faster than this is not worth a message.
     const INTERVAL: Duration = Duration::from_millis(500);
     let began = Instant::now();
@@ -82,22 +99,26 @@ fn load(shared: &Shared, loader: &mut Loader) -> Result<Box<dyn Program>, String
         }
     };
     let loaded = caught(PLACE, || {
-        let program = loader(&mut progress, &shared.cancel)?;
-        let remark = program.remark();
-        Ok((program, remark))
+        let answerer = loader(&mut progress, &shared.cancel)?;
+        let (remark, notices) = (answerer.remark(), answerer.notices());
+        Ok((answerer, remark, notices))
     });
-    let (program, remark) =
-        loaded.and_then(|loaded| loaded.map_err(|error: vlm::Error| error.to_string()))?;
+    let (answerer, remark, notices) =
+        loaded.and_then(|loaded| loaded.map_err(|error: Error| error.to_string()))?;
     {
         let mut schedule = shared.schedule();
         if schedule.is_quitting() {
-            return Ok(program);
+            return Ok(answerer);
         }
-        schedule.set_load(Load::Ready);
+        schedule.set_load(Load::Ready(notices.clone()));
     }
     let took = began.elapsed();
-    shared.tell_all(ModelReport::Loaded { took, remark });
-    Ok(program)
+    shared.tell_all(ModelReport::Loaded {
+        took,
+        remark,
+        notices,
+    });
+    Ok(answerer)
 }
 
 /// Waits before the next try; false at the end.
@@ -114,46 +135,31 @@ fn guarded(shared: &Shared, serve: impl FnOnce() -> Option<String>) -> Option<St
     })
 }
 
-/// A program as one turn at a time uses it.
-trait TurnProgram: Program {
-    /// A turn begins.
-    fn begin(&mut self);
-
-    /// The turn that took `time` has ended: its share of the device's time, and whether the device
-    /// failed.
-    fn end(&mut self, time: Duration) -> (Duration, bool);
-}
-
-impl TurnProgram for Watched {
-    fn begin(&mut self) {}
-
-    fn end(&mut self, time: Duration) -> (Duration, bool) {
-        (time, self.take_fault())
-    }
-}
-
-impl TurnProgram for Slot<'_> {
-    fn begin(&mut self) {
-        self.begin_turn();
-    }
-
-    fn end(&mut self, _: Duration) -> (Duration, bool) {
-        self.end_turn()
-    }
-}
-
 /// Takes turns, as many at a time as the program is good for; returns why the model must be loaded
 /// anew, or `None` at the end.
-fn serve_all(shared: &Shared, mut program: Watched, backoff: &Mutex<Backoff>) -> Option<String> {
+fn serve_all(
+    shared: &Shared,
+    checkpoint: &Checkpoint,
+    program: Watched,
+    backoff: &Mutex<Backoff>,
+) -> Option<String> {
     let stop = AtomicBool::new(false);
     let size = program.batch();
     if size <= 1 {
-        return serve(shared, 0, &mut program, backoff, &stop);
+        let mut taker = OnProgram {
+            checkpoint,
+            program,
+        };
+        return serve(shared, 0, &mut taker, backoff, &stop);
     }
     let batcher = Batcher::new(program, size);
     let take_turns = |slot| {
         let reason = guarded(shared, || {
-            serve(shared, slot, &mut batcher.slot(), backoff, &stop)
+            let mut taker = OnProgram {
+                checkpoint,
+                program: batcher.slot(),
+            };
+            serve(shared, slot, &mut taker, backoff, &stop)
         });
         {
             // The others must not miss it between a look and a wait.
@@ -183,7 +189,7 @@ fn serve_all(shared: &Shared, mut program: Watched, backoff: &Mutex<Backoff>) ->
 fn serve(
     shared: &Shared,
     slot: usize,
-    program: &mut impl TurnProgram,
+    taker: &mut impl TurnTaker,
     backoff: &Mutex<Backoff>,
     stop: &AtomicBool,
 ) -> Option<String> {
@@ -194,15 +200,15 @@ fn serve(
     loop {
         if checked.is_none_or(|checked| checked.elapsed() >= CHECKUP) {
             checked = Some(Instant::now());
-            shared.set_health(caught(PLACE, || program.health()).unwrap_or_default());
+            shared.set_health(caught(PLACE, || taker.health()).unwrap_or_default());
         }
         let turn = next_turn(shared, stop)?;
         let began = Instant::now();
         shared.begin_pulse(slot, &turn.cancel);
-        program.begin();
-        let result = caught(PLACE, || worker::work(shared, program, &turn));
+        taker.begin();
+        let result = caught(PLACE, || taker.make(shared, &turn));
         shared.end_pulse(slot);
-        let (took, faulted) = program.end(began.elapsed());
+        let (took, faulted) = taker.end(began.elapsed());
         let faulted = faulted || result.is_err();
         let outcome = result.unwrap_or_else(|panic| failed(&turn, panic));
         let works = is_captioned(&turn, &outcome);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::state::{Drained, SessionState};
 use super::turn::{Outcome, Turn};
-use crate::caption::reports::report::{ModelReport, Report};
+use crate::caption::reports::report::{ModelReport, Notice, Report};
 
 /// What the lock of an engine holds.
 #[derive(Default)]
@@ -27,7 +27,8 @@ pub(crate) struct Schedule {
 pub(crate) enum Load {
     #[default]
     Running,
-    Ready,
+    /// It can be; what users should know of it.
+    Ready(Vec<Notice>),
     Failed(String),
 }
 
@@ -41,7 +42,7 @@ impl Schedule {
     pub(crate) fn failure(&self) -> Option<&str> {
         match &self.load {
             Load::Failed(reason) => Some(reason),
-            Load::Running | Load::Ready => None,
+            Load::Running | Load::Ready(_) => None,
         }
     }
 
@@ -75,9 +76,10 @@ impl Schedule {
         let session = session(self.least_used().unwrap_or(0.0));
         match &self.load {
             Load::Running => {}
-            Load::Ready => session.tell(ModelReport::Loaded {
+            Load::Ready(notices) => session.tell(ModelReport::Loaded {
                 took: Duration::ZERO,
                 remark: None,
+                notices: notices.clone(),
             }),
             Load::Failed(reason) => session.tell(ModelReport::Failed(reason.clone())),
         }

@@ -12,11 +12,11 @@ use super::shared::Shared;
 pub use super::state::SessionOptions;
 use super::state::{Drained, SessionState};
 use super::turn::{Epoch, InquiryJob, Job};
+use crate::caption::frames::processor::FrameProcessor;
 use crate::caption::frames::window::Pair;
 use crate::caption::mailbox::{DropPolicy, Sent, Waited};
 use crate::caption::reports::outbox::Wake;
 use crate::caption::reports::reporter::Outlet;
-use crate::vlm::Checkpoint;
 
 /// One element's place at an engine; it keeps the engine.
 pub struct Session {
@@ -153,7 +153,7 @@ impl Session {
 
     /// Whether the model is loaded.
     pub(crate) fn is_ready(&self) -> bool {
-        matches!(self.schedule().load(), Load::Ready)
+        matches!(self.schedule().load(), Load::Ready(_))
     }
 
     /// Whether nothing can be hoped for: the device has been silent for this long, or the model
@@ -163,9 +163,9 @@ impl Session {
         silent || self.schedule().failure().is_some()
     }
 
-    /// The checkpoint that its engine runs.
-    pub(crate) fn checkpoint(&self) -> Arc<Checkpoint> {
-        self.engine.checkpoint().clone()
+    /// What is done to the frames that its engine is shown.
+    pub(crate) fn processor(&self) -> Arc<dyn FrameProcessor> {
+        self.engine.processor().clone()
     }
 
     /// Changes its state, and wakes whoever may wait for that.

@@ -6,16 +6,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::identity::Identity;
 use super::schedule::Schedule;
 use super::turn::Turn;
 use crate::backend::{Cancel, Health};
+use crate::caption::frames::processor::FrameProcessor;
 use crate::caption::reports::outbox::Wake;
 use crate::caption::reports::report::{ModelReport, Report};
-use crate::vlm::Checkpoint;
 
 /// One engine's.
 pub(crate) struct Shared {
-    pub(crate) checkpoint: Arc<Checkpoint>,
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) processor: Arc<dyn FrameProcessor>,
     pub(crate) notes: Vec<String>,
     /// Ends the loading.
     pub(crate) cancel: Cancel,
@@ -36,9 +38,14 @@ struct Pulse {
 }
 
 impl Shared {
-    pub(crate) fn new(checkpoint: Arc<Checkpoint>, notes: Vec<String>) -> Self {
+    pub(crate) fn new(
+        identity: Arc<Identity>,
+        processor: Arc<dyn FrameProcessor>,
+        notes: Vec<String>,
+    ) -> Self {
         Self {
-            checkpoint,
+            identity,
+            processor,
             notes,
             cancel: Cancel::default(),
             schedule: Mutex::default(),

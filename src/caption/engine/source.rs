@@ -5,8 +5,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::error::Error;
+use super::opened::Opened;
+use super::remote;
+pub use super::remote::options::{KeyHeader, RemoteOptions, Secret, Transport};
+use crate::backend::cpu;
 use crate::backend::mock::{self, Script};
-use crate::backend::{Cancel, Program, cpu};
 use crate::vlm::compiled::{self, Axmodels, Bmodel};
 use crate::vlm::files::ModelFiles;
 use crate::vlm::{self, Checkpoint};
@@ -44,18 +48,8 @@ pub enum Source {
         /// The script; `None` for the built-in one.
         script: Option<PathBuf>,
     },
-}
-
-/// Reads the weights and readies a device; called again after a failure.
-pub(crate) type Loader =
-    Box<dyn FnMut(&mut dyn FnMut(f32), &Cancel) -> Result<Box<dyn Program>, vlm::Error> + Send>;
-
-/// What is known of a source before its weights are read.
-pub(crate) struct Opened {
-    pub(crate) checkpoint: Arc<Checkpoint>,
-    pub(crate) loader: Loader,
-    /// What the user should know, though it works.
-    pub(crate) notes: Vec<String>,
+    /// A server that speaks OpenAI's chat protocol.
+    OpenAi(Box<RemoteOptions>),
 }
 
 impl Source {
@@ -66,7 +60,13 @@ impl Source {
             Source::Axera { .. } => "axera",
             Source::Sophgo { .. } => "sophgo",
             Source::Mock { .. } => "mock",
+            Source::OpenAi(_) => "openai",
         }
+    }
+
+    /// Whether elements that ask for the same share one engine.
+    pub(crate) fn is_shared(&self) -> bool {
+        !matches!(self, Source::OpenAi(_))
     }
 
     /// What the model runs on, in short.
@@ -75,11 +75,12 @@ impl Source {
             Source::Cpu { .. } => "cpu".to_owned(),
             Source::Axera { device, .. } | Source::Sophgo { device, .. } => device.to_string(),
             Source::Mock { .. } => "none".to_owned(),
+            Source::OpenAi(options) => options.host().to_owned(),
         }
     }
 
     /// Reads everything but the weights.
-    pub(crate) fn open(&self) -> Result<Opened, vlm::Error> {
+    pub(crate) fn open(&self) -> Result<Opened, Error> {
         match self {
             Source::Cpu { model, options } => cpu(model.clone(), options.clone()),
             Source::Axera {
@@ -88,14 +89,13 @@ impl Source {
                 device,
             } => {
                 let axmodels = Axmodels::open(model, config.as_deref(), *device)?;
-                Ok(Opened {
-                    checkpoint: Arc::new(axmodels.checkpoint),
-                    loader: Box::new(move |progress, cancel| {
-                        let (described, options) = (&axmodels.described, &axmodels.options);
-                        Ok(Box::new(described.load(options, progress, cancel)?))
+                let (described, options) = (axmodels.described, axmodels.options);
+                Ok(Opened::model(
+                    Arc::new(axmodels.checkpoint),
+                    Box::new(move |progress, cancel| {
+                        Ok(Box::new(described.load(&options, progress, cancel)?))
                     }),
-                    notes: Vec::new(),
-                })
+                ))
             }
             Source::Sophgo {
                 model,
@@ -107,43 +107,47 @@ impl Source {
                     None => compiled::config_folder(model)?,
                 };
                 let bmodel = Bmodel::open(model, &config, *device)?;
-                Ok(Opened {
-                    checkpoint: Arc::new(bmodel.checkpoint),
-                    loader: Box::new(move |progress, cancel| {
-                        let loaded = bmodel.described.load(&bmodel.options, progress, cancel)?;
-                        Ok(Box::new(loaded))
+                let (described, options) = (bmodel.described, bmodel.options);
+                let opened = Opened::model(
+                    Arc::new(bmodel.checkpoint),
+                    Box::new(move |progress, cancel| {
+                        Ok(Box::new(described.load(&options, progress, cancel)?))
                     }),
+                );
+                Ok(Opened {
                     notes: bmodel.notes,
+                    ..opened
                 })
             }
             Source::Mock { script } => mock(script.as_deref()),
+            Source::OpenAi(options) => remote::open(options),
         }
     }
 }
 
-fn cpu(model: Option<PathBuf>, options: cpu::Options) -> Result<Opened, vlm::Error> {
+fn cpu(model: Option<PathBuf>, options: cpu::Options) -> Result<Opened, Error> {
     let files = model.map_or_else(ModelFiles::demo, ModelFiles::Folder);
     let checkpoint = Arc::new(Checkpoint::open(files)?);
     let loaded = checkpoint.clone();
-    Ok(Opened {
+    Ok(Opened::model(
         checkpoint,
-        loader: Box::new(move |progress, cancel| loaded.load_cpu(&options, progress, cancel)),
-        notes: Vec::new(),
-    })
+        Box::new(move |progress, cancel| loaded.load_cpu(&options, progress, cancel)),
+    ))
 }
 
-fn mock(script: Option<&std::path::Path>) -> Result<Opened, vlm::Error> {
+fn mock(script: Option<&std::path::Path>) -> Result<Opened, Error> {
     let mut checkpoint = Checkpoint::open(ModelFiles::demo())?;
     checkpoint.name = "mock".into();
-    let script = script.map_or_else(|| Ok(Script::default()), Script::read)?;
+    let script = script.map_or_else(|| Ok(Script::default()), Script::read);
+    let script = script.map_err(vlm::Error::from)?;
     let tokenizer = checkpoint.tokenizer.clone();
     let eos = checkpoint.defaults.eos.first().copied().unwrap_or_default();
     let merge_size = checkpoint.cpu.vision.spatial_merge_size;
     let vocab_size = checkpoint.cpu.text.vocab_size;
     let mut player = mock::Player::new(script);
-    Ok(Opened {
-        checkpoint: Arc::new(checkpoint),
-        loader: Box::new(move |progress, cancel| {
+    Ok(Opened::model(
+        Arc::new(checkpoint),
+        Box::new(move |progress, cancel| {
             let tokenizer = tokenizer.clone();
             let encode = move |text: &str| tokenizer.encode(text).unwrap_or_default();
             let role = mock::Role {
@@ -154,6 +158,5 @@ fn mock(script: Option<&std::path::Path>) -> Result<Opened, vlm::Error> {
             };
             Ok(Box::new(player.load(role, progress, cancel)?))
         }),
-        notes: Vec::new(),
-    })
+    ))
 }

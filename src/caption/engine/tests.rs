@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::handle::Engine;
+use super::opened::{Opened, ProgramLoader};
 use super::run::MAX_FAULTS;
 use super::schedule::Schedule;
 use super::session::{Session, SessionOptions};
-use super::source::{Loader, Opened};
 use super::state::SessionState;
 use super::turn::{Job, Outcome};
 use crate::backend::{
@@ -17,7 +17,8 @@ use crate::backend::{
     SequenceId, VisualTokens,
 };
 use crate::caption::frames::ladder::Ladder;
-use crate::caption::frames::window::{FrameTime, Pair, Visual, WallClock, Window};
+use crate::caption::frames::visual::Visual;
+use crate::caption::frames::window::{FrameTime, Pair, WallClock, Window};
 use crate::caption::mailbox::{DropPolicy, Sent};
 use crate::caption::questions::prompt::Ask;
 use crate::caption::reports::outbox::Listener;
@@ -133,7 +134,7 @@ impl Drop for Fake {
 fn engine(faulty: Faulty) -> Arc<Engine> {
     let checkpoint = Arc::new(Checkpoint::open(ModelFiles::demo()).unwrap());
     let eos = checkpoint.defaults.eos[0];
-    let loader: Loader = Box::new(move |_, _| {
+    let loader: ProgramLoader = Box::new(move |_, _| {
         faulty.reach(Part::Load);
         Ok(Box::new(Fake {
             faulty: faulty.clone(),
@@ -146,11 +147,7 @@ fn engine(faulty: Faulty) -> Arc<Engine> {
             eos,
         }))
     });
-    let opened = Opened {
-        checkpoint,
-        loader,
-        notes: Vec::new(),
-    };
+    let opened = Opened::model(checkpoint, loader);
     Arc::new(Engine::start(opened).unwrap())
 }
 

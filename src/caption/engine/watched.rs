@@ -178,19 +178,24 @@ impl Program for Watched {
 }
 
 /// How long to wait before a device is tried again: twice as long each time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Backoff {
     tries: u32,
+    most: Duration,
 }
 
 impl Backoff {
     const FIRST: Duration = Duration::from_secs(1);
-    const MOST: Duration = Duration::from_secs(60);
+
+    /// One that waits no longer than this.
+    pub fn up_to(most: Duration) -> Self {
+        Self { tries: 0, most }
+    }
 
     pub fn next(&mut self) -> Duration {
         let wait = Self::FIRST.saturating_mul(2u32.saturating_pow(self.tries));
         self.tries = self.tries.saturating_add(1);
-        wait.min(Self::MOST)
+        wait.min(self.most)
     }
 
     /// It worked: the next fault is a new one.
@@ -272,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_wait_doubles_from_one_second_to_a_minute() {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::up_to(Duration::from_secs(60));
         let seconds: Vec<u64> = (0..8).map(|_| backoff.next().as_secs()).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60]);
         backoff.reset();

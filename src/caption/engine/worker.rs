@@ -4,55 +4,38 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
+use super::asked::{Asked, Stop, answered, tell_failed};
 use super::prompts::{Fitted, RenderedPrompt, fit, rendered};
 use super::shared::Shared;
 use super::turn::{Context, Outcome, Turn, Work};
 use crate::backend::{self, Cancel, Program, VisualTokens};
-use crate::caption::frames::window::{FrameTime, Pair, Visual, Window};
-use crate::caption::questions::inquiry::{FLUSHED, Inquiry};
+use crate::caption::frames::visual::Visual;
+use crate::caption::frames::window::{Pair, Window};
 use crate::caption::questions::question::Question;
-use crate::caption::reports::caption::Caption;
 use crate::caption::reports::report::WindowReport;
-use crate::caption::reports::window_info::WindowInfo;
 use crate::vlm::generate::Generated;
 use crate::vlm::interview::{self, Interview};
 use crate::vlm::{self, Checkpoint, Prompt};
 
 /// Encodes a pair, or answers the questions about a window.
-pub(crate) fn work(shared: &Shared, program: &mut dyn Program, turn: &Turn) -> Outcome {
-    let checkpoint = &shared.checkpoint;
-    match &turn.work {
-        Work::Pair { pair, ahead } => {
-            encode_pair(checkpoint, program, pair, ahead.as_deref(), &turn.cancel)
-        }
-        Work::Inquiry { inquiry, context } => Outcome::Inquired(match context {
-            Some(context) => inquire(checkpoint, program, context, inquiry),
-            None => Err(FLUSHED.into()),
-        }),
-        Work::Window { context, questions } => {
-            let answers = Answers {
-                checkpoint,
-                context,
-                questions,
-                cancel: &turn.cancel,
-            };
-            // Nobody waits for what a flush has overtaken; the cancel ends the turn.
-            let mut tell = |report| shared.tell(turn, report);
-            if questions.is_empty() {
-                tell(WindowReport::Unasked);
-            }
-            match answers.make(program, &mut tell) {
-                Ok(exchange) => Outcome::Answered(exchange),
-                Err(error) if is_cancel(&error) => Outcome::Cancelled,
-                Err(error) => Outcome::Failed {
-                    frames: context.job.window.frames.clone(),
-                    reason: explain(&error, &context.job.window),
-                },
-            }
-        }
+pub(crate) fn work(
+    shared: &Shared,
+    checkpoint: &Checkpoint,
+    program: &mut dyn Program,
+    turn: &Turn,
+) -> Outcome {
+    if let Work::Pair { pair, ahead } = &turn.work {
+        return encode_pair(checkpoint, program, pair, ahead.as_deref(), &turn.cancel);
     }
+    answered(shared, turn, |asked, tell| {
+        let answers = Answers { checkpoint, asked };
+        let window = &asked.context.job.window;
+        answers.make(program, tell).map_err(|error| match error {
+            error if is_cancel(&error) => Stop::Cancelled,
+            error => Stop::Failed(explain(&error, window)),
+        })
+    })
 }
 
 /// Encodes a pair while its window fills, and begins to compute the window's prompt.
@@ -103,46 +86,10 @@ fn prefill_ahead(
     interview::prepare(program, &prompt, &tokens, cancel)
 }
 
-/// Answers a question of the application's.
-fn inquire(
-    checkpoint: &Checkpoint,
-    program: &mut dyn Program,
-    context: &Context,
-    inquiry: &Inquiry,
-) -> Result<Box<Caption>, String> {
-    let mut answered = None;
-    let mut tell = |report| {
-        if let WindowReport::Caption(caption) = report {
-            answered = Some(caption);
-        }
-    };
-    let answers = Answers {
-        checkpoint,
-        context,
-        questions: std::slice::from_ref(&inquiry.question),
-        cancel: &inquiry.cancel,
-    };
-    let result = answers.make(program, &mut tell);
-    match (result, answered) {
-        (Ok(_), Some(answer)) => Ok(answer),
-        (Ok(_), None) => Err(FLUSHED.into()),
-        (Err(error), _) if is_cancel(&error) => Err(FLUSHED.into()),
-        (Err(error), _) => Err(explain(&error, &context.job.window)),
-    }
-}
-
-/// Questions about a window, to be answered in their order.
+/// Answers by a program.
 struct Answers<'a> {
     checkpoint: &'a Checkpoint,
-    context: &'a Context,
-    questions: &'a [Arc<Question>],
-    cancel: &'a Cancel,
-}
-
-/// When a turn began, and how long its window had waited.
-struct Timing {
-    began: Instant,
-    queue_wait: Duration,
+    asked: &'a Asked<'a>,
 }
 
 impl Answers<'_> {
@@ -160,20 +107,18 @@ impl Answers<'_> {
         program: &mut dyn Program,
         tell: &mut dyn FnMut(WindowReport),
     ) -> Result<Option<vlm::Turn>, vlm::Error> {
-        if self.questions.is_empty() {
-            return Ok(None);
-        }
-        let job = &self.context.job;
-        let timing = Timing {
-            queue_wait: job.complete_since.elapsed(),
-            began: Instant::now(),
-        };
-        let tokens = encode_all(program, &job.window, self.cancel)?;
+        let Asked {
+            context,
+            questions,
+            cancel,
+        } = *self.asked;
+        let (job, timing) = (&context.job, self.asked.begin());
+        let tokens = encode_all(program, &job.window, cancel)?;
         let fitted = fit(
             self.checkpoint,
-            self.context,
+            context,
             program.limits(),
-            self.questions,
+            questions,
             &tokens,
         )?;
         if fitted.skip > 0 {
@@ -181,11 +126,11 @@ impl Answers<'_> {
         }
         let again = |pair: &&Arc<Pair>| pair.answered.swap(true, Ordering::Relaxed);
         let mut reused_pairs = job.window.pairs[fitted.skip..].iter().filter(again).count();
-        let main = self.context.ask.main();
+        let main = context.ask.main();
         let (mut exchange, mut failed, mut n_answered) = (None, Vec::new(), 0);
         let tokenizer = &self.checkpoint.tokenizer;
         let mut interview = Interview::new(program, tokenizer, &tokens[fitted.skip..]);
-        for (question, rendered) in self.questions.iter().zip(fitted.prompts) {
+        for (question, rendered) in questions.iter().zip(fitted.prompts) {
             let before = timing.began.elapsed();
             let answered = rendered.and_then(|RenderedPrompt { prompt, text }| {
                 let answer = self.ask(&mut interview, question, &prompt, tell)?;
@@ -198,8 +143,10 @@ impl Answers<'_> {
                         let assistant = answer.text.clone();
                         exchange = Some(vlm::Turn { user, assistant });
                     }
-                    let mut caption =
-                        self.caption(question, answer, &fitted.frames, &timing, before);
+                    let frames = &fitted.frames;
+                    let mut caption = self
+                        .asked
+                        .caption(question, answer, frames, &timing, before);
                     caption.reused_pairs = std::mem::take(&mut reused_pairs);
                     tell(WindowReport::Caption(Box::new(caption)));
                 }
@@ -222,50 +169,14 @@ impl Answers<'_> {
     ) -> Result<Generated, vlm::Error> {
         let mut partial = String::new();
         let mut on_text = |piece: &str| {
-            if self.context.ask.emit_partial {
-                partial.push_str(piece);
-                tell(WindowReport::Partial {
-                    sequence: self.context.job.sequence,
-                    prompt_id: question.id.clone(),
-                    text: partial.clone(),
-                });
-            }
+            partial.push_str(piece);
+            self.asked.partial(question, &partial, tell);
         };
-        let options = self.context.options(question, self.checkpoint);
-        interview.answer(prompt, question.form(), &options, self.cancel, &mut on_text)
-    }
-
-    /// An answer that was begun `before` after the turn's begin becomes a caption.
-    fn caption(
-        &self,
-        question: &Arc<Question>,
-        answer: Generated,
-        frames: &[FrameTime],
-        timing: &Timing,
-        before: Duration,
-    ) -> Caption {
-        let context = self.context;
-        Caption {
-            question: question.clone(),
-            text: answer.text,
-            probability: answer.probability,
-            probabilities: answer.probabilities,
-            sequence: context.job.sequence,
-            frames: frames.to_vec(),
-            prompt_hash: context.ask.hash(question),
-            tokens_in: answer.tokens_in,
-            reused: answer.reused,
-            reused_pairs: 0,
-            tokens_out: answer.tokens_out,
-            stop_reason: answer.stop_reason,
-            queue_wait: timing.queue_wait,
-            ttft: before + answer.ttft,
-            total: before + answer.total,
-            window_info: WindowInfo {
-                max_tokens: context.max_tokens(question),
-                ..context.job.window_info
-            },
-        }
+        let (options, cancel) = (
+            self.asked.context.options(question, self.checkpoint),
+            self.asked.cancel,
+        );
+        interview.answer(prompt, question.form(), &options, cancel, &mut on_text)
     }
 
     fn cut(&self, fitted: &Fitted) -> WindowReport {
@@ -273,33 +184,10 @@ impl Answers<'_> {
         let rows = prompts.map(|rendered| rendered.prompt.n_rows());
         WindowReport::Cut {
             frames: fitted.frames.len(),
-            of: self.context.job.window.frames.len(),
+            of: self.asked.context.job.window.frames.len(),
             tokens: rows.max().unwrap_or(0),
         }
     }
-}
-
-/// Tells which questions were not answered.
-///
-/// # Errors
-/// The last one's, if none was.
-fn tell_failed(
-    mut failed: Vec<(&Arc<Question>, vlm::Error)>,
-    n_answered: usize,
-    tell: &mut dyn FnMut(WindowReport),
-) -> Result<(), vlm::Error> {
-    if n_answered == 0
-        && let Some((_, error)) = failed.pop()
-    {
-        return Err(error);
-    }
-    for (question, error) in failed {
-        tell(WindowReport::QuestionFailed {
-            id: question.id.clone(),
-            reason: format!("question {}: {error}", question.id),
-        });
-    }
-    Ok(())
 }
 
 fn encode_all(
@@ -328,6 +216,10 @@ fn encode(
             }
             Err(error) => (Err(error.into()), Visual::Pixels(patches)),
         },
+        Visual::Jpeg(jpeg) => {
+            let reason = "a frame for a server cannot be shown to a vision net".into();
+            (Err(vlm::Error::Grid(reason)), Visual::Jpeg(jpeg))
+        }
         Visual::Taken => {
             let reason = "the vision net failed on these frames before".into();
             (Err(vlm::Error::Grid(reason)), Visual::Taken)

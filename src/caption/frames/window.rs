@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use crate::backend::{Patches, VisualTokens};
+use super::visual::Visual;
 use crate::vlm::image::RgbImage;
 
 /// When a frame was, on the three clocks that matter.
@@ -63,24 +63,13 @@ pub struct Pair {
 }
 
 impl Pair {
-    fn new(pts: Vec<Duration>, pixels: Patches) -> Arc<Self> {
+    fn new(pts: Vec<Duration>, visual: Visual) -> Arc<Self> {
         Arc::new(Self {
             pts,
-            visual: Mutex::new(Visual::Pixels(pixels)),
+            visual: Mutex::new(visual),
             answered: AtomicBool::new(false),
         })
     }
-}
-
-/// How far a pair has come.
-#[derive(Debug)]
-pub enum Visual {
-    /// Waiting for the vision net.
-    Pixels(Patches),
-    /// Encoded; the pixels are gone.
-    Tokens(Arc<VisualTokens>),
-    /// The vision net is at it, or failed at it.
-    Taken,
 }
 
 /// Frames that one caption is about.
@@ -216,14 +205,14 @@ impl Windower {
         })
     }
 
-    /// Adds a frame. `cut` makes patch rows of 1 to `temporal_patch_size` frames.
+    /// Adds a frame. `cut` makes of 1 to `temporal_patch_size` frames what a model is shown.
     ///
     /// # Errors
     /// What `cut` says; the windows being filled are then given up.
     pub fn push<E>(
         &mut self,
         frame: Frame,
-        cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
+        cut: &mut dyn FnMut(&[Frame]) -> Result<Visual, E>,
     ) -> Result<Progress, E> {
         self.advance(Some(frame), cut)
     }
@@ -234,7 +223,7 @@ impl Windower {
     /// What `cut` says; the windows being filled are then given up.
     pub fn pass_over<E>(
         &mut self,
-        cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
+        cut: &mut dyn FnMut(&[Frame]) -> Result<Visual, E>,
     ) -> Result<Progress, E> {
         self.advance(None, cut)
     }
@@ -242,7 +231,7 @@ impl Windower {
     fn advance<E>(
         &mut self,
         frame: Option<Frame>,
-        cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
+        cut: &mut dyn FnMut(&[Frame]) -> Result<Visual, E>,
     ) -> Result<Progress, E> {
         let index = self.n_frames;
         self.n_frames += 1;
@@ -290,7 +279,7 @@ impl Windower {
     /// What `cut` says.
     pub fn glimpse<E>(
         &self,
-        cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
+        cut: &mut dyn FnMut(&[Frame]) -> Result<Visual, E>,
     ) -> Result<Option<Window>, E> {
         let Some(open) = self.open.front().filter(|open| !open.frames.is_empty()) else {
             return Ok(None);
@@ -314,7 +303,7 @@ impl Windower {
     /// What `cut` says.
     pub fn close<E>(
         &mut self,
-        cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
+        cut: &mut dyn FnMut(&[Frame]) -> Result<Visual, E>,
     ) -> Result<Progress, E> {
         let mut progress = Progress::default();
         let new = self
@@ -357,7 +346,7 @@ impl Windower {
         &mut self,
         i: usize,
         progress: &mut Progress,
-        cut: &mut dyn FnMut(&[Frame]) -> Result<Patches, E>,
+        cut: &mut dyn FnMut(&[Frame]) -> Result<Visual, E>,
     ) -> Result<(), E> {
         let frames = std::mem::take(&mut self.open[i].tail);
         self.recent.retain(|pair| pair.strong_count() > 0);
@@ -384,7 +373,7 @@ impl Windower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::GridThw;
+    use crate::backend::{GridThw, Patches};
 
     fn frame(second: u64) -> Frame {
         let at = Duration::from_secs(second);
@@ -406,13 +395,13 @@ mod tests {
         }
     }
 
-    fn cut(frames: &[Frame]) -> Result<Patches, ()> {
-        Ok(Patches {
+    fn cut(frames: &[Frame]) -> Result<Visual, ()> {
+        Ok(Visual::Pixels(Patches {
             grid: GridThw { t: 1, h: 1, w: 1 },
             pixels: frames.iter().flat_map(|f| f.image.pixels.clone()).collect(),
             mean: [0.5; 3],
             std: [0.5; 3],
-        })
+        }))
     }
 
     fn seconds(window: &Window) -> Vec<u64> {

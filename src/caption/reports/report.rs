@@ -31,6 +31,8 @@ pub enum ModelReport {
         took: Duration,
         /// What is worth a line in a log.
         remark: Option<String>,
+        /// What the user should know before the first window is answered.
+        notices: Vec<Notice>,
     },
     /// The model cannot be used; no caption will come until [`Loaded`](Self::Loaded). It is tried
     /// again by itself.
@@ -39,6 +41,15 @@ pub enum ModelReport {
     ChangedOver,
     /// The device failed again and again: the model is loaded anew. What was in flight is lost.
     Restarting,
+}
+
+/// What the user should know of a model that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// How things are.
+    Info(String),
+    /// Something is less than was asked for.
+    Warning(String),
 }
 
 /// What becomes of windows and their frames.

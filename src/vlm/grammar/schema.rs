@@ -36,6 +36,8 @@ const ANNOTATIONS: [&str; 8] = [
 pub struct Schema {
     /// The first is the root.
     pub(super) nodes: Vec<Node>,
+    /// As it was written.
+    json: Value,
 }
 
 /// A part of a schema that was read.
@@ -82,7 +84,10 @@ impl Schema {
         }
         let value: Value =
             json::read(text.as_bytes()).map_err(|error| format!("is no JSON ({error})"))?;
-        let mut schema = Self { nodes: Vec::new() };
+        let mut schema = Self {
+            nodes: Vec::new(),
+            json: Value::Null,
+        };
         let root = schema.read(&value, "", 0)?.node;
         match schema.nodes[root] {
             Node::Object(_) | Node::Array { .. } => {}
@@ -104,6 +109,7 @@ impl Schema {
                 _ => {}
             }
         }
+        schema.json = value;
         Ok(schema)
     }
 
@@ -213,6 +219,11 @@ impl Schema {
             });
         }
         Ok((Node::Object(read), shortest))
+    }
+
+    /// The schema as it was written.
+    pub fn json(&self) -> &Value {
+        &self.json
     }
 
     /// That a value follows the schema.

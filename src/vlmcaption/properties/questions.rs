@@ -4,7 +4,7 @@
 
 use gst::prelude::*;
 
-use crate::vlmcaption::enums::{Backend, Precision};
+use crate::vlmcaption::enums::Precision;
 use crate::vlmcaption::property::{Effect, Property, list, put, text, texts};
 
 /// Which model runs where.
@@ -29,7 +29,8 @@ pub(super) fn model() -> Vec<Property> {
                 .nick("Config")
                 .blurb(
                     "Folder with config.json and tokenizer of a compiled model; empty = the folder \
-                     config beside it, or its own; of .axmodel files also one in or beside theirs",
+                     config beside it, or its own; of .axmodel files also one in or beside theirs. With \
+                     backend=openai: folder of the checkpoint that the server runs, for the size of frames",
                 )
                 .mutable_playing()
                 .build(),
@@ -38,13 +39,18 @@ pub(super) fn model() -> Vec<Property> {
         )
         .with_effect(Effect::Model),
         Property::new(
-            glib::ParamSpecEnum::builder_with_default("backend", Backend::Auto)
+            glib::ParamSpecString::builder("backend")
                 .nick("Backend")
-                .blurb("What runs the model; auto goes by the model's file")
+                .blurb(
+                    "What runs the model: cpu (the embedded engine), sophgo (TPUs, .bmodel files), axera \
+                     (NPUs, .axmodel files), openai (a server, see server-uri), mock (scripted answers), \
+                     or auto: by the model's file",
+                )
+                .default_value("auto")
                 .mutable_playing()
                 .build(),
             |s| s.choice.backend.to_value(),
-            |s, to| put(&mut s.choice.backend, to),
+            |s, to| text(&mut s.choice.backend, to),
         )
         .with_effect(Effect::Model),
         Property::new(

@@ -3,18 +3,19 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::backend::GridThw;
+use crate::backend::{GridThw, Patches};
 use crate::caption::captioner::Captioner;
 use crate::caption::engine::Engine;
 use crate::caption::engine::session::SessionOptions;
 use crate::caption::engine::source::Source;
 use crate::caption::frames::mask::Mask;
+use crate::caption::frames::processor::FamilyProcessor;
 use crate::caption::frames::rules::Rules;
 use crate::caption::frames::sampler::Rate;
 use crate::caption::frames::window::WallClock;
 use crate::caption::mailbox::DropPolicy;
 use crate::caption::questions::prompt::Ask;
-use crate::vlm::{Prompt, PromptRequest};
+use crate::vlm::{FrameBounds, Prompt, PromptRequest, Vlm};
 
 /// A family that remembers what it was shown.
 #[derive(Default)]
@@ -126,7 +127,11 @@ fn the_model_is_shown_masked_frames_alone_whatever_their_size() {
         },
     );
     let (lane, spy) = (lane(&options), Arc::new(Spy::default()));
-    let mut preparer = Preparer::new(&lane, spy.clone(), FrameBounds::default(), &options);
+    let mut preparer = Preparer::new(
+        &lane,
+        Arc::new(FamilyProcessor::new(spy.clone(), FrameBounds::default())),
+        &options,
+    );
     let sizes = [(101, 57), (57, 101), (33, 1), (640, 361)];
     for (second, (width, height)) in sizes.into_iter().enumerate() {
         preparer.sample(0, Instant::now(), white(second as u64, width, height));
@@ -167,12 +172,7 @@ fn a_lower_rung_shows_fewer_pixels_of_a_frame_of_any_size() {
     let options = options(2, Rules::default());
     let engine = Engine::acquire(&Source::Mock { script: None }).unwrap();
     let lane = lane(&options);
-    let mut preparer = Preparer::new(
-        &lane,
-        engine.checkpoint().vlm.clone(),
-        FrameBounds::default(),
-        &options,
-    );
+    let mut preparer = Preparer::new(&lane, engine.processor().clone(), &options);
     for (width, height) in [(1920, 1080), (320, 240), (97, 301)] {
         let areas = [1, 2, 4].map(|pixels| {
             preparer.rung.pixels = pixels;

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Who makes turns: a program, one of several users of a program, or a server.
+
+use std::time::Duration;
+
+use super::answerer::Server;
+use super::asked::answered;
+use super::batch::Slot;
+use super::shared::Shared;
+use super::turn::{Outcome, Turn};
+use super::watched::Watched;
+use super::worker;
+use crate::backend::{Health, Program};
+use crate::vlm::Checkpoint;
+
+/// Makes one turn after another.
+pub(crate) trait TurnTaker {
+    /// How the device fares.
+    fn health(&mut self) -> Health;
+
+    /// A turn begins.
+    fn begin(&mut self);
+
+    /// Makes the turn.
+    fn make(&mut self, shared: &Shared, turn: &Turn) -> Outcome;
+
+    /// The turn that took `time` has ended: its share of the device's time, and whether the device or
+    /// the server failed.
+    fn end(&mut self, time: Duration) -> (Duration, bool);
+}
+
+/// Makes turns on a program.
+pub(crate) struct OnProgram<'a, P> {
+    pub(crate) checkpoint: &'a Checkpoint,
+    pub(crate) program: P,
+}
+
+/// Makes turns on a server.
+pub(crate) struct OnServer(pub(crate) Box<dyn Server>);
+
+/// A program as one turn at a time uses it.
+pub(crate) trait TurnProgram: Program {
+    /// A turn begins.
+    fn begin(&mut self);
+
+    /// The turn that took `time` has ended.
+    fn end(&mut self, time: Duration) -> (Duration, bool);
+}
+
+impl TurnProgram for Watched {
+    fn begin(&mut self) {}
+
+    fn end(&mut self, time: Duration) -> (Duration, bool) {
+        (time, self.take_fault())
+    }
+}
+
+impl TurnProgram for Slot<'_> {
+    fn begin(&mut self) {
+        self.begin_turn();
+    }
+
+    fn end(&mut self, _: Duration) -> (Duration, bool) {
+        self.end_turn()
+    }
+}
+
+impl<P: TurnProgram> TurnTaker for OnProgram<'_, P> {
+    fn health(&mut self) -> Health {
+        self.program.health()
+    }
+
+    fn begin(&mut self) {
+        self.program.begin();
+    }
+
+    fn make(&mut self, shared: &Shared, turn: &Turn) -> Outcome {
+        worker::work(shared, self.checkpoint, &mut self.program, turn)
+    }
+
+    fn end(&mut self, time: Duration) -> (Duration, bool) {
+        self.program.end(time)
+    }
+}
+
+impl TurnTaker for OnServer {
+    fn health(&mut self) -> Health {
+        Health::default()
+    }
+
+    fn begin(&mut self) {}
+
+    fn make(&mut self, shared: &Shared, turn: &Turn) -> Outcome {
+        answered(shared, turn, |asked, tell| self.0.answer(asked, tell))
+    }
+
+    fn end(&mut self, time: Duration) -> (Duration, bool) {
+        (time, self.0.take_fault())
+    }
+}
