@@ -4,8 +4,6 @@
 
 use glib::prelude::*;
 
-use crate::caption::source;
-
 /// All of them, for GStreamer's documentation.
 pub(super) fn types() -> [glib::Type; 7] {
     [
@@ -60,25 +58,6 @@ pub enum VideoTransport {
         nick = "images"
     )]
     Images,
-}
-
-impl From<KeyHeader> for source::KeyHeader {
-    fn from(header: KeyHeader) -> Self {
-        match header {
-            KeyHeader::Authorization => Self::Authorization,
-            KeyHeader::ApiKey => Self::ApiKey,
-        }
-    }
-}
-
-impl From<VideoTransport> for source::Transport {
-    fn from(transport: VideoTransport) -> Self {
-        match transport {
-            VideoTransport::Auto => Self::Auto,
-            VideoTransport::Sequence => Self::Sequence,
-            VideoTransport::Images => Self::Images,
-        }
-    }
 }
 
 /// Number type of the large matrices.

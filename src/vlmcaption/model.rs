@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::backends::{self, Backend};
 use super::enums::{KeyHeader, Precision, VideoTransport};
 use crate::backend::cpu;
-use crate::caption::source::{RemoteOptions, Secret, Source};
+use crate::caption::source::{self, RemoteOptions, Secret, Source};
 use crate::vlm::compiled::{find_axmodels, find_bmodel};
 use crate::vlm::hub;
 
@@ -41,6 +41,25 @@ pub(super) struct Remote {
     pub client_key: Option<String>,
     pub proxy: Secret,
     pub timeout: Option<gst::ClockTime>,
+}
+
+impl From<KeyHeader> for source::KeyHeader {
+    fn from(header: KeyHeader) -> Self {
+        match header {
+            KeyHeader::Authorization => Self::Authorization,
+            KeyHeader::ApiKey => Self::ApiKey,
+        }
+    }
+}
+
+impl From<VideoTransport> for source::Transport {
+    fn from(transport: VideoTransport) -> Self {
+        match transport {
+            VideoTransport::Auto => Self::Auto,
+            VideoTransport::Sequence => Self::Sequence,
+            VideoTransport::Images => Self::Images,
+        }
+    }
 }
 
 impl Choice {
@@ -101,7 +120,10 @@ impl Choice {
             client_certificate: path(&remote.client_certificate),
             client_key: path(&remote.client_key),
             proxy: remote.proxy.clone(),
-            timeout: remote.timeout.map_or(Duration::MAX, Duration::from),
+            timeout: match remote.timeout {
+                None | Some(gst::ClockTime::ZERO) => Duration::MAX,
+                Some(timeout) => timeout.into(),
+            },
             config: checkpoint(&self.config)?,
         })))
     }

@@ -70,7 +70,17 @@ impl Mock {
         wrap: impl Fn(TcpStream) -> Option<Box<dyn Stream>> + Send + Sync + 'static,
         script: impl Fn(&mut Connection) + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start_at(any, wrap, script)
+    }
+
+    /// The same at an address, which was another's before.
+    pub fn start_at(
+        address: SocketAddr,
+        wrap: impl Fn(TcpStream) -> Option<Box<dyn Stream>> + Send + Sync + 'static,
+        script: impl Fn(&mut Connection) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (requests, received) = channel();
         let play = Arc::new((wrap, script));

@@ -18,6 +18,10 @@ pub(crate) enum Answerer {
         program: Box<dyn Program>,
     },
     /// A server.
+    #[cfg_attr(
+        not(feature = "openai"),
+        expect(dead_code, reason = "made by the feature openai alone")
+    )]
     Server(Box<dyn Server>),
 }
 

@@ -184,7 +184,7 @@ pub(super) fn reached() -> Vec<Property> {
                 .nick("Server timeout")
                 .blurb(
                     "How long the server may be silent before and within an answer, ns; then the window \
-                     has no caption; -1 = for ever",
+                     has no caption; 0 or -1 = for ever",
                 )
                 .default_value(seconds(60))
                 .mutable_playing()

@@ -5,7 +5,7 @@
 use crate::args::Args;
 use crate::setup::{self, Level};
 use crate::steps::Steps;
-use crate::{Outcome, circles, layers, shell};
+use crate::{Outcome, circles, features, layers, shell};
 
 /// The release of cargo-deny that is installed where there is none.
 const DENY: &str = "0.20.2";
@@ -14,8 +14,8 @@ const HELP: &str = "\
 cargo xtask check [--quick]
 
 Formatting (cargo fmt), clippy with warnings as errors, licences and sources of all dependencies
-(cargo deny, deny.toml), and the rules of docs/architecture.md: layers, and no two files of a crate
-that import each other.
+(cargo deny, deny.toml), a build without the network code of the feature openai, and the rules of
+docs/architecture.md: layers, and no two files of a crate that import each other.
 
   --quick  formatting, layers and circles alone: what needs no build";
 
@@ -57,6 +57,11 @@ pub fn add_quick(steps: &mut Steps) {
 pub fn add(steps: &mut Steps) {
     add_quick(steps);
     steps.step("licences", "may we ship every dependency", licences);
+    steps.step(
+        "features",
+        "has the plugin no network code without the feature openai",
+        features::check,
+    );
     steps.step("clippy", "warnings are errors", || {
         shell::run(shell::cargo().args([
             "clippy",
@@ -80,16 +85,5 @@ fn licences() -> Outcome {
         shell::run(shell::cargo().args(["install", "--locked", "cargo-deny", "--version", DENY]))?;
     }
     let what = ["check", "licenses", "bans", "sources"];
-    shell::run(shell::cargo().args(["deny", "--locked"]).args(what))?;
-    // Not part of the plugin, so with rules of its own.
-    let client = ["--manifest-path", "openai-client/Cargo.toml"];
-    let rules = ["--config", "openai-client/deny.toml"];
-    let deny = ["deny", "--locked"];
-    shell::run(
-        shell::cargo()
-            .args(deny)
-            .args(client)
-            .args(rules)
-            .args(what),
-    )
+    shell::run(shell::cargo().args(["deny", "--locked"]).args(what))
 }

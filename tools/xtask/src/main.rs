@@ -12,6 +12,7 @@ mod check;
 mod circles;
 mod demo;
 mod docs;
+mod features;
 mod fuzz;
 mod imports;
 mod layers;

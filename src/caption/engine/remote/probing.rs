@@ -75,7 +75,7 @@ pub(super) fn factor(traits: &ServerTraits) -> Option<usize> {
 pub(super) fn sending(transport: Transport, traits: &ServerTraits) -> Result<Sending, String> {
     match (transport, traits.video, traits.images) {
         (Transport::Sequence, ..) | (Transport::Auto, Support::Yes, _) => Ok(Sending::Sequence),
-        (Transport::Auto, Support::No, Support::No) => Err(format!("{}", traits.sentence())),
+        (Transport::Auto, Support::No, Support::No) => Err(traits.sentence()),
         (Transport::Images | Transport::Auto, ..) => Ok(Sending::Images),
     }
 }
