@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::isa::operands::{LANES, Line, Out, Running, TILE_LINES, TILE_ROWS, Weights, Words};
-use super::isa::{Bf16Kernels, TileKernels};
+use super::isa::{PairProduct, TileKernels};
 use super::panel::panel;
 use super::product::scatter;
 use super::tiled::{Number, pack_pairs, pair};
@@ -23,25 +23,25 @@ const TILE: usize = TILE_LINES * LANES;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernels {
     pub(super) tiles: &'static TileKernels,
-    pub(super) bf16: Option<&'static Bf16Kernels>,
+    pub(super) pairs: Option<PairProduct>,
 }
 
 impl Kernels {
     fn multiply(self, a: &[Words], b: &[Line<u32>], out: Out<'_>) {
-        match self.bf16 {
-            Some(bf16) => (bf16.pairs)(a, b, out),
+        match self.pairs {
+            Some(pairs) => pairs(a, b, out),
             None => (self.tiles.floats)(a, b, out),
         }
     }
 
     /// Numbers in a word.
     fn per_word(self) -> usize {
-        if self.bf16.is_some() { 2 } else { 1 }
+        if self.pairs.is_some() { 2 } else { 1 }
     }
 
     /// Numbers as words.
     fn encode<T: Number>(self, x: &[T], words: &mut [u32]) {
-        if self.bf16.is_some() {
+        if self.pairs.is_some() {
             pack_pairs(x, words);
         } else {
             for (word, x) in words.iter_mut().zip(x) {
@@ -88,7 +88,7 @@ impl Keys {
             let (first, second) = value.split_at(head_dim);
             for (j, first) in first.chunks(TILE_ROWS).enumerate() {
                 let to = &mut keys.v[j * n_words + i];
-                match kernels.bf16 {
+                match kernels.pairs {
                     None => {
                         for (to, x) in to.iter_mut().zip(first) {
                             *to = x.wide().to_bits();
@@ -174,7 +174,7 @@ impl Keys {
                 (kernels.tiles.hide)(scores, &limits[..width], first);
             }
             let weights = &mut weights[..block.len().div_ceil(per_word) * width];
-            let to = match kernels.bf16 {
+            let to = match kernels.pairs {
                 Some(_) => Weights::Pairs(weights),
                 None => Weights::Floats(weights),
             };

@@ -8,7 +8,7 @@ use rten_tensor::NdTensorView;
 
 use super::blocked::Kernels;
 use super::isa::Isa;
-use super::tiled::{Bf16Tiles, F32Tiles};
+use super::tiled::{Bf16Tiles, FloatTiles};
 use crate::Cancel;
 
 /// Rows that `rten-gemm` is given at a time: a product says that it goes on after each such block.
@@ -47,8 +47,8 @@ impl Gemm {
 
     /// The kernels of attention in blocks of keys, if this processor has them.
     pub(super) fn blocked(&self) -> Option<Kernels> {
-        let bf16 = self.isa.bf16;
-        self.isa.tiles.map(|tiles| Kernels { tiles, bf16 })
+        let pairs = self.isa.bf16.and_then(|bf16| bf16.pairs);
+        self.isa.tiles.map(|tiles| Kernels { tiles, pairs })
     }
 
     /// `y` `[rows, n]` = `x` `[rows, k]` times the transposed `w` `[n, k]`, plus `bias` `[n]`.
@@ -61,7 +61,7 @@ impl Gemm {
         y: &mut [f32],
     ) {
         if let Some(kernels) = self.isa.tiles {
-            let tiles = F32Tiles {
+            let tiles = FloatTiles {
                 kernels,
                 matrix: w,
                 in_features: k,
@@ -83,14 +83,23 @@ impl Gemm {
     }
 
     /// [`times_transposed`](Self::times_transposed) for a bf16 matrix. Where the processor multiplies
-    /// bf16, the activations are rounded to it too.
+    /// bf16, the activations are rounded to it too; elsewhere the matrix is widened.
     pub(super) fn times_transposed_bf16(&self, x: &[f32], w: &[bf16], k: usize, y: &mut [f32]) {
         /// Rows of the matrix that are widened at a time.
         const WIDENED: usize = 128;
-        if let (Some(kernels), Some(bf16)) = (self.isa.tiles, self.isa.bf16) {
+        let pairs = self.isa.bf16.and_then(|bf16| bf16.pairs);
+        if let (Some(kernels), Some(pairs)) = (self.isa.tiles, pairs) {
             let tiles = Bf16Tiles {
                 kernels,
-                bf16,
+                pairs,
+                matrix: w,
+                in_features: k,
+            };
+            return tiles.forward(x, None, &self.life, y);
+        }
+        if let Some(kernels) = self.isa.tiles {
+            let tiles = FloatTiles {
+                kernels,
                 matrix: w,
                 in_features: k,
             };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Matrices of 8-bit weights: W8A8 for many rows, 16-bit activations for few.
+//! Matrices of 8-bit weights: W8A8 for many rows, 16-bit activations for few, and for all where they
+//! cost no more ([`ByteForm`](super::isa::operands::ByteForm)).
 //!
 //! Weights have a scale per row of the matrix and K-slice, activations one per row and K-slice;
 //! the products of a slice are summed exactly and the slices in f32. Columns with outliers stay
@@ -13,6 +14,7 @@ use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions, PackedAMatrix
 use rten_tensor::NdTensorView;
 use zerocopy::IntoBytes;
 
+use super::byte_tiles::{BytePanel, ByteTiles};
 use super::checksum::Checksummed;
 use super::gemm::Gemm;
 use super::gemv;
@@ -23,7 +25,6 @@ use super::pages::Pages;
 use super::product::Columns;
 use super::quantize::{ByteRows, to_bytes, to_words};
 use super::slices::Slices;
-use super::tiled::{ByteTiles, byte_panel};
 use crate::Cancel;
 
 /// The blocked product of bytes.
@@ -300,7 +301,7 @@ impl Int8Matrix {
     fn forward_tiled(&self, kernels: &TileKernels, x: &[f32], life: &Cancel, y: &mut [f32]) {
         let k = self.slices.in_features();
         let outliers = outlier_columns(x, k);
-        let (panel, row_scales) = byte_panel(kernels, x, self.slices, &outliers);
+        let panel = BytePanel::new(kernels, x, self.slices, &outliers);
         let columns = (!outliers.is_empty()).then(|| {
             let weight = |row: usize, i: usize| self.weight(row, outliers[i]);
             Columns::new(kernels, x, k, &outliers, weight)
@@ -311,10 +312,10 @@ impl Int8Matrix {
             slices: self.slices,
             scales: &self.scales,
             sums: &self.sums,
-            row_scales: &row_scales,
+            x: &panel,
             columns,
         };
-        tiles.forward(&panel, None, life, y);
+        tiles.forward(life, y);
     }
 
     fn forward_few(&self, isa: Isa, x: &[f32], y: &mut [f32]) {
@@ -323,7 +324,7 @@ impl Int8Matrix {
         let words = to_words(x, self.slices);
         let few = isa
             .tiles
-            .map(|tiles| (tiles, FewWords::new(&words.q, k, &words.scales)));
+            .map(|tiles| (tiles, FewWords::new(tiles.form, &words.q, k, &words.scales)));
         gemv::share(rows, self.out_features, k, y, |first, y| {
             let n = y.len() / rows;
             let matrix = ByteMatrix {

@@ -10,6 +10,7 @@ mod activation;
 mod attention;
 mod awq;
 mod blocked;
+mod byte_tiles;
 mod cache;
 mod checksum;
 mod engine;

@@ -8,8 +8,10 @@
 //! | name | processors | has |
 //! |---|---|---|
 //! | `portable` | any | plain loops |
-//! | `avx2` | x86 with AVX2 and FMA | plain loops, compiled for it |
-//! | `avx512` | x86 with AVX-512 F, BW, DQ, VL and VNNI | and tile products, blocked attention |
+//! | `avx2` | x86 with AVX2 and FMA | and tile products, blocked attention, keys and values in bf16 |
+//! | `avxvnni` | and AVX-VNNI | and products of bytes in one instruction |
+//! | `evexvnni` | and AVX-512 F, BW, DQ, VL and VNNI | the same, encoded otherwise: to measure and to test |
+//! | `avx512` | x86 with AVX-512 F, BW, DQ, VL and VNNI | the same in registers of 512 bits |
 //! | `avx512bf16` | and BF16 | and products and attention in bf16 |
 //!
 //! The environment variable `VLMCAPTION_ISA` takes another one than the best, for tests and
@@ -17,17 +19,24 @@
 //! its kernels itself.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod loops;
 pub(crate) mod operands;
 mod plain;
 mod tables;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "other processors have no such registers yet")
+)]
+mod vector;
 
 use std::sync::LazyLock;
 
 pub(crate) use loops::Loops;
 use loops::PORTABLE;
-pub(crate) use tables::{Bf16Kernels, TileKernels};
+pub(crate) use tables::{Bf16Kernels, PairProduct, TileKernels};
 
 /// The environment variable that names one.
 const VARIABLE: &str = "VLMCAPTION_ISA";
@@ -130,12 +139,27 @@ fn x86() -> Vec<Isa> {
         }
         all.push(exact);
     }
-    all.push(Isa {
+    let avx2 = Isa {
         name: "avx2",
-        loops: &loops::avx2::LOOPS,
-        tiles: None,
-        bf16: None,
-    });
+        loops: &avx2::LOOPS,
+        tiles: Some(&avx2::TILES),
+        bf16: Some(&avx2::BF16),
+    };
+    if is_x86_feature_detected!("avxvnni") {
+        all.push(Isa {
+            name: "avxvnni",
+            tiles: Some(&avx2::VNNI),
+            ..avx2
+        });
+    }
+    if avx512 {
+        all.push(Isa {
+            name: "evexvnni",
+            tiles: Some(&avx2::EVEX_VNNI),
+            ..avx2
+        });
+    }
+    all.push(avx2);
     all
 }
 

@@ -110,16 +110,37 @@ pub(crate) struct Halves {
     pub(crate) low: Bytes,
 }
 
+/// How an instruction set multiplies activations with weights of 8 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ByteForm {
+    /// Four unsigned bytes to a word. Many rows are rounded to 8 bits; few have 16, in two bytes that
+    /// are multiplied one after the other.
+    Quads,
+    /// Two numbers of 16 bits to a word, to which weights are widened: many rows have 16 bits too.
+    Pairs,
+}
+
 /// Some rows of 16-bit activations, as the products of bytes with few rows read them.
 pub(crate) struct FewWords<'a> {
-    /// Groups of [`GROUP_ROWS`] rows, the last of fewer, each `[lines][rows]`.
+    /// `[rows, in_features]`
+    pub(crate) x: &'a [i16],
+    /// The same for [`ByteForm::Quads`]: groups of [`GROUP_ROWS`] rows, the last of fewer, each
+    /// `[lines][rows]`. Empty for the other.
     pub(crate) lines: Vec<Halves>,
     pub(crate) scales: &'a [f32],
 }
 
 impl<'a> FewWords<'a> {
     /// Takes activations `[rows, in_features]` and their scales `[rows, slices]`.
-    pub(crate) fn new(x: &[i16], in_features: usize, scales: &'a [f32]) -> Self {
+    pub(crate) fn new(form: ByteForm, x: &'a [i16], in_features: usize, scales: &'a [f32]) -> Self {
+        let lines = match form {
+            ByteForm::Quads => Self::halves(x, in_features),
+            ByteForm::Pairs => Vec::new(),
+        };
+        Self { x, lines, scales }
+    }
+
+    fn halves(x: &[i16], in_features: usize) -> Vec<Halves> {
         let n_lines = in_features.div_ceil(STEP);
         let zeros = Halves {
             high: Bytes([0; STEP]),
@@ -141,6 +162,6 @@ impl<'a> FewWords<'a> {
                 }
             }
         }
-        Self { lines, scales }
+        lines
     }
 }

@@ -5,7 +5,8 @@
 use half::bf16;
 
 use super::operands::{
-    Bf16Matrix, ByteMatrix, FewWords, LANES, Line, Lines, Out, Running, Scaling, Weights, Words,
+    Bf16Matrix, ByteForm, ByteMatrix, FewWords, LANES, Line, Lines, Out, Running, Scaling, Weights,
+    Words,
 };
 
 /// Products of 8 rows of a matrix with a tile of activations, and of a matrix with very few rows.
@@ -15,8 +16,10 @@ use super::operands::{
     expect(dead_code, reason = "other processors have no such table yet")
 )]
 pub(crate) struct TileKernels {
-    /// Products of bytes: words of weights with as many words of unsigned activations, 1 to 3 lines
-    /// each.
+    /// What a word of `bytes` and `few_words` is.
+    pub(crate) form: ByteForm,
+
+    /// Products of bytes: words of weights with as many words of activations, 1 to 3 lines each.
     pub(crate) bytes: fn(&[Words], &Lines<u32>, &Scaling<'_>, Out<'_>),
 
     /// Products of f32: words of a matrix with as many words of activations, 1 to 3 lines each.
@@ -45,7 +48,10 @@ pub(crate) struct TileKernels {
     pub(crate) few_bf16: fn(&[f32], Bf16Matrix<'_>, &mut [f32]),
 }
 
-/// Products that round their operands to bf16, and attention to keys and values kept in it.
+/// Products of pairs of bf16.
+pub(crate) type PairProduct = fn(&[Words], &Lines<u32>, Out<'_>);
+
+/// Attention to keys and values kept in bf16, and products that round their operands to it.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(
     not(target_arch = "x86_64"),
@@ -53,8 +59,8 @@ pub(crate) struct TileKernels {
 )]
 pub(crate) struct Bf16Kernels {
     /// Products of pairs of bf16: words of a matrix with as many words of activations, 1 to 3 lines
-    /// each.
-    pub(crate) pairs: fn(&[Words], &Lines<u32>, Out<'_>),
+    /// each. Where there are none, numbers are widened to f32.
+    pub(crate) pairs: Option<PairProduct>,
 
     /// `scores[r, i] = q[r] . k[i]`: queries `q` `[few, dim]`, keys `k` `[keys, dim]`.
     pub(crate) scores: fn(&[f32], &[bf16], usize, &mut [f32]),

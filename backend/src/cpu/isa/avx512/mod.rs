@@ -26,7 +26,8 @@ use half::bf16;
 
 use super::loops::{Loops, avx512 as plain};
 use super::operands::{
-    Bf16Matrix, ByteMatrix, FewWords, GROUP_ROWS, Line, Out, Running, STEP, Scaling, Weights, Words,
+    Bf16Matrix, ByteForm, ByteMatrix, FewWords, GROUP_ROWS, Line, Out, Running, STEP, Scaling,
+    Weights, Words,
 };
 use super::tables::{Bf16Kernels, TileKernels};
 use few::{Group, bf16_rows, words_rows};
@@ -34,6 +35,7 @@ use tiles::{bytes_tile, floats_tile, pairs_tile};
 
 /// For processors with AVX-512 F, BW, DQ, VL and VNNI.
 pub(super) static TILES: TileKernels = TileKernels {
+    form: ByteForm::Quads,
     bytes,
     floats,
     // SAFETY: the table is handed out where the features were found; so with all below.
@@ -49,7 +51,7 @@ pub(super) static TILES: TileKernels = TileKernels {
 
 /// For processors that multiply bf16 too.
 pub(super) static BF16: Bf16Kernels = Bf16Kernels {
-    pairs,
+    pairs: Some(pairs),
     // SAFETY: the table is handed out where the features were found.
     scores: |q, k, dim, scores| unsafe { attend::scores(q, k, dim, scores) },
     weighted,
