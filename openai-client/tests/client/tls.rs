@@ -141,7 +141,7 @@ fn a_server_of_another_authority_is_refused_with_what_to_do() {
     for other in [Authority::named("two"), Authority::new()] {
         let ca = Some(other.file());
         let text = reason(config_for(&mock, Tls { ca, client: None }));
-        assert!(text.contains("set ca-file"), "{text}");
+        assert!(text.contains("set server-ca-file"), "{text}");
     }
     assert!(mock.is_idle(), "no request was sent");
 }
@@ -152,7 +152,7 @@ fn the_system_does_not_trust_an_authority_of_ours() {
     match Client::new(config_for(&mock, Tls::default())) {
         Ok(client) => {
             let text = ask(&client).unwrap_err().to_string();
-            assert!(text.contains("set ca-file"), "{text}");
+            assert!(text.contains("set server-ca-file"), "{text}");
         }
         // A system without authorities trusts nobody at all.
         Err(error) => assert!(matches!(error, ConfigError::NoAuthorities(_)), "{error}"),

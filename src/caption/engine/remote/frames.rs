@@ -147,8 +147,8 @@ mod tests {
         let budget = PixelBudget::default();
         let processor = processor();
         let size = |kind, budget| processor.target_size(1920, 1080, kind, budget).unwrap();
-        assert_eq!(size(VisualKind::Video, budget), (672, 352));
-        assert_eq!(size(VisualKind::Image, budget), (1344, 736));
+        assert_eq!(size(VisualKind::Video, budget), (672, 384));
+        assert_eq!(size(VisualKind::Image, budget), (1344, 768));
         let less = PixelBudget {
             max_pixels: Some(65536),
             video_ratio: Some(1.0),
