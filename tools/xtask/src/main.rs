@@ -11,6 +11,7 @@ mod bindings;
 mod check;
 mod circles;
 mod demo;
+mod dist;
 mod docs;
 mod features;
 mod fuzz;
@@ -53,6 +54,7 @@ To look for trouble:
   fuzz         damaged files against the readers, with libFuzzer
 
 To publish:
+  dist         packages: .deb, archive and sources, for amd64 and arm64 (--check: install them in bare roots)
   release      the files that a release has beside the plugin: the demo model for Sophgo's chips
 
 To compare:
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         "test" => test::command(args),
         "bmodel" => tpu::bmodel(args),
         "release" => tpu::release(args),
+        "dist" => dist::command(args),
         "check" => check::command(args),
         "docs" => docs::command(args),
         "quant-check" => quant::command(args),

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Installs the packages where nothing is, and compares what they say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::arch::Arch;
+use super::release::{BUILD, Release};
+use super::{compile, pack, source};
+use crate::steps::Steps;
+use crate::{Outcome, shell};
+
+/// The Debians that a package is installed in, each with the name of its step.
+const SUITES: [(&str, Arch, &str); 3] = [
+    ("bookworm", Arch::Amd64, "bookworm"),
+    ("trixie", Arch::Amd64, "trixie"),
+    ("bookworm", Arch::Arm64, "bookworm-arm"),
+];
+
+/// What a root makes, to be the same everywhere.
+const SAME: [&str; 2] = ["bus.txt", "captions.vtt"];
+
+/// A version before every other, for the package that is upgraded.
+const OLDER: &str = "0.0.1";
+
+/// `cargo xtask dist --check`.
+///
+/// # Errors
+/// The names of the steps that failed.
+pub fn packages(release: &Release, archs: &[Arch]) -> Outcome {
+    for arch in archs {
+        if !release.deb(*arch).is_file() {
+            return Err(format!(
+                "{} is not there: make the packages first, cargo xtask dist",
+                release.deb(*arch).display()
+            ));
+        }
+    }
+    let seen = release.cache().join("seen");
+    source::remove(&seen)?;
+    let mut steps = Steps::default();
+    for arch in archs {
+        steps.step("lintian", "no errors in the package", || {
+            lintian(&release.deb(*arch))
+        });
+    }
+    for (suite, arch, name) in SUITES {
+        if archs.contains(&arch) {
+            steps.step(name, "install, use, upgrade and remove the package", || {
+                in_root(release, suite, arch, &seen.join(name))
+            });
+        }
+    }
+    steps.step("same", "all roots gave the same captions", || {
+        compare(&seen)
+    });
+    steps.finish()
+}
+
+/// `lintian`, whose errors fail; warnings are printed.
+fn lintian(deb: &Path) -> Outcome {
+    if !shell::on_path("lintian") {
+        return Err("there is no lintian: apt-get install lintian".into());
+    }
+    shell::run(
+        shell::program("lintian")
+            .args(["--allow-root", "--fail-on", "error"])
+            .arg(deb),
+    )
+}
+
+/// Runs `packaging/check-install` in a bare root.
+fn in_root(release: &Release, suite: &str, arch: Arch, out: &Path) -> Outcome {
+    let older = pack::deb(release, BUILD, arch, Some(OLDER))?;
+    fs::create_dir_all(out).map_err(|error| format!("{}: {error}", out.display()))?;
+    let mut bare = shell::program(shell::root().join(".ci/bare"));
+    bare.args(["--plain", "--show"]).arg(release.cache());
+    bare.arg("--show").arg(&release.out);
+    if Some(arch) != Arch::here() {
+        bare.args(["--arch", arch.debian()]);
+    }
+    bare.arg(suite)
+        .arg("packaging/check-install")
+        .arg(release.deb(arch))
+        .arg(older)
+        .arg(out);
+    if arch == Arch::Arm64 {
+        bare.arg(golden(release, arch)?);
+    }
+    shell::run(&mut bare)
+}
+
+/// The test program that compares logits and tokens with the reference, for `arch`.
+fn golden(release: &Release, arch: Arch) -> Result<PathBuf, String> {
+    compile::test(release, BUILD, arch, "golden_logits")
+}
+
+/// Compares what the roots made with the first one.
+fn compare(seen: &Path) -> Outcome {
+    let mut roots: Vec<PathBuf> = fs::read_dir(seen)
+        .map_err(|error| format!("{}: {error}", seen.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
+    roots.sort();
+    let read = |root: &Path, file: &str| {
+        let path = root.join(file);
+        fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let Some((first, others)) = roots.split_first() else {
+        return Err("no root made anything".into());
+    };
+    for file in SAME {
+        let want = read(first, file)?;
+        for root in others {
+            let got = read(root, file)?;
+            if got != want {
+                return Err(format!(
+                    "{file} of {} and of {} differ:\n{want}\n{got}",
+                    first.display(),
+                    root.display()
+                ));
+            }
+        }
+    }
+    println!(
+        "{} roots gave the same {}.",
+        roots.len(),
+        SAME.join(" and ")
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_with_another_caption_is_named() {
+        let seen = std::env::temp_dir().join("vlmcaption-dist-seen");
+        let _ = fs::remove_dir_all(&seen);
+        for (root, text) in [("one", "a"), ("two", "a"), ("three", "b")] {
+            fs::create_dir_all(seen.join(root)).unwrap();
+            for file in SAME {
+                fs::write(seen.join(root).join(file), text).unwrap();
+            }
+        }
+        assert!(compare(&seen).unwrap_err().contains("three"));
+        fs::remove_dir_all(seen.join("three")).unwrap();
+        assert_eq!(compare(&seen), Ok(()));
+        fs::remove_dir_all(&seen).unwrap();
+    }
+}

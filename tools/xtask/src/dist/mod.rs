@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `cargo xtask dist`: packages for machines that have no Rust.
+
+mod arch;
+mod check;
+mod compile;
+mod inventory;
+mod manual;
+mod pack;
+mod release;
+mod source;
+mod symbols;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::args::Args;
+use crate::{Outcome, shell};
+use arch::Arch;
+use release::{BUILD, Release};
+use symbols::Needs;
+
+const HELP: &str = "\
+cargo xtask dist [--arch amd64|arm64] [--out DIR] [--reproducible]
+cargo xtask dist --check [--arch amd64|arm64] [--out DIR]
+
+Makes the packages of the commit that is checked out, in target/dist: a .deb and an archive for each
+architecture, the sources with all crates (they build without a network), MANIFEST.md and SHA256SUMS.
+The plugin is compiled from that archive of the sources and linked against glibc 2.31, GLib 2.66 and
+GStreamer, and compared with what GStreamer 1.20 has. What this takes of Debian's packages and of
+cargo's tools is kept below ~/.cache/vlmcaption-dist; nothing is installed on this machine.
+
+For arm64 on amd64 it takes the standard library (rustup target add aarch64-unknown-linux-gnu) and
+gcc-aarch64-linux-gnu; without the library Debian's Rust compiles in a root of its own, which takes root.
+
+  --arch ARCH      this architecture alone; otherwise both
+  --out DIR        where to
+  --reproducible   compile a second time in another folder and fail if a byte differs
+  --check          make nothing: install the packages that are there with apt in bare roots of Debian 12
+                   and 13 (arm64: Debian 12 under qemu), run pipelines, compare their captions, upgrade
+                   and remove. Takes root, some hundred MB of Debian's packages and, for arm64, a while";
+
+/// `cargo xtask dist`.
+///
+/// # Errors
+/// A sentence that names the step that did not end well.
+pub fn command(mut args: Args) -> Outcome {
+    if args.help(HELP) {
+        return Ok(());
+    }
+    let arch = args.value::<Arch>("--arch")?;
+    let out = args.value::<PathBuf>("--out")?;
+    let check = args.flag("--check");
+    let twice = args.flag("--reproducible");
+    args.finish()?;
+    let release = Release::of_head(out)?;
+    let archs = arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]);
+    if check {
+        return check::packages(&release, &archs);
+    }
+    let changed = shell::output_of(shell::program("git").args(["status", "--porcelain"]))?;
+    if !changed.is_empty() {
+        println!("Files that are not committed are not in the packages.");
+    }
+    source::make(&release)?;
+    let mut manifest = head(&release);
+    for arch in archs {
+        manifest += &one(&release, arch, twice)?;
+    }
+    let path = release.out.join("MANIFEST.md");
+    fs::write(&path, manifest).map_err(|error| format!("{}: {error}", path.display()))?;
+    sums(&release)
+}
+
+/// The packages of one architecture; gives its part of the manifest.
+fn one(release: &Release, arch: Arch, twice: bool) -> Result<String, String> {
+    source::unpack(release, BUILD)?;
+    let plugin = compile::plugin(release, BUILD, arch)?;
+    let history = compile::sysroot(release, arch)?.join("symbols");
+    let needs = Needs::of(&plugin, &history)?;
+    println!("\n{needs}\n");
+    needs.check()?;
+    pack::prepare(release, BUILD, arch)?;
+    let deb = pack::deb(release, BUILD, arch, None)?;
+    pack::tarball(release, BUILD, arch, &plugin)?;
+    pack::materials(release, BUILD, arch)?;
+    if twice {
+        again(release, arch, &deb)?;
+    }
+    let mut part = format!("\n## {}\n\n{needs}\n", arch.debian());
+    let _ = writeln!(part, "- compiler: {}", compiler(&plugin)?);
+    Ok(part)
+}
+
+/// Compiles and packs in a folder of another name, and compares.
+fn again(release: &Release, arch: Arch, deb: &Path) -> Outcome {
+    const OTHER: &str = "build-once-more";
+    let first = release.deb(arch).with_extension("deb.first");
+    fs::rename(deb, &first).map_err(|error| format!("{}: {error}", deb.display()))?;
+    source::unpack(release, OTHER)?;
+    source::remove(&release.target(OTHER))?;
+    compile::plugin(release, OTHER, arch)?;
+    pack::prepare(release, OTHER, arch)?;
+    pack::deb(release, OTHER, arch, None)?;
+    source::remove(&release.cache().join(OTHER))?;
+    shell::run(shell::program("sha256sum").arg(&first).arg(deb))?;
+    let same = shell::succeeds(shell::program("cmp").arg(&first).arg(deb));
+    if same {
+        println!("Both builds gave the same bytes.");
+        fs::remove_file(&first).map_err(|error| format!("{}: {error}", first.display()))
+    } else {
+        Err(format!(
+            "two builds differ: diffoscope {} {}",
+            first.display(),
+            deb.display()
+        ))
+    }
+}
+
+/// The compiler's own words in the plugin, which `strip` leaves.
+fn compiler(plugin: &Path) -> Result<String, String> {
+    let mut readelf = Command::new("readelf");
+    let comments = shell::output_of(readelf.args(["-p", ".comment"]).arg(plugin))?;
+    Ok(comments
+        .lines()
+        .find_map(|line| line.split_once("rustc version ").map(|(_, words)| words))
+        .map_or("unknown".into(), |words| format!("rustc {}", words.trim())))
+}
+
+fn head(release: &Release) -> String {
+    format!(
+        "# vlmcaption {}\n\nMade of the commit {}.\n\n\
+         - `gstreamer1.0-vlmcaption_…_ARCH.deb`: for Debian and Ubuntu (`apt install ./FILE`)\n\
+         - `vlmcaption-…-ARCH.tar.xz`: for systems without apt; its README says how\n\
+         - `vlmcaption-…-source.tar.xz`: the sources with all crates; they build without a network\n\
+         - `vlmcaption-…-ARCH.cdx.json`: the bill of materials, CycloneDX 1.5\n\n\
+         What the plugin needs of a system, by the symbols that it takes:\n",
+        release.version, release.commit
+    )
+}
+
+/// Writes `SHA256SUMS` of this version's files.
+fn sums(release: &Release) -> Outcome {
+    let fail = |error| format!("{}: {error}", release.out.display());
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&release.out).map_err(fail)? {
+        let name = entry
+            .map_err(fail)?
+            .file_name()
+            .to_string_lossy()
+            .into_owned();
+        if name == "MANIFEST.md" || name.contains(&release.version) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    let mut sum = Command::new("sha256sum");
+    let text = shell::output_of(sum.args(&names).current_dir(&release.out))?;
+    print!("\n{text}");
+    let path = release.out.join("SHA256SUMS");
+    fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("\nThe packages are in {}.", release.out.display());
+    Ok(())
+}
