@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `run`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::accounts::Accounts;
+use crate::config::{Config, Process};
+use crate::hub::{Hub, What};
+use crate::log;
+use crate::store::files::Layout;
+use crate::time::Millis;
+use crate::watching::Watching;
+use crate::web::Server;
+use crate::web::site::Site;
+
+use super::common::{Common, print};
+
+/// Watch the cameras until SIGTERM or Ctrl-C
+#[derive(Debug, clap::Args)]
+pub struct Run {
+    #[command(flatten)]
+    common: Common,
+    /// Write each caption to the output as well
+    #[arg(long)]
+    print: bool,
+    /// End after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u32>,
+}
+
+impl Run {
+    pub fn run(self) -> Result<(), String> {
+        let config = self.common.load()?;
+        self.common.gstreamer()?;
+        config.advice.iter().for_each(log::warning);
+        if config.cameras.is_empty() {
+            return Err(format!(
+                "{} names no camera: there is nothing to watch",
+                self.common.config.display()
+            ));
+        }
+        let watching = Watching::start(&config)?;
+        let server = serve(&config, &watching)?;
+        log::info(format!(
+            "watching {} cameras; captions go to {}",
+            config.cameras.len(),
+            config.storage.path.display()
+        ));
+        if self.print {
+            print_captions(&watching.hub);
+        }
+        let outcome = wait(self.seconds);
+        log::info("ending");
+        drop(server);
+        watching.end();
+        outcome
+    }
+}
+
+/// Watch two test pictures with the built-in model and serve the page on loopback: nothing is kept
+#[derive(Debug, clap::Args)]
+pub struct Demo {
+    /// The address of the page
+    #[arg(long, default_value = "127.0.0.1:8470")]
+    listen: std::net::SocketAddr,
+    /// The plugin's file, if GStreamer does not find it by itself
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<std::path::PathBuf>,
+    /// End after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<u32>,
+}
+
+/// Two pictures that the built-in model knows, and a question that is sometimes answered with yes.
+const DEMO: &str = r#"
+[defaults]
+window = 2
+[[camera]]
+id = "bars"
+name = "Test bars"
+url = "test:smpte"
+[[camera]]
+id = "ball"
+name = "Moving ball"
+url = "test:ball"
+  [[camera.alarm]]
+  id = "ball"
+  question = "Is there a white circle?"
+"#;
+
+impl Demo {
+    pub fn run(self) -> Result<(), String> {
+        let mut config = Config::parse(DEMO, &Process)?;
+        let folder =
+            std::env::temp_dir().join(format!("vlmcaption-watch-demo-{}", std::process::id()));
+        config.storage.path = folder.clone();
+        config.storage.keep_free = 0;
+        config.listen = Some(self.listen);
+        if !self.listen.ip().is_loopback() {
+            return Err("the demo is for this machine alone: choose a loopback address".into());
+        }
+        super::common::gstreamer(self.plugin.as_deref())?;
+        let watching = Watching::start(&config)?;
+        let outcome = serve(&config, &watching).and_then(|server| {
+            let outcome = wait(self.seconds);
+            drop(server);
+            outcome
+        });
+        watching.end();
+        // A folder of its own, made above: what is in it is this demo's.
+        let _ = std::fs::remove_dir_all(&folder);
+        outcome
+    }
+}
+
+/// Serves the page; nobody but this machine sees it while there is no user.
+fn serve(config: &Config, watching: &Watching) -> Result<Option<Server>, String> {
+    let Some(listen) = config.listen else {
+        return Ok(None);
+    };
+    let layout = Layout::new(&config.storage.path);
+    let say = |error: crate::store::Error| error.to_string();
+    let accounts = Accounts::open(&layout).map_err(say)?;
+    let link = accounts.link(Millis::now()).map_err(say)?;
+    if link.is_some() && !listen.ip().is_loopback() {
+        return Err(format!(
+            "the page is not served on {listen} while there is no user: make one first, `vlmcaption-watch user add NAME --admin`"
+        ));
+    }
+    let site = Site::new(watching.hub.clone(), watching.store(), &layout).map_err(say)?;
+    let server = Server::start(listen, site)?;
+    let address = server.address;
+    match link {
+        // For whoever started it, and in no log: who has the link makes the first user.
+        Some(link) => print(&format!(
+            "Open http://{address}/#link={link} to make the first user; the link works once, for a day"
+        ))?,
+        None => print(&format!("The page is at http://{address}/"))?,
+    }
+    Ok(Some(server))
+}
+
+/// Writes each caption as it comes, on a thread of its own: whoever reads slowly holds nobody up.
+fn print_captions(hub: &Arc<Hub>) {
+    let (sender, receiver) = std::sync::mpsc::sync_channel::<String>(64);
+    let weak = Arc::downgrade(hub);
+    hub.listen(Box::new(move |notice| {
+        if notice.what != What::Caption {
+            return;
+        }
+        let seen = weak.upgrade().and_then(|hub| hub.camera(&notice.camera));
+        if let Some((camera, said)) = seen.and_then(|seen| Some((seen.id, seen.caption?))) {
+            let _ = sender.try_send(format!("{}  {camera}  {}", said.start.local(), said.text));
+        }
+    }));
+    std::thread::spawn(move || receiver.iter().all(|line| print(&line).is_ok()));
+}
+
+/// Waits for a signal that asks to end, or for the time to be over. A second signal ends at once.
+fn wait(seconds: Option<u32>) -> Result<(), String> {
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let at_once = signal_hook::flag::register_conditional_shutdown(signal, 1, asked.clone());
+        at_once
+            .and_then(|_| signal_hook::flag::register(signal, asked.clone()))
+            .map_err(|error| format!("signals cannot be listened to: {error}"))?;
+    }
+    let begin = Instant::now();
+    let over =
+        || seconds.is_some_and(|seconds| begin.elapsed() >= Duration::from_secs(seconds.into()));
+    while !asked.load(Ordering::Relaxed) && !over() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What is known of every camera right now: told by supervisors, kept by the store, shown to people.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::time::Duration;
+
+use crate::camera::pipeline::Still;
+use crate::camera::supervisor::{Command, Heard, Model};
+use crate::config::{Camera, Config};
+use crate::heard::Phase;
+use crate::log;
+use crate::store::keeper::Item;
+use crate::store::writer::Hand;
+use crate::time::Millis;
+
+/// A camera as it is seen right now.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub id: String,
+    pub name: String,
+    pub masked: bool,
+    pub phase: Phase,
+    pub since: Millis,
+    pub reason: String,
+    pub caption: Option<Said>,
+    /// The caption that is being made, so far.
+    pub partial: Option<String>,
+    pub alarms: Vec<Alarm>,
+    pub model: Model,
+    pub still: Option<Still>,
+}
+
+/// What was said last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Said {
+    pub text: String,
+    pub start: Millis,
+    pub end: Millis,
+    pub model: String,
+}
+
+/// How an alarm stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alarm {
+    pub id: String,
+    pub question: String,
+    pub on: f64,
+    pub off: f64,
+    /// How likely "yes" was the last time.
+    pub probability: Option<f64>,
+    /// Since when it alarms.
+    pub open: Option<Millis>,
+}
+
+/// Something has changed: which camera, and what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notice {
+    pub camera: String,
+    pub what: What,
+}
+
+/// What has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    Caption,
+    Partial,
+    Alarm,
+    Phase,
+    Model,
+    Still,
+}
+
+type Listener = Box<dyn Fn(&Notice) + Send + Sync>;
+
+/// Everything that is known right now.
+pub struct Hub {
+    order: Vec<String>,
+    cameras: BTreeMap<String, Mutex<Seen>>,
+    hand: Hand,
+    commands: Mutex<BTreeMap<String, SyncSender<Command>>>,
+    asking: Mutex<BTreeMap<u64, SyncSender<Result<String, String>>>>,
+    next_question: AtomicU64,
+    listeners: Mutex<Vec<Listener>>,
+}
+
+impl Hub {
+    /// Of these cameras.
+    pub fn new(config: &Config, hand: Hand) -> Self {
+        let now = Millis::now();
+        let seen = config
+            .cameras
+            .iter()
+            .map(|camera| (camera.id.clone(), Mutex::new(seen(camera, now))));
+        Self {
+            order: config
+                .cameras
+                .iter()
+                .map(|camera| camera.id.clone())
+                .collect(),
+            cameras: seen.collect(),
+            hand,
+            commands: Mutex::default(),
+            asking: Mutex::default(),
+            next_question: AtomicU64::new(1),
+            listeners: Mutex::default(),
+        }
+    }
+
+    /// Has somebody told of every change; he must not wait.
+    pub fn listen(&self, listener: Listener) {
+        self.listeners.lock().unwrap().push(listener);
+    }
+
+    /// The line to a camera's supervisor.
+    pub fn line(&self, camera: &str) -> Receiver<Command> {
+        let (sender, receiver) = mpsc::sync_channel(8);
+        self.commands
+            .lock()
+            .unwrap()
+            .insert(camera.to_owned(), sender);
+        receiver
+    }
+
+    /// All cameras, in the order of the file.
+    pub fn cameras(&self) -> Vec<Seen> {
+        self.order.iter().filter_map(|id| self.camera(id)).collect()
+    }
+
+    /// One camera.
+    pub fn camera(&self, id: &str) -> Option<Seen> {
+        Some(self.cameras.get(id)?.lock().unwrap().clone())
+    }
+
+    /// Asks about the moment, and waits for the answer.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn ask(&self, camera: &str, text: &str, limit: Duration) -> Result<String, String> {
+        let line = self.commands.lock().unwrap().get(camera).cloned();
+        let line = line.ok_or("the camera is switched off")?;
+        let number = self.next_question.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.asking.lock().unwrap().insert(number, sender);
+        let sent = line.try_send(Command::Ask(number, text.to_owned()));
+        let answer = match sent {
+            Ok(()) => receiver
+                .recv_timeout(limit)
+                .unwrap_or_else(|_| Err("the model did not answer in time".into())),
+            Err(_) => Err("too many questions wait for this camera".into()),
+        };
+        self.asking.lock().unwrap().remove(&number);
+        answer
+    }
+
+    /// A still came.
+    pub fn still(&self, camera: &str, still: Still) {
+        if let Some(seen) = self.cameras.get(camera) {
+            seen.lock().unwrap().still = Some(still);
+            self.tell(camera, What::Still);
+        }
+    }
+
+    /// A supervisor heard something.
+    pub fn heard(&self, camera: &str, heard: Heard) {
+        let Some(seen) = self.cameras.get(camera) else {
+            return;
+        };
+        if let Heard::Asked(number, answer) = heard {
+            if let Some(sender) = self.asking.lock().unwrap().remove(&number) {
+                let _ = sender.try_send(answer);
+            }
+            return;
+        }
+        let now = Millis::now();
+        let what = note(&mut seen.lock().unwrap(), &heard, now);
+        if let Some(item) = item(camera, heard, now) {
+            self.hand.keep(item);
+        }
+        if let Some(what) = what {
+            self.tell(camera, what);
+        }
+    }
+
+    fn tell(&self, camera: &str, what: What) {
+        let notice = Notice {
+            camera: camera.to_owned(),
+            what,
+        };
+        self.listeners
+            .lock()
+            .unwrap()
+            .iter()
+            .for_each(|listener| listener(&notice));
+    }
+}
+
+fn seen(camera: &Camera, now: Millis) -> Seen {
+    let alarm = |alarm: &crate::config::file::Alarm| Alarm {
+        id: alarm.id.clone(),
+        question: alarm.question.clone(),
+        on: alarm.on,
+        off: alarm.off,
+        probability: None,
+        open: None,
+    };
+    Seen {
+        id: camera.id.clone(),
+        name: camera.name.clone(),
+        masked: !camera.masks.is_empty(),
+        phase: if camera.enabled {
+            Phase::Connecting
+        } else {
+            Phase::Disabled
+        },
+        since: now,
+        reason: String::new(),
+        caption: None,
+        partial: None,
+        alarms: camera.alarms.iter().map(alarm).collect(),
+        model: Model::Well,
+        still: None,
+    }
+}
+
+/// Changes what is seen of a camera; says what has changed, and logs what people want to know.
+fn note(seen: &mut Seen, heard: &Heard, now: Millis) -> Option<What> {
+    Some(match heard {
+        Heard::Caption(caption) => {
+            seen.partial = None;
+            seen.model = Model::Well;
+            seen.caption = Some(Said {
+                text: caption.text.clone(),
+                start: caption.start,
+                end: caption.end,
+                model: caption.model.clone(),
+            });
+            What::Caption
+        }
+        Heard::Partial(text) => {
+            seen.partial = Some(text.clone());
+            What::Partial
+        }
+        Heard::Answer(answer) => {
+            let alarm = seen
+                .alarms
+                .iter_mut()
+                .find(|alarm| alarm.id == answer.alarm)?;
+            alarm.probability = Some(answer.probability);
+            What::Alarm
+        }
+        Heard::Begin(begin) => {
+            log::info(format!("camera {}: alarm {} begins", seen.id, begin.alarm));
+            let alarm = seen
+                .alarms
+                .iter_mut()
+                .find(|alarm| alarm.id == begin.alarm)?;
+            alarm.open = Some(begin.at);
+            What::Alarm
+        }
+        Heard::End(end) => {
+            log::info(format!(
+                "camera {}: alarm {} ends ({})",
+                seen.id, end.alarm, end.reason
+            ));
+            let alarm = seen.alarms.iter_mut().find(|alarm| alarm.id == end.alarm)?;
+            alarm.open = None;
+            What::Alarm
+        }
+        Heard::Model(model) => {
+            seen.model = model.clone();
+            What::Model
+        }
+        Heard::Phase(phase, reason) => {
+            let why = if reason.is_empty() {
+                String::new()
+            } else {
+                format!(": {reason}")
+            };
+            log::info(format!("camera {}: {phase}{why}", seen.id));
+            seen.phase = *phase;
+            seen.reason.clone_from(reason);
+            seen.since = now;
+            What::Phase
+        }
+        Heard::Over => {
+            seen.partial = None;
+            seen.alarms.iter_mut().for_each(|alarm| alarm.open = None);
+            What::Alarm
+        }
+        Heard::Alive | Heard::Asked(..) | Heard::Failed(_) => return None,
+    })
+}
+
+/// What of it is kept.
+fn item(camera: &str, heard: Heard, now: Millis) -> Option<Item> {
+    let camera = camera.to_owned();
+    Some(match heard {
+        Heard::Caption(caption) => Item::Caption(camera, caption),
+        Heard::Answer(answer) => Item::Answer(camera, answer),
+        Heard::Begin(begin) => Item::Begin(camera, begin),
+        Heard::End(end) => Item::End(camera, end),
+        Heard::Phase(phase, reason) => Item::Phase(camera, phase, reason, now),
+        Heard::Over => Item::Over(camera, now),
+        Heard::Alive
+        | Heard::Partial(_)
+        | Heard::Model(_)
+        | Heard::Asked(..)
+        | Heard::Failed(_) => return None,
+    })
+}

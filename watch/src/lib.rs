@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! `vlmcaption-watch`: watches cameras by their captions.
+//!
+//! It uses the element `vlmcaption` as any application does, through GStreamer alone: what the element
+//! says of each camera is kept in SQLite, found by words, and told as events with a begin and an end.
+//! It is no recorder: video is never stored.
+
+pub mod accounts;
+pub mod camera;
+pub mod cli;
+pub mod config;
+pub mod heard;
+pub mod hub;
+pub mod log;
+pub mod search;
+pub mod secret;
+pub mod store;
+pub mod time;
+pub mod watching;
+pub mod web;

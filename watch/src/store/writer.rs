@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The writing thread. Who hands something over never waits for the disk.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::log;
+use crate::time::Millis;
+
+use super::error::Error;
+use super::keeper::{Item, Keeper, Status};
+
+/// Items that may wait for the thread.
+const MOST: usize = 8_192;
+
+/// Hands items to the thread; cheap to copy.
+#[derive(Debug, Clone)]
+pub struct Hand {
+    sender: SyncSender<Command>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The thread, and how things stand with it.
+#[derive(Debug)]
+pub struct Writer {
+    hand: Hand,
+    status: Arc<Mutex<Status>>,
+    thread: JoinHandle<Status>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Keep(Item),
+    End,
+}
+
+impl Hand {
+    /// Hands something over; if the thread is far behind it is dropped and counted.
+    pub fn keep(&self, item: Item) {
+        match self.sender.try_send(Command::Keep(item)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// Starts it.
+    pub fn start(keeper: Keeper) -> Result<Self, Error> {
+        let (sender, receiver) = mpsc::sync_channel(MOST);
+        let status = Arc::new(Mutex::new(keeper.status().clone()));
+        let dropped = Arc::new(AtomicU64::new(0));
+        let told = status.clone();
+        let missed = dropped.clone();
+        let body = move || {
+            let mut keeper = keeper;
+            loop {
+                match receiver.recv_timeout(Duration::from_secs(1)) {
+                    Ok(Command::Keep(item)) => keeper.take(item, Millis::now()),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Ok(Command::End) | Err(RecvTimeoutError::Disconnected) => break,
+                }
+                keeper.tick(Millis::now());
+                let mut now = keeper.status().clone();
+                now.lost += missed.load(Ordering::Relaxed);
+                *told.lock().unwrap() = now;
+            }
+            keeper.close(Millis::now())
+        };
+        let thread = std::thread::Builder::new()
+            .name("watch-writer".into())
+            .spawn(body)
+            .map_err(|error| Error::Refused(format!("no thread for the store: {error}")))?;
+        Ok(Self {
+            hand: Hand { sender, dropped },
+            status,
+            thread,
+        })
+    }
+
+    /// For whoever has something to keep.
+    pub fn hand(&self) -> Hand {
+        self.hand.clone()
+    }
+
+    /// How things stand.
+    pub fn status(&self) -> Arc<Mutex<Status>> {
+        self.status.clone()
+    }
+
+    /// Writes all that was handed over, and ends.
+    pub fn end(self) {
+        // The thread takes from the queue all the time, so this wait is short.
+        if self.hand.sender.send(Command::End).is_err() {
+            log::error("the store's thread ended before its time");
+        }
+        match self.thread.join() {
+            Ok(status) => {
+                if let Some(trouble) = status.trouble {
+                    log::error(format!("what waited is lost: {trouble}"));
+                }
+            }
+            Err(_) => log::error("the store's thread ended by a fault of this program"),
+        }
+    }
+}

@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The program with the real plugin and its built-in model, on test pictures and a loopback camera.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, Once};
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+
+use vlmcaption_watch::camera::session::Playing;
+use vlmcaption_watch::camera::supervisor::{Heard, Session};
+use vlmcaption_watch::config::{Config, Process};
+use vlmcaption_watch::store::files::Layout;
+use vlmcaption_watch::store::reader::{Reader, Scope};
+
+/// Long enough for a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The folder with the plugin: `VLMCAPTION_PLUGIN_PATH`, or where this build put it.
+fn plugin() -> PathBuf {
+    let named = std::env::var_os("VLMCAPTION_PLUGIN_PATH").map(PathBuf::from);
+    let folder = named.unwrap_or_else(|| {
+        // target/debug/deps/watch-…
+        let exe = std::env::current_exe().unwrap();
+        exe.parent().and_then(Path::parent).unwrap().to_owned()
+    });
+    let file = folder.join("libgstvlmcaption.so");
+    assert!(
+        file.exists(),
+        "{} is not there: run `cargo build -p gst-plugin-vlmcaption` first",
+        file.display()
+    );
+    folder
+}
+
+/// GStreamer and the plugin in this process.
+fn init() {
+    static INIT: Once = Once::new();
+    INIT.call_once(|| {
+        gst::init().unwrap();
+        gst::Plugin::load_file(plugin().join("libgstvlmcaption.so")).unwrap();
+    });
+}
+
+/// A folder with a configuration.
+pub struct Site {
+    folder: tempfile::TempDir,
+}
+
+impl Site {
+    pub fn new(cameras: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("store");
+        // Tests run side by side, each with a page of its own or none.
+        let server = if cameras.contains("[server]") {
+            ""
+        } else {
+            "[server]\nenabled = false\n"
+        };
+        // Whatever is free on this machine is enough.
+        let text = format!(
+            "{server}[storage]\npath = \"{}\"\nkeep-free = \"1MB\"\n[defaults]\nwindow = 2\n{cameras}",
+            store.display()
+        );
+        std::fs::write(folder.path().join("watch.toml"), text).unwrap();
+        Self { folder }
+    }
+
+    /// Has a script answer in place of a model.
+    pub fn mock(&self, script: &serde_json::Value) {
+        let path = self.folder.path().join("mock.json");
+        std::fs::write(&path, script.to_string()).unwrap();
+        let file = self.folder.path().join("watch.toml");
+        let model = format!(
+            "[model]\nbackend = \"mock\"\npath = \"{}\"\n",
+            path.display()
+        );
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, model + &text).unwrap();
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vlmcaption-watch"));
+        command
+            .arg(arguments[0])
+            .arg("--config")
+            .arg(self.folder.path().join("watch.toml"));
+        command.args(&arguments[1..]);
+        command.env("GST_PLUGIN_PATH", plugin());
+        command.env("WATCH_CANARY", CANARY);
+        command
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What it prints; it must succeed.
+    fn says(&self, arguments: &[&str]) -> String {
+        let output = self.output(arguments);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {text}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        text
+    }
+}
+
+/// A password that must turn up nowhere.
+const CANARY: &str = "canary-b7Qz";
+
+/// A child that is killed at the end of a test, also of one that fails.
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    pub seen: Vec<String>,
+}
+
+impl Running {
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        let pipes: [Box<dyn std::io::Read + Send>; 2] = [
+            Box::new(child.stdout.take().unwrap()),
+            Box::new(child.stderr.take().unwrap()),
+        ];
+        for pipe in pipes {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                BufReader::new(pipe)
+                    .lines()
+                    .map_while(Result::ok)
+                    .all(|line| sender.send(line).is_ok())
+            });
+        }
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Waits for a line with this in it.
+    pub fn wait_for(&mut self, text: &str) {
+        let begin = Instant::now();
+        loop {
+            let left = PATIENCE.saturating_sub(begin.elapsed());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    let found = line.contains(text);
+                    self.seen.push(line);
+                    if found {
+                        return;
+                    }
+                }
+                Err(_) => panic!("no `{text}` in\n{}", self.seen.join("\n")),
+            }
+        }
+    }
+
+    /// Asks it to end as systemd does, and waits until it has.
+    pub fn terminate(&mut self) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let status = self.child.wait().unwrap();
+        self.seen.extend(self.lines.iter());
+        assert!(status.success(), "{status}: {}", self.seen.join("\n"));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The loopback camera of pipelines/.
+fn rtsp_camera(port: u16) -> Running {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/rtsp-server.py");
+    let mut command = Command::new(script);
+    command.args([
+        "--port",
+        &port.to_string(),
+        "--pattern",
+        "smpte",
+        "--framerate",
+        "10",
+    ]);
+    let mut camera = Running::start(command);
+    camera.wait_for("rtsp://");
+    camera
+}
+
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+#[test]
+fn captions_of_a_camera_are_kept_found_exported_and_backed_up() {
+    let site = Site::new(
+        "[[camera]]\nid = \"bars\"\nurl = \"test:smpte\"\n\
+         [[camera]]\nid = \"off\"\nurl = \"test:ball\"\nenabled = false\n",
+    );
+    let mut command = site.command(&["run"]);
+    command.arg("--print");
+    let mut running = Running::start(command);
+    running.wait_for("bars  SMPTE");
+    running.terminate();
+    let found = site.says(&["search", "color", "bars"]);
+    assert!(found.contains("bars  SMPTE color bars"), "{found}");
+    assert!(
+        site.says(&["search", "elephant"])
+            .contains("nothing was found")
+    );
+    let lines = site.says(&["export", "--from", "1h"]);
+    let first: serde_json::Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(first["camera"], "bars");
+    let copy = site.folder.path().join("copy");
+    site.says(&["backup", copy.to_str().unwrap()]);
+    std::fs::remove_dir_all(site.store()).unwrap();
+    site.says(&["restore", copy.to_str().unwrap()]);
+    assert!(site.says(&["search", "color"]).contains("SMPTE"));
+    let report = site.says(&["doctor"]);
+    for word in [
+        "ok    plugin",
+        "ok    state.db: sound",
+        "camera off (test:ball): disabled",
+    ] {
+        assert!(report.contains(word), "{word}: {report}");
+    }
+    // The first caption has a picture, and it is a picture.
+    let mut reader = Reader::new(Layout::new(&site.store()));
+    let kept = reader.latest(&Scope::All, Some("bars"), None, 200).unwrap();
+    let with_picture = kept.iter().filter(|kept| kept.spot.is_some());
+    let pictures = with_picture
+        .filter_map(|kept| reader_thumb(&site, kept.id))
+        .count();
+    assert!(pictures >= 1, "{kept:?}");
+}
+
+fn reader_thumb(site: &Site, id: vlmcaption_watch::store::reader::CaptionId) -> Option<Vec<u8>> {
+    Reader::new(Layout::new(&site.store()))
+        .thumb(&Scope::All, id)
+        .unwrap()
+}
+
+#[test]
+fn an_alarm_begins_ends_with_its_camera_and_is_kept() {
+    let site = Site::new(
+        "[[camera]]\nid = \"door\"\nurl = \"test:ball\"\n\
+         [[camera.alarm]]\nid = \"open\"\nquestion = \"Is the door open?\"\non = 0.8\noff = 0.3\n",
+    );
+    site.mock(&serde_json::json!([{"text": "Yes"}]));
+    let mut running = Running::start(site.command(&["run"]));
+    running.wait_for("alarm open begins");
+    running.terminate();
+    let events = Reader::new(Layout::new(&site.store()))
+        .events(&Scope::All, None, 10)
+        .unwrap();
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!(
+        (events[0].camera.as_str(), events[0].alarm.as_str()),
+        ("door", "open")
+    );
+    assert_eq!(events[0].reason.as_deref(), Some("stop"));
+}
+
+#[test]
+fn a_camera_that_goes_and_comes_back_is_captioned_again_and_no_password_is_told() {
+    let port = free_port();
+    let site = Site::new(&format!(
+        "[[camera]]\nid = \"front\"\nurl = \"rtsp://127.0.0.1:{port}/camera?password={CANARY}\"\nuser = \"viewer\"\n\
+         password-env = \"WATCH_CANARY\"\noffline-after = \"7s\"\n"
+    ));
+    let mut camera = rtsp_camera(port);
+    let check = site.says(&["check", "--connect", "--wait", "60"]);
+    assert!(
+        check.contains("H.264, 640x360") && check.contains("they alone are decoded"),
+        "{check}"
+    );
+    let mut command = site.command(&["run"]);
+    command.args(["--print", "--verbose"]);
+    let mut running = Running::start(command);
+    running.wait_for("front  SMPTE");
+    camera.child.kill().unwrap();
+    drop(camera);
+    running.wait_for("camera front: offline");
+    let _camera = rtsp_camera(port);
+    running.wait_for("camera front: live");
+    running.wait_for("front  SMPTE");
+    running.terminate();
+    let mut told = running.seen.join("\n");
+    for arguments in [["doctor"], ["check"], ["export"]] {
+        let output = site.output(&arguments);
+        told.push_str(&String::from_utf8_lossy(&output.stdout));
+        told.push_str(&String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(!told.contains(CANARY), "{told}");
+    for path in files_below(&site.store()) {
+        let bytes = std::fs::read(&path).unwrap();
+        let found = bytes
+            .windows(CANARY.len())
+            .any(|part| part == CANARY.as_bytes());
+        assert!(!found, "{}", path.display());
+    }
+    let phases = Reader::new(Layout::new(&site.store()))
+        .phases(&Scope::All, vlmcaption_watch::time::Millis(0))
+        .unwrap();
+    let words: Vec<&str> = phases.iter().map(|span| span.phase.as_str()).collect();
+    assert!(
+        words.windows(2).any(|pair| pair == ["offline", "live"]),
+        "{words:?}"
+    );
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    entries
+        .flat_map(|path| {
+            if path.is_dir() {
+                files_below(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn the_demo_serves_its_page_and_leaves_nothing_behind() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vlmcaption-watch"));
+    let temporary = tempfile::tempdir().unwrap();
+    command.args(["demo", "--listen", "127.0.0.1:0"]);
+    command
+        .env("GST_PLUGIN_PATH", plugin())
+        .env("TMPDIR", temporary.path());
+    let mut running = Running::start(command);
+    running.wait_for("to make the first user");
+    running.wait_for("camera bars: live");
+    running.terminate();
+    assert_eq!(files_below(temporary.path()), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn what_is_under_a_mask_is_grey_in_every_picture() {
+    init();
+    let text = "[[camera]]\nid = \"a\"\nurl = \"test:white\"\n\
+                masks = [{ x = 0.0, y = 0.0, width = 0.5, height = 1.0 }]\n";
+    let config = Config::parse(text, &Process).unwrap();
+    let latest = Arc::new(Mutex::new(None));
+    let seen = latest.clone();
+    let on_still = Arc::new(move |still| *seen.lock().unwrap() = Some(still));
+    let mut session = Playing::start(&config.cameras[0], &config.model, on_still).unwrap();
+    let begin = Instant::now();
+    let mut thumb = None;
+    while (latest.lock().unwrap().is_none() || thumb.is_none()) && begin.elapsed() < PATIENCE {
+        for heard in session.poll(Duration::from_millis(100)) {
+            assert!(!matches!(heard, Heard::Failed(_)), "{heard:?}");
+        }
+        thumb = session.shared.thumb(gst::ClockTime::ZERO);
+    }
+    Box::new(session).close();
+    let still = latest.lock().unwrap().clone().unwrap();
+    for (jpeg, width, height) in [(still.jpeg, 640, 360), (thumb.unwrap(), 320, 180)] {
+        let grey = decoded(&jpeg, width, height);
+        for (at, value) in grey.iter().enumerate() {
+            let x = at % width;
+            let masked = x < width / 2;
+            let near_edge = x.abs_diff(width / 2) < 24;
+            assert!(
+                !masked || near_edge || value.abs_diff(128) < 8,
+                "{x}: {value}"
+            );
+            assert!(masked || near_edge || *value > 200, "{x}: {value}");
+        }
+    }
+}
+
+/// The brightness of a JPEG's pixels.
+fn decoded(jpeg: &[u8], width: usize, height: usize) -> Vec<u8> {
+    let line = format!(
+        "appsrc name=in caps=image/jpeg ! jpegdec ! videoconvert ! \
+         video/x-raw,format=GRAY8,width={width},height={height} ! appsink name=out sync=false"
+    );
+    let pipeline = gst::parse::launch(&line)
+        .unwrap()
+        .downcast::<gst::Pipeline>()
+        .unwrap();
+    let input = pipeline
+        .by_name("in")
+        .unwrap()
+        .downcast::<gst_app::AppSrc>()
+        .unwrap();
+    let output = pipeline
+        .by_name("out")
+        .unwrap()
+        .downcast::<gst_app::AppSink>()
+        .unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    input
+        .push_buffer(gst::Buffer::from_slice(jpeg.to_vec()))
+        .unwrap();
+    input.end_of_stream().unwrap();
+    let sample = output.pull_sample().unwrap();
+    let map = sample.buffer().unwrap().map_readable().unwrap();
+    let bytes = map.as_slice().to_vec();
+    pipeline.set_state(gst::State::Null).unwrap();
+    bytes
+}
+
+#[test]
+fn what_is_wrong_is_said_with_what_to_do() {
+    let site = Site::new("[[camera]]\nid = \"a\"\nurl = \"test:ball\"\npromt = \"x\"\n");
+    let output = site.output(&["check"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(
+        error.contains("line 11: unknown key `promt`; did you mean `prompt`?"),
+        "{error}"
+    );
+    let site = Site::new(
+        "[model]\npath = \"/no/such/model\"\n[[camera]]\nid = \"a\"\nurl = \"test:ball\"\n",
+    );
+    let output = site.output(&["check"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && error.contains("/no/such/model"),
+        "{error}"
+    );
+    let site = Site::new("[[camera]]\nid = \"a\"\nurl = \"rtsp://127.0.0.1:9/none\"\n");
+    let output = site.output(&["check", "--connect", "--wait", "30"]);
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("FAILED: no connection"), "{told}");
+}

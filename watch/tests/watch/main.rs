@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The tests that need more than one part of the program, in one binary: it is linked once.
+
+mod browser;
+mod live;
+mod store;
+mod web;
