@@ -5,7 +5,7 @@
 use crate::args::Args;
 use crate::setup::{self, Level};
 use crate::steps::Steps;
-use crate::{Outcome, circles, features, layers, shell};
+use crate::{Outcome, apart, circles, features, layers, shell};
 
 /// The release of cargo-deny that is installed where there is none.
 const DENY: &str = "0.20.2";
@@ -47,6 +47,9 @@ pub fn add_quick(steps: &mut Steps) {
     });
     steps.step("layering", "do dependencies run one way", || {
         layers::check(&shell::root())
+    });
+    steps.step("apart", "does no program depend on the plugin", || {
+        apart::check(&shell::root())
     });
     steps.step("circles", "do no two files import each other", || {
         circles::check(&shell::root())

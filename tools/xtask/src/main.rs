@@ -5,6 +5,7 @@
 //! `demo` and `test` are for everybody: each installs what is missing, builds and runs. The others
 //! are parts of `test` on their own, or remake committed files.
 
+mod apart;
 mod args;
 mod bench;
 mod bindings;
