@@ -76,16 +76,39 @@ fn free_port() -> Result<u16, String> {
 }
 
 /// `pipelines/rtsp-server.py`, killed when it is dropped.
-struct Server {
+pub struct Server {
     child: Child,
     uri: String,
 }
 
 impl Server {
+    /// Starts the script on any port, with so many frames a second of a pattern.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_at(script: &str, fps: u32, pattern: &str) -> Result<Self, String> {
+        let fps = fps.to_string();
+        Self::spawn(
+            script,
+            free_port()?,
+            &["--framerate", &fps, "--pattern", pattern],
+        )
+    }
+
+    /// Where it listens.
+    pub fn uri(&self) -> &str {
+        &self.uri
+    }
+
     /// Starts the script and waits until it says where it listens.
     fn start(script: &str, port: u16) -> Result<Self, String> {
+        Self::spawn(script, port, &[])
+    }
+
+    fn spawn(script: &str, port: u16, more: &[&str]) -> Result<Self, String> {
         let mut child = Command::new(script)
             .args(["--port", &port.to_string()])
+            .args(more)
             .stdout(Stdio::piped())
             // Its children are not ours to judge: the tracer and the fatal criticals stay here.
             .env_remove("GST_TRACERS")

@@ -4,11 +4,14 @@
 //!
 //! `transitions` plays, pauses, seeks, flushes, changes caps, ends and restarts; `tests/leaks.sh`
 //! runs it under the leaks tracer and with criticals made fatal. `camera` plays a real RTSP server
-//! that is killed and comes back; `tests/rtsp.sh` runs it. `soak`, `saturated` and `churn` go on for as
+//! that is killed and comes back; `tests/rtsp.sh` runs it. `clips` and `cameras` measure what a server
+//! says and what many cameras get; `cargo xtask test --remote` runs them. `soak`, `saturated` and `churn` go on for as
 //! long as they are told; `tests/soak.sh` runs them.
 
 mod camera;
+mod cameras;
 mod churn;
+mod clips;
 mod leaks;
 mod saturated;
 mod slope;
@@ -24,6 +27,9 @@ vlmcaption-exercise camera SERVER-SCRIPT
 vlmcaption-exercise soak MINUTES [RATE]
 vlmcaption-exercise saturated WINDOWS [ELEMENTS]
 vlmcaption-exercise churn MINUTES [THREADS]
+vlmcaption-exercise clips [--still] [PROPERTY=VALUE...]
+vlmcaption-exercise frames FOLDER
+vlmcaption-exercise cameras COUNT SECONDS [options] [PROPERTY=VALUE...]
 
   transitions   play, pause, seek, flush, caps changes, end, restart, text-pad,
                 N READY-PLAYING loops (100)
@@ -32,7 +38,11 @@ vlmcaption-exercise churn MINUTES [THREADS]
   saturated     WINDOWS of ELEMENTS (16) that share a model slower than their strides, at one frame a
                 second of the streams' time and as many as can be of ours; whether memory or the
                 time of a push grows
-  churn         THREADS pipelines (100) played, paused, sought, flushed and stopped at random";
+  churn         THREADS pipelines (100) played, paused, sought, flushed and stopped at random
+  clips         the committed clips, or their last frames, captioned with these properties and by the
+                local engine, and where the two differ
+  frames        two frames of such a clip as JPEG files
+  cameras       live cameras that share an engine or a server: who gets what; `cameras --help` says more";
 
 fn main() -> ExitCode {
     let outcome = gst::init()
@@ -71,6 +81,14 @@ fn run(words: &[String]) -> Result<(), String> {
         ["saturated", windows, elements] => saturated::run(number(windows)?, number(elements)?),
         ["churn", minutes] => churn::run(number(minutes)?, 100),
         ["churn", minutes, threads] => churn::run(number(minutes)?, number(threads)?),
+        ["clips", "--still", ref properties @ ..] => clips::run(properties, true),
+        ["clips", ref properties @ ..] => clips::run(properties, false),
+        ["frames", folder] => clips::frames(folder),
+        ["cameras", "--help" | "-h"] => {
+            println!("{}", cameras::HELP);
+            Ok(())
+        }
+        ["cameras", ref words @ ..] => cameras::run(words),
         ["--help" | "-h"] => {
             println!("{HELP}");
             Ok(())
