@@ -164,4 +164,6 @@ fn x86() -> Vec<Isa> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
