@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::isa::operands::{LANES, Line, Out, Running, TILE_LINES, TILE_ROWS, Weights, Words};
 use super::isa::{PairProduct, TileKernels};
 use super::panel::panel;
@@ -108,35 +110,37 @@ impl Keys {
     }
 
     /// Attention of queries to the first keys: query `i` to the first `seen(i)`, at least one, never
-    /// fewer than the query before.
+    /// fewer than the query before. The threads share the queries: a model may have two key-value heads.
     ///
     /// `q` is `[queries, head_dim]`, scaled; `out` likewise.
     pub(super) fn attend(
         &self,
         q: &[f32],
-        seen: impl Fn(usize) -> usize,
+        seen: impl Fn(usize) -> usize + Sync,
         cancel: &Cancel,
         out: &mut [f32],
     ) -> Result<(), Error> {
         let dim = self.head_dim;
-        let mut scratch = Scratch::new(self);
-        let tiles = q.chunks(TILE * dim).zip(out.chunks_mut(TILE * dim));
-        for (tile, (q, out)) in tiles.enumerate() {
-            cancel.check()?;
-            let n_queries = q.len() / dim;
-            let mut limits = [Line([0i32; LANES]); TILE_LINES];
-            for i in 0..n_queries {
-                // Contexts are counted in far less than 31 bits.
-                limits[i / LANES].0[i % LANES] = seen(tile * TILE + i) as i32;
-            }
-            // Lanes without a query see what the last one sees.
-            let last = seen(tile * TILE + n_queries - 1);
-            for i in n_queries..TILE {
-                limits[i / LANES].0[i % LANES] = last as i32;
-            }
-            self.tile(q, &limits, seen(tile * TILE), last, &mut scratch, out);
-        }
-        Ok(())
+        let tiles = q.par_chunks(TILE * dim).zip(out.par_chunks_mut(TILE * dim));
+        let scratch = || Scratch::new(self);
+        tiles
+            .enumerate()
+            .try_for_each_init(scratch, |scratch, (tile, (q, out))| {
+                cancel.check()?;
+                let n_queries = q.len() / dim;
+                let mut limits = [Line([0i32; LANES]); TILE_LINES];
+                for i in 0..n_queries {
+                    // Contexts are counted in far less than 31 bits.
+                    limits[i / LANES].0[i % LANES] = seen(tile * TILE + i) as i32;
+                }
+                // Lanes without a query see what the last one sees.
+                let last = seen(tile * TILE + n_queries - 1);
+                for i in n_queries..TILE {
+                    limits[i / LANES].0[i % LANES] = last as i32;
+                }
+                self.tile(q, &limits, seen(tile * TILE), last, scratch, out);
+                Ok(())
+            })
     }
 
     /// One tile of queries, the first of which sees `least` keys and the last `most`.
@@ -253,5 +257,46 @@ impl Scratch {
             weights: vec![Line([0; LANES]); BLOCK * TILE_LINES],
             sums: vec![Line([0.0; LANES]); dim * TILE_LINES],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::{Condvar, Mutex};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cpu::isa::Isa;
+
+    #[test]
+    fn two_threads_share_the_queries_of_one_head() {
+        let Some(tiles) = Isa::best().tiles else {
+            return;
+        };
+        let kernels = Kernels { tiles, pairs: None };
+        let (dim, n) = (16, 4 * TILE);
+        let x = vec![0.5; n * dim];
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
+        let (at_work, came) = (Mutex::new(HashSet::new()), Condvar::new());
+        // Nobody goes on before both are there.
+        let seen = |_| {
+            let mut at_work = at_work.lock().unwrap();
+            if at_work.insert(rayon::current_thread_index()) {
+                came.notify_all();
+            }
+            let wait = came.wait_timeout_while(at_work, Duration::from_secs(20), |at_work| {
+                at_work.len() < 2
+            });
+            assert_eq!(wait.unwrap().0.len(), 2, "threads at work");
+            n
+        };
+        let mut out = vec![f32::NAN; x.len()];
+        let attended = pool.expect("two threads").install(|| {
+            let keys = Keys::new(kernels, &x, &x, dim);
+            keys.attend(&x, seen, &Cancel::default(), &mut out)
+        });
+        attended.expect("nobody cancels");
+        assert!(out.iter().all(|y| (y - 0.5).abs() < 1e-6));
     }
 }
