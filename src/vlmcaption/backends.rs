@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The property `backend`: names of what may answer, the preferred one first.
+//! The properties `backend` and `backends`: what may answer, the preferred one first, and what each of
+//! them is set to.
+
+use gst::prelude::*;
+
+use crate::caption::source::Secret;
 
 /// What runs the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,6 +23,64 @@ pub(super) enum Backend {
     OpenAi,
     /// Scripted answers.
     Mock,
+}
+
+/// What one backend is set to, in place of the element's own properties.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct BackendFields {
+    /// The backend.
+    pub name: String,
+    /// Properties and their values, as gst-launch-1.0 would take them.
+    pub fields: Vec<(String, Secret)>,
+}
+
+/// Fields that are not read back.
+const HIDDEN: &str = "api-key";
+
+/// Reads the property `backends`.
+///
+/// # Errors
+/// An entry is no structure, or a field of it has no text.
+pub(super) fn read(list: &[glib::SendValue]) -> Result<Vec<BackendFields>, String> {
+    let read = list.iter().enumerate().map(|(i, entry)| {
+        let wrong = || format!("has an entry that is no structure, number {}", i + 1);
+        let structure = entry.get::<gst::Structure>().map_err(|_| wrong())?;
+        let fields = structure.iter().map(|(name, value)| {
+            let text = match value.get::<String>() {
+                Ok(text) => text,
+                Err(_) => value
+                    .serialize()
+                    .map_err(|_| format!("has a field {name} that cannot be read"))?
+                    .to_string(),
+            };
+            Ok((name.to_string(), Secret(text)))
+        });
+        Ok(BackendFields {
+            name: structure.name().to_string(),
+            fields: fields.collect::<Result<_, String>>()?,
+        })
+    });
+    read.collect()
+}
+
+/// The property `backends` as it is read back: without keys.
+pub(super) fn written(backends: &[BackendFields]) -> gst::Array {
+    let structures = backends.iter().map(|backend| {
+        let mut structure = gst::Structure::new_empty(&backend.name);
+        for (name, value) in &backend.fields {
+            if name != HIDDEN {
+                structure.set(name.as_str(), &value.0);
+            }
+        }
+        structure.to_send_value()
+    });
+    gst::Array::from_values(structures)
+}
+
+/// The name of a backend.
+pub(super) fn name_of(backend: Backend) -> &'static str {
+    let known = NAMES.iter().find(|(_, known)| *known == backend);
+    known.map_or("", |(name, _)| name)
 }
 
 const NAMES: [(&str, Backend); 6] = [

@@ -14,6 +14,7 @@ use super::properties;
 use super::report;
 use super::run::{Loading, Run};
 use super::shared::{Life, Model, Shared};
+use super::sources::sources;
 use super::swap::Candidate;
 use crate::caption::ModelReport::{ChangedOver, Failed, Loaded, Loading as Progress};
 use crate::caption::Report;
@@ -61,13 +62,27 @@ impl ModelChange {
         }
     }
 
+    /// What answers by the settings.
+    fn source(&self) -> Result<Source, String> {
+        let settings = self.shared.settings().clone();
+        let mut sources = sources(&settings)?;
+        Ok(sources.remove(0))
+    }
+
     fn change_to(
         &self,
         choice: &Choice,
         captioner: &Captioner,
         run: &Arc<Run>,
     ) -> Result<(), String> {
-        let source = choice.source()?;
+        if choice.is_of_several() || self.shared.life().failover.is_some() {
+            return Err(
+                "a model cannot be exchanged while there are several backends; set the \
+                        pipeline to READY first"
+                    .into(),
+            );
+        }
+        let source = self.source()?;
         let in_use = |life: &Life| life.model.as_ref().map(|m| m.source == source);
         if in_use(&self.shared.life()) == Some(true) {
             forget_coming(&self.element, run);

@@ -3,9 +3,11 @@
 //! State changes: a model from READY, a run from PAUSED.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::change_model::forget_coming;
 use super::changes::{apply_ask, apply_detections};
+use super::failover::Failover;
 use super::log::CAT;
 use super::output::Origin;
 use super::post;
@@ -14,11 +16,13 @@ use super::round::round;
 use super::run::{Loading, Run, Running};
 use super::settings::Plan;
 use super::shared::{Model, Shared};
+use super::sources::sources;
 use super::stream::Stream;
 use super::timer::Timer;
 use crate::caption::alarm::Ending;
 use crate::caption::captioner::Captioner;
-use crate::caption::engine::Engine;
+use crate::caption::engine::{Engine, Error};
+use crate::caption::source::Source;
 
 /// The element on its way from state to state.
 pub(super) struct Lifecycle<'a> {
@@ -30,7 +34,7 @@ impl Lifecycle<'_> {
     /// NULL to READY: everything that can be known of the model without reading its weights.
     pub fn open(&self) -> Result<(), gst::StateChangeError> {
         let plan = self.plan()?;
-        let engine = self.acquire(&plan)?;
+        let (engine, _) = self.acquire(&plan)?;
         for note in engine.notes() {
             post::warning(self.element, gst::LibraryError::Settings, note);
         }
@@ -46,12 +50,12 @@ impl Lifecycle<'_> {
     /// READY to PAUSED: threads begin to wait for frames.
     pub fn start(&self) -> Result<(), gst::StateChangeError> {
         let plan = self.plan()?;
-        let engine = self.acquire(&plan)?;
+        let (engine, source) = self.acquire(&plan)?;
         let mut stream = Stream::new(plan.options.sample_rate, plan.options.window);
         stream.fixed = plan.fixed;
         let run = Arc::new(Run::new(stream));
         self.shared.text.reset();
-        let origin = Origin::new(&engine, &plan.source);
+        let origin = Origin::new(&engine, &source);
         let listener = report::listener(self.shared, run.clone(), origin);
         let captioner = Captioner::start(&engine, plan.options, listener);
         let captioner = Arc::new(captioner.map_err(|error| self.no_thread(&error))?);
@@ -140,11 +144,12 @@ impl Lifecycle<'_> {
     pub fn close(&self) {
         let model = {
             let mut life = self.shared.life();
+            let failover = life.failover.take();
             let model = life.model.take();
             if let Some(model) = &model {
                 life.remember(&model.origin.model);
             }
-            model
+            (model, failover)
         };
         // May join an engine's thread, so no lock is held.
         drop(model);
@@ -165,35 +170,75 @@ impl Lifecycle<'_> {
     }
 
     fn plan(&self) -> Result<Plan, gst::StateChangeError> {
-        let plan = self.shared.settings().plan("");
+        let settings = self.shared.settings().clone();
+        let plan = sources(&settings).and_then(|sources| settings.plan("", sources));
         plan.map_err(|reason| {
             post::error(self.element, gst::LibraryError::Settings, &reason);
             gst::StateChangeError
         })
     }
 
-    /// The engine for a plan: the one in use if it still fits.
-    fn acquire(&self, plan: &Plan) -> Result<Arc<Engine>, gst::StateChangeError> {
-        if let Some(model) = &self.shared.life().model
-            && model.source == plan.source
-        {
-            return Ok(model.engine.clone());
+    /// The engine that answers at first, and what it is of: the one in use if it still fits.
+    fn acquire(&self, plan: &Plan) -> Result<(Arc<Engine>, Source), gst::StateChangeError> {
+        let in_use = {
+            let life = self.shared.life();
+            let model = life.model.as_ref();
+            let model = model.filter(|model| model.source == plan.sources[0]);
+            model.map(|model| model.engine.clone())
+        };
+        let mut opened = Vec::new();
+        for (which, source) in plan.sources.iter().enumerate() {
+            let engine = match &in_use {
+                Some(engine) if which == 0 => Ok(engine.clone()),
+                _ => self.open_backend(source),
+            };
+            opened.push(engine.map_err(|error| error.to_string()));
         }
-        let engine = Engine::acquire(&plan.source).map_err(|error| {
+        let current = opened.iter().position(Result::is_ok);
+        let first = current.and_then(|current| opened[current].as_ref().ok().cloned());
+        let (Some(current), Some(engine)) = (current, first) else {
+            let reasons: Vec<String> = opened.into_iter().filter_map(Result::err).collect();
             post::error(
                 self.element,
                 gst::ResourceError::NotFound,
-                &error.to_string(),
+                &reasons.join("; "),
             );
-            gst::StateChangeError
-        })?;
-        self.shared.install(Model {
-            engine: engine.clone(),
-            source: plan.source.clone(),
-            choice: plan.choice.clone(),
-            origin: Origin::new(&engine, &plan.source),
-        });
-        Ok(engine)
+            return Err(gst::StateChangeError);
+        };
+        for reason in opened.iter().filter_map(|engine| engine.as_ref().err()) {
+            let text = format!("{reason}; another backend answers");
+            post::warning(self.element, gst::ResourceError::NotFound, &text);
+        }
+        let source = plan.sources[current].clone();
+        let several = opened.len() > 1;
+        let members = plan
+            .sources
+            .iter()
+            .cloned()
+            .zip(opened.into_iter().map(Result::ok));
+        let failover = several.then(|| Failover::new(members.collect(), current, Instant::now()));
+        let before = std::mem::replace(&mut self.shared.life().failover, failover);
+        // May join an engine's thread, so no lock is held.
+        drop(before);
+        if !in_use.is_some_and(|in_use| Arc::ptr_eq(&in_use, &engine)) {
+            self.shared.install(Model {
+                engine: engine.clone(),
+                source: source.clone(),
+                choice: plan.choice.clone(),
+                origin: Origin::new(&engine, &source),
+            });
+        }
+        Ok((engine, source))
+    }
+
+    /// The engine of a backend: the one that was opened already, if it was.
+    fn open_backend(&self, source: &Source) -> Result<Arc<Engine>, Error> {
+        let known = {
+            let life = self.shared.life();
+            let failover = life.failover.as_ref();
+            failover.and_then(|failover| failover.engine_of(source))
+        };
+        known.map_or_else(|| Engine::acquire(source), Ok)
     }
 
     fn no_thread(&self, error: &std::io::Error) -> gst::StateChangeError {

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::backends::{self, Backend};
+use super::backends::{self, Backend, BackendFields};
 use super::enums::{KeyHeader, Precision, VideoTransport};
 use crate::backend::cpu;
 use crate::caption::source::{self, RemoteOptions, Secret, Source};
@@ -18,6 +18,7 @@ pub(super) struct Choice {
     pub model: Option<String>,
     pub config: Option<String>,
     pub backend: String,
+    pub backends: Vec<BackendFields>,
     pub device: Option<String>,
     pub precision: Precision,
     pub remote: Remote,
@@ -63,21 +64,16 @@ impl From<VideoTransport> for source::Transport {
 }
 
 impl Choice {
+    /// Whether several backends are named.
+    pub fn is_of_several(&self) -> bool {
+        backends::parse(&self.backend).is_ok_and(|backends| backends.len() > 1)
+    }
+
     /// The model and what runs it.
     ///
     /// # Errors
     /// A sentence that names the property and the fix.
-    pub fn source(&self) -> Result<Source, String> {
-        match backends::parse(&self.backend)?.as_slice() {
-            [one] => self.source_of(*one),
-            _ => Err(format!(
-                "backend={:?} names several; set one of them",
-                self.backend
-            )),
-        }
-    }
-
-    fn source_of(&self, backend: Backend) -> Result<Source, String> {
+    pub fn source_of(&self, backend: Backend) -> Result<Source, String> {
         let model = match backend {
             Backend::OpenAi => return self.openai(),
             Backend::Mock => path(&self.model),
@@ -96,7 +92,7 @@ impl Choice {
     }
 
     fn openai(&self) -> Result<Source, String> {
-        if path(&self.model).is_some() {
+        if path(&self.model).is_some() && !self.is_of_several() {
             return Err(
                 "model is a file or folder of this machine; with backend=openai leave it empty \
                         and set model-name to the name that the server has for its model"

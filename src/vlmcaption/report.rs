@@ -57,6 +57,16 @@ pub(super) fn hear(shared: &Weak<Shared>, run: &Run, by: &Origin, report: Report
     reporter.report(report);
 }
 
+/// Tells the user what he should know of a model.
+pub(super) fn post_notices(element: &gst::Element, notices: &[Notice]) {
+    for notice in notices {
+        match notice {
+            Notice::Info(text) => post::info(element, gst::LibraryError::Settings, text),
+            Notice::Warning(text) => post::warning(element, gst::LibraryError::Settings, text),
+        }
+    }
+}
+
 impl Reporter<'_> {
     pub fn report(&self, report: Report) {
         match words::cleaned(report) {
@@ -135,14 +145,7 @@ impl Reporter<'_> {
         if let Some(remark) = remark {
             gst::debug!(CAT, obj = self.element, "{remark}");
         }
-        for notice in notices {
-            match notice {
-                Notice::Info(text) => post::info(self.element, gst::LibraryError::Settings, text),
-                Notice::Warning(text) => {
-                    post::warning(self.element, gst::LibraryError::Settings, text);
-                }
-            }
-        }
+        post_notices(self.element, notices);
         self.run
             .end_loading(self.element, Loading::Idle, gst::ProgressType::Complete);
         self.run.recovered(self.element, &[Cause::Load]);

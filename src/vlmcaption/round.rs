@@ -10,6 +10,7 @@ use super::faults::Cause;
 use super::post;
 use super::run::Run;
 use super::shared::Shared;
+use super::take_over;
 
 /// How often the device is looked at, and all else that does not wake the timer.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -26,6 +27,7 @@ pub(super) fn round(shared: &Arc<Shared>) -> Option<Duration> {
     run.count_text_drops(shared.text.n_dropped());
     let due = [
         swap,
+        take_over::watch(&element, shared, &run),
         run.end_late_inquiries(&element, now),
         run.post_due_partial(&element, now),
         post_stats(&element, shared, &run, now),

@@ -67,7 +67,8 @@ pub(super) struct Settings {
 /// Settings that were checked: everything that is fixed while the element runs.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
-    pub source: Source,
+    /// What may answer, the preferred one first; at least one.
+    pub sources: Vec<Source>,
     /// The properties that it comes from.
     pub choice: Choice,
     pub options: captioner::Options,
@@ -100,13 +101,12 @@ impl Fixed {
 }
 
 impl Settings {
-    /// Checks what can be checked without a model.
+    /// Checks what can be checked without a model; `sources` are what may answer.
     ///
     /// # Errors
     /// A sentence that names the property and the fix.
-    pub fn plan(&self, stream: &str) -> Result<Plan, String> {
-        let source = self.choice.source()?;
-        let demo = matches!(source, Source::Cpu { model: None, .. });
+    pub fn plan(&self, stream: &str, sources: Vec<Source>) -> Result<Plan, String> {
+        let demo = matches!(sources.as_slice(), [Source::Cpu { model: None, .. }]);
         let sample_rate = Rate::new(self.sample_rate.0, self.sample_rate.1)
             .ok_or("sample-rate must be positive, for example 1/1")?;
         let fixed = Fixed {
@@ -133,7 +133,7 @@ impl Settings {
             },
         };
         Ok(Plan {
-            source,
+            sources,
             choice: self.choice.clone(),
             options,
             fixed,
@@ -248,6 +248,7 @@ fn or_no_limit(time: Option<gst::ClockTime>) -> Duration {
 mod tests {
     use super::*;
     use crate::vlmcaption::properties::defaults;
+    use crate::vlmcaption::sources::sources;
 
     #[test]
     fn an_empty_prompt_is_refused_with_the_fix() {
@@ -255,14 +256,17 @@ mod tests {
             prompt: " ".into(),
             ..defaults()
         };
-        assert!(settings.plan("s").unwrap_err().contains("set prompt="));
+        let refused = settings.plan("s", Vec::new()).unwrap_err();
+        assert!(refused.contains("set prompt="));
     }
 
     #[test]
     fn no_model_means_the_demo_model() {
-        let plan = defaults().plan("s").unwrap();
-        assert!(plan.demo);
-        assert!(matches!(plan.source, Source::Cpu { model: None, .. }));
+        let plan = |settings: Settings| {
+            let sources = sources(&settings).unwrap();
+            settings.plan("s", sources).unwrap()
+        };
+        assert!(plan(defaults()).demo);
         let settings = Settings {
             choice: Choice {
                 model: Some("/m".into()),
@@ -270,6 +274,6 @@ mod tests {
             },
             ..defaults()
         };
-        assert!(!settings.plan("s").unwrap().demo);
+        assert!(!plan(settings).demo);
     }
 }

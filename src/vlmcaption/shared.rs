@@ -9,6 +9,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::failover::Failover;
 use super::log::CAT;
 use super::model::Choice;
 use super::output::Origin;
@@ -37,6 +38,8 @@ pub(super) struct Life {
     pub textpad: Option<gst::Pad>,
     /// From READY on.
     pub model: Option<Model>,
+    /// The backends, if several are named; from READY on.
+    pub failover: Option<Failover>,
     /// From PAUSED on.
     pub running: Option<Running>,
     /// What outlives a run.

@@ -26,7 +26,7 @@ fn status(run: &Run) -> String {
 }
 
 /// Plays a camera of 30 frames a second until it is so; how long that took.
-fn play_until(
+pub fn play_until(
     run: &Run,
     begin: u64,
     patience: Duration,

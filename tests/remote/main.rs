@@ -6,6 +6,7 @@
 mod answers;
 #[path = "../common/mod.rs"]
 mod common;
+mod failover;
 mod faults;
 #[path = "../../openai-client/tests/client/mock.rs"]
 #[allow(dead_code, reason = "made for the client's own tests")]

@@ -48,12 +48,22 @@ impl FakeServer {
         kind: Kind,
         answer: impl Fn(&mut Connection, &Received, usize) -> bool + Send + Sync + 'static,
     ) -> Self {
+        Self::start_with(address, kind, |_| true, answer)
+    }
+
+    /// One that hears each request, those of the probe included, only if `hears` says so.
+    pub fn start_with(
+        address: SocketAddr,
+        kind: Kind,
+        hears: impl Fn(&mut Connection) -> bool + Send + Sync + 'static,
+        answer: impl Fn(&mut Connection, &Received, usize) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let (sender, asked) = channel();
         let connections = Arc::new(AtomicUsize::new(0));
         let (counted, n) = (connections.clone(), AtomicUsize::new(0));
         let script = move |connection: &mut Connection| {
             counted.fetch_add(1, Ordering::SeqCst);
-            serve(connection, kind, &sender, &answer, &n);
+            serve(connection, kind, &sender, (&hears, &answer), &n);
         };
         Self {
             mock: Mock::start_at(address, |stream| Some(Box::new(stream)), script),
@@ -102,10 +112,13 @@ fn serve(
     connection: &mut Connection,
     kind: Kind,
     sender: &Sender<Received>,
-    answer: &Answer,
+    (hears, answer): (&dyn Fn(&mut Connection) -> bool, &Answer),
     n: &AtomicUsize,
 ) {
     while let Some(request) = connection.request() {
+        if !hears(connection) {
+            break;
+        }
         let body = serde_json::from_slice(&request.body).unwrap_or_default();
         let keeps = match probed(kind, &request.line, &body) {
             Some(bytes) => connection.send(bytes),

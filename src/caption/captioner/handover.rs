@@ -34,6 +34,16 @@ struct Line {
 struct Next {
     session: Arc<Session>,
     outlet: Outlet,
+    manner: Manner,
+}
+
+/// How a model gives way to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// Between two windows, and what it was given it answers first.
+    InOrder,
+    /// With the next frame, and what it was given is given up: it has failed.
+    AtOnce,
 }
 
 impl Line {
@@ -70,35 +80,65 @@ impl Sessions {
 
     /// Begins to go over to another model: [`change_over`](Self::change_over) does it once the
     /// model is loaded. Another one that was to come is forgotten.
-    pub(crate) fn begin_change(&self, engine: &Arc<Engine>, outlet: Outlet) {
+    pub(crate) fn begin_change(&self, engine: &Arc<Engine>, outlet: Outlet, manner: Manner) {
         let Some(session) = self.current().successor(engine, outlet.clone()) else {
             return;
         };
         let session = Arc::new(session);
-        let next = Next { session, outlet };
-        let before = self.0.lock().unwrap().next.replace(next);
+        let next = Next {
+            session,
+            outlet,
+            manner,
+        };
+        let before = {
+            let mut line = self.0.lock().unwrap();
+            if manner == Manner::AtOnce {
+                line.current.change(|session| session.set_given_up(true));
+            }
+            line.next.replace(next)
+        };
         // May join an engine's thread, so no lock is held.
         drop(before);
     }
 
     /// Forgets the model that was to come.
     pub(crate) fn stay(&self) {
-        let next = self.0.lock().unwrap().next.take();
+        let next = {
+            let mut line = self.0.lock().unwrap();
+            line.current.change(|session| session.set_given_up(false));
+            line.next.take()
+        };
         drop(next);
+    }
+
+    /// Whether the model that is to come takes over with the next frame.
+    pub(crate) fn changes_at_once(&self) -> bool {
+        let line = self.0.lock().unwrap();
+        let at_once = |next: &Next| next.manner == Manner::AtOnce && next.session.is_ready();
+        line.next.as_ref().is_some_and(at_once)
     }
 
     /// Goes over to the model that was to come, if it is loaded: windows from now on are for it.
     /// What is done to its frames, if so.
     pub(crate) fn change_over(&self) -> Option<Arc<dyn FrameProcessor>> {
-        let (old, new) = {
+        let (old, new, given_up) = {
             let mut line = self.0.lock().unwrap();
             let new = line.next.take_if(|next| next.session.is_ready())?;
             new.session.take_over(&line.current);
             let old = std::mem::replace(&mut line.current, new.session.clone());
             line.before.push(old.clone());
-            (old, new)
+            let given_up = match new.manner {
+                Manner::InOrder => Vec::new(),
+                Manner::AtOnce => line.remove(|_| true),
+            };
+            (old, new, given_up)
         };
         new.outlet.put(ModelReport::ChangedOver);
+        if !given_up.is_empty() {
+            // What they were doing ends; may join an engine's thread, so no lock is held.
+            drop(given_up);
+            return Some(new.session.processor());
+        }
         let (weak, id) = (Arc::downgrade(&self.0), Arc::as_ptr(&old) as usize);
         old.retire(Box::new(move || give_up(&weak, id)));
         Some(new.session.processor())

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use handover::Manner;
 use lane::{Command, Lane};
 use preparer::Preparer;
 
@@ -193,8 +194,18 @@ impl Captioner {
     /// boundary of windows on, and `listener` hears what comes of them. What was given to the model
     /// before is answered first.
     pub fn change_model(&self, engine: &Arc<Engine>, listener: Listener) {
+        self.begin_change(engine, listener, Manner::InOrder);
+    }
+
+    /// The same with the next frame, once the other model is loaded: the one before has failed, and
+    /// what it was given is given up.
+    pub fn fail_over(&self, engine: &Arc<Engine>, listener: Listener) {
+        self.begin_change(engine, listener, Manner::AtOnce);
+    }
+
+    fn begin_change(&self, engine: &Arc<Engine>, listener: Listener, manner: Manner) {
         let outlet = self.lane.reporter.outlet_of(listener);
-        self.lane.sessions.begin_change(engine, outlet);
+        self.lane.sessions.begin_change(engine, outlet, manner);
     }
 
     /// Stays with the model that there is.

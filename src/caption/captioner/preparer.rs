@@ -155,7 +155,7 @@ impl<'a> Preparer<'a> {
             self.pass(epoch, sample.time.pts);
         }
         self.gate.sample(sample.detection);
-        if self.windower.is_between() {
+        if self.windower.is_between() || self.lane.sessions.changes_at_once() {
             self.change_over();
         }
         if !self.windower.wants_next() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::asked::{Asked, Stop};
 use super::error::Error;
+use super::standing::Fault;
 use crate::backend::{Cancel, Program};
 use crate::caption::reports::report::{Notice, WindowReport};
 use crate::vlm::{self, Checkpoint};
@@ -46,9 +47,8 @@ pub(crate) trait Server: Send {
         tell: &mut dyn FnMut(WindowReport),
     ) -> Result<Option<vlm::Turn>, Stop>;
 
-    /// Whether the server has failed since this was asked last: again and again, it is looked at anew
-    /// before it is asked about windows.
-    fn take_fault(&mut self) -> bool;
+    /// What was wrong with the server since this was asked last.
+    fn take_fault(&mut self) -> Fault;
 }
 
 impl Answerer {

@@ -13,6 +13,7 @@ use super::opened::Opened;
 use super::run;
 use super::shared::Shared;
 use super::source::Source;
+use super::standing::Standing;
 use crate::backend::Health;
 use crate::caption::frames::processor::FrameProcessor;
 
@@ -84,6 +85,16 @@ impl Engine {
     /// How the device fares, as it was at most a second of work ago.
     pub fn health(&self) -> Health {
         self.shared.health()
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        self.shared.record.now()
+    }
+
+    /// How long the turn has been made that began first of those that are being made.
+    pub fn longest_turn(&self) -> Duration {
+        self.shared.longest_turn()
     }
 
     /// How long nothing has been heard of the device, though it has work. The first call after a

@@ -18,6 +18,7 @@
 mod answerer;
 mod asked;
 mod batch;
+pub mod breakers;
 mod error;
 mod handle;
 pub mod identity;
@@ -30,6 +31,7 @@ mod schedule;
 pub mod session;
 mod shared;
 pub mod source;
+pub mod standing;
 mod state;
 mod taker;
 #[cfg(test)]

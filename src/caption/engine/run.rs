@@ -13,6 +13,7 @@ use super::batch::Batcher;
 use super::error::Error;
 use super::schedule::Load;
 use super::shared::Shared;
+use super::standing::Fault;
 use super::taker::{OnProgram, OnServer, TurnTaker};
 use super::turn::{Outcome, Turn, Work};
 use super::watched::{Backoff, Watched};
@@ -112,6 +113,7 @@ fn load(shared: &Shared, loader: &mut Loader) -> Result<Answerer, String> {
         }
         schedule.set_load(Load::Ready(notices.clone()));
     }
+    shared.record.ready();
     let took = began.elapsed();
     shared.tell_all(ModelReport::Loaded {
         took,
@@ -208,11 +210,16 @@ fn serve(
         taker.begin();
         let result = caught(PLACE, || taker.make(shared, &turn));
         shared.end_pulse(slot);
-        let (took, faulted) = taker.end(began.elapsed());
-        let faulted = faulted || result.is_err();
+        let (took, fault) = taker.end(began.elapsed());
+        let faulted = fault == Fault::Broken || result.is_err();
         let outcome = result.unwrap_or_else(|panic| failed(&turn, panic));
         let works = is_captioned(&turn, &outcome);
         let reason = failure(&outcome).map(str::to_owned);
+        match &reason {
+            None if works => shared.record.answered(),
+            Some(reason) if faulted || fault == Fault::Busy => shared.record.failed(reason),
+            _ => {}
+        }
         report(shared, &turn, took, outcome);
         if faulted {
             faults += 1;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::identity::Identity;
 use super::schedule::Schedule;
+use super::standing::Record;
 use super::turn::Turn;
 use crate::backend::{Cancel, Health};
 use crate::caption::frames::processor::FrameProcessor;
@@ -21,6 +22,7 @@ pub(crate) struct Shared {
     pub(crate) notes: Vec<String>,
     /// Ends the loading.
     pub(crate) cancel: Cancel,
+    pub(crate) record: Record,
     schedule: Mutex<Schedule>,
     changed: Condvar,
     health: Mutex<Health>,
@@ -35,6 +37,8 @@ struct Pulse {
     checks: u64,
     /// When it was first seen so.
     since: Instant,
+    /// When the turn began.
+    began: Instant,
 }
 
 impl Shared {
@@ -48,6 +52,7 @@ impl Shared {
             processor,
             notes,
             cancel: Cancel::default(),
+            record: Record::default(),
             schedule: Mutex::default(),
             changed: Condvar::new(),
             health: Mutex::default(),
@@ -102,6 +107,7 @@ impl Shared {
     /// The model cannot be used: what waits for it is dropped, and all sessions are told. No turn is
     /// being made then; one that a panic has ended is over.
     pub(crate) fn give_up(&self, reason: &str, report: &ModelReport) {
+        self.record.lost(reason);
         self.schedule().give_up(reason, report);
         self.pulses.lock().unwrap().clear();
         self.notify();
@@ -133,6 +139,7 @@ impl Shared {
             cancel: cancel.clone(),
             checks: cancel.checks(),
             since: Instant::now(),
+            began: Instant::now(),
         };
         self.pulses.lock().unwrap().insert(slot, pulse);
     }
@@ -140,6 +147,13 @@ impl Shared {
     /// It has ended.
     pub(crate) fn end_pulse(&self, slot: usize) {
         self.pulses.lock().unwrap().remove(&slot);
+    }
+
+    /// How long the turn has been made that began first of those that are being made.
+    pub(crate) fn longest_turn(&self) -> Duration {
+        let pulses = self.pulses.lock().unwrap();
+        let turns = pulses.values().map(|pulse| pulse.began.elapsed());
+        turns.max().unwrap_or_default()
     }
 
     /// How long nothing has been heard of the device, though it has work.

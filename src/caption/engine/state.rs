@@ -61,6 +61,8 @@ pub(crate) struct SessionState {
     running: Option<Cancel>,
     /// Its work waits until another session's has been told.
     held: bool,
+    /// It has failed, and another is to take over: it takes no more work.
+    given_up: bool,
     /// Called once nothing is left to tell; there will be no more work.
     drained: Option<Drained>,
 }
@@ -95,6 +97,7 @@ impl SessionState {
             flushing: false,
             running: None,
             held: false,
+            given_up: false,
             drained: None,
         }
     }
@@ -141,7 +144,7 @@ impl SessionState {
 impl SessionState {
     /// Whether work that was begun in `epoch` is still wanted.
     pub(crate) fn accepts(&self, epoch: u64) -> bool {
-        !self.flushing && self.is_of(epoch)
+        !self.flushing && !self.given_up && self.is_of(epoch)
     }
 
     /// Whether what was begun in `epoch` may still be reported.
@@ -458,6 +461,11 @@ impl SessionState {
         self.scene = from.scene;
         self.epoch.set(from.epoch);
         self.flushing = from.flushing;
+    }
+
+    /// Whether it has failed and another is to take over: whoever waits for room then waits no more.
+    pub(crate) fn set_given_up(&mut self, given_up: bool) {
+        self.given_up = given_up;
     }
 
     /// Lets its work be done.

@@ -8,6 +8,7 @@ use super::answerer::Server;
 use super::asked::answered;
 use super::batch::Slot;
 use super::shared::Shared;
+use super::standing::Fault;
 use super::turn::{Outcome, Turn};
 use super::watched::Watched;
 use super::worker;
@@ -26,8 +27,8 @@ pub(crate) trait TurnTaker {
     fn make(&mut self, shared: &Shared, turn: &Turn) -> Outcome;
 
     /// The turn that took `time` has ended: its share of the device's time, and whether the device or
-    /// the server failed.
-    fn end(&mut self, time: Duration) -> (Duration, bool);
+    /// the server is at fault.
+    fn end(&mut self, time: Duration) -> (Duration, Fault);
 }
 
 /// Makes turns on a program.
@@ -79,8 +80,13 @@ impl<P: TurnProgram> TurnTaker for OnProgram<'_, P> {
         worker::work(shared, self.checkpoint, &mut self.program, turn)
     }
 
-    fn end(&mut self, time: Duration) -> (Duration, bool) {
-        self.program.end(time)
+    fn end(&mut self, time: Duration) -> (Duration, Fault) {
+        let (time, faulted) = self.program.end(time);
+        let fault = match faulted {
+            true => Fault::Broken,
+            false => Fault::None,
+        };
+        (time, fault)
     }
 }
 
@@ -95,7 +101,7 @@ impl TurnTaker for OnServer {
         answered(shared, turn, |asked, tell| self.0.answer(asked, tell))
     }
 
-    fn end(&mut self, time: Duration) -> (Duration, bool) {
+    fn end(&mut self, time: Duration) -> (Duration, Fault) {
         (time, self.0.take_fault())
     }
 }

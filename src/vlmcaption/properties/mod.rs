@@ -20,6 +20,8 @@ use super::settings::Settings;
 pub(super) static PROPERTIES: LazyLock<Vec<Property>> = LazyLock::new(|| {
     let parts = [
         questions::model(),
+        questions::backends(),
+        questions::devices(),
         remote::server(),
         remote::sent(),
         remote::reached(),
@@ -86,7 +88,7 @@ mod tests {
             let (is, default) = (format!("{value:?}"), format!("{:?}", spec.default_value()));
             let unset = matches!(
                 name,
-                "stop" | "system-prompt" | "prompts" | "privacy-masks" | "gate-labels"
+                "stop" | "system-prompt" | "prompts" | "privacy-masks" | "gate-labels" | "backends"
             );
             assert!(is == default || unset, "{name}: {is} and not {default}");
             let mut copy = settings.clone();

@@ -4,10 +4,11 @@
 
 use gst::prelude::*;
 
+use crate::vlmcaption::backends::{BackendFields, read, written};
 use crate::vlmcaption::enums::Precision;
 use crate::vlmcaption::property::{Effect, Property, list, put, text, texts};
 
-/// Which model runs where.
+/// Which model it is.
 pub(super) fn model() -> Vec<Property> {
     vec![
         Property::new(
@@ -38,13 +39,19 @@ pub(super) fn model() -> Vec<Property> {
             |s, to| put(&mut s.choice.config, to),
         )
         .with_effect(Effect::Model),
+    ]
+}
+
+/// What runs it.
+pub(super) fn backends() -> Vec<Property> {
+    vec![
         Property::new(
             glib::ParamSpecString::builder("backend")
                 .nick("Backend")
                 .blurb(
                     "What runs the model: cpu (the embedded engine), sophgo (TPUs, .bmodel files), axera \
                      (NPUs, .axmodel files), openai (a server, see server-uri), mock (scripted answers), \
-                     or auto: by the model's file",
+                     or auto: by the model's file. Several with commas between them: the first that works",
                 )
                 .default_value("auto")
                 .mutable_playing()
@@ -53,6 +60,32 @@ pub(super) fn model() -> Vec<Property> {
             |s, to| text(&mut s.choice.backend, to),
         )
         .with_effect(Effect::Model),
+        Property::new(
+            gst::ParamSpecArray::builder("backends")
+                .nick("Backends")
+                .blurb(
+                    "What single backends of several are set to in place of the element's own: structures \
+                     named after a backend, with properties that choose a model or a server as fields",
+                )
+                .element_spec(
+                    &glib::ParamSpecBoxed::builder::<gst::Structure>("backend")
+                        .nick("Backend")
+                        .blurb("A backend's properties; an api-key is not read back")
+                        .build(),
+                )
+                .mutable_playing()
+                .build(),
+            |s| written(&s.choice.backends).to_value(),
+            |s, to| fields_of(&mut s.choice.backends, to),
+        )
+        .with_effect(Effect::Model)
+        .unlogged(),
+    ]
+}
+
+/// How it is run.
+pub(super) fn devices() -> Vec<Property> {
+    vec![
         Property::new(
             glib::ParamSpecString::builder("device")
                 .nick("Device")
@@ -78,6 +111,13 @@ pub(super) fn model() -> Vec<Property> {
         )
         .with_effect(Effect::Model),
     ]
+}
+
+/// Sets what backends are set to.
+fn fields_of(field: &mut Vec<BackendFields>, value: &glib::Value) -> Result<(), String> {
+    let list = value.get::<gst::ArrayRef>();
+    *field = read(&list.map_err(|_| "is no list".to_owned())?)?;
+    Ok(())
 }
 
 /// What is asked.

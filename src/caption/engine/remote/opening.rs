@@ -21,6 +21,7 @@ use crate::caption::engine::answerer::{Answerer, Loader};
 use crate::caption::engine::error::Error;
 use crate::caption::engine::identity::Identity;
 use crate::caption::engine::opened::Opened;
+use crate::caption::engine::standing::Fault;
 use crate::vlm::files::ModelFiles;
 use crate::vlm::{Checkpoint, Vlm};
 
@@ -93,7 +94,7 @@ fn loader(
             sending,
             max_images,
             bill,
-            faulted: false,
+            fault: Fault::None,
         })))
     })
 }

@@ -14,6 +14,7 @@ use super::question::prepare;
 use crate::caption::engine::answerer::Server;
 use crate::caption::engine::asked::{Asked, Stop, tell_failed};
 use crate::caption::engine::identity::{Identity, Sent};
+use crate::caption::engine::standing::Fault;
 use crate::caption::questions::question::Question;
 use crate::caption::reports::report::{Notice, WindowReport};
 use crate::vlm;
@@ -37,7 +38,7 @@ pub(super) struct OpenAi {
     pub(super) max_images: Option<usize>,
     pub(super) notices: Vec<Notice>,
     pub(super) bill: Bill,
-    pub(super) faulted: bool,
+    pub(super) fault: Fault,
 }
 
 /// Counts what was sent.
@@ -89,6 +90,7 @@ impl Server for OpenAi {
     ) -> Result<Option<vlm::Turn>, Stop> {
         let timing = asked.begin();
         if let Some(reason) = self.known.busy(RETRY.patience) {
+            self.fault = Fault::Busy;
             return Err(Stop::Failed(reason));
         }
         let window = &asked.context.job.window;
@@ -116,8 +118,8 @@ impl Server for OpenAi {
         Ok(exchange)
     }
 
-    fn take_fault(&mut self) -> bool {
-        std::mem::take(&mut self.faulted)
+    fn take_fault(&mut self) -> Fault {
+        std::mem::take(&mut self.fault)
     }
 }
 
@@ -163,11 +165,12 @@ impl OpenAi {
         match &error.problem {
             // It is there, and says that it has too much to do: it need not be looked at anew.
             Problem::RateLimited { .. } | Problem::Overloaded { .. } => {
+                self.fault = Fault::Busy;
                 if let Some(wait) = error.retry_after() {
                     self.known.leave_alone(wait, &reason);
                 }
             }
-            _ => self.faulted = true,
+            _ => self.fault = Fault::Broken,
         }
         Refusal::Server(reason)
     }

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What may answer by the settings: a source for each backend that is named, the preferred one first.
+
+use gst::prelude::*;
+
+use super::backends::{self, Backend, BackendFields};
+use super::properties;
+use super::property::Effect;
+use super::settings::Settings;
+use crate::caption::source::Source;
+
+/// The sources of the backends that are named, at least one.
+///
+/// # Errors
+/// A sentence that names the property and the fix.
+pub(super) fn sources(settings: &Settings) -> Result<Vec<Source>, String> {
+    let choice = &settings.choice;
+    let named = backends::parse(&choice.backend)?;
+    for own in &choice.backends {
+        if !named
+            .iter()
+            .any(|backend| backends::name_of(*backend) == own.name)
+        {
+            return Err(format!(
+                "backends has an entry for {}, which backend={:?} does not name",
+                own.name, choice.backend
+            ));
+        }
+    }
+    let source = |backend: &Backend| {
+        let name = backends::name_of(*backend);
+        let mut own = settings.clone();
+        for entry in choice.backends.iter().filter(|entry| entry.name == name) {
+            apply(&mut own, entry)?;
+        }
+        let source = own.choice.source_of(*backend);
+        source.map_err(|reason| match named.len() {
+            1 => reason,
+            _ => format!("{name}: {reason}"),
+        })
+    };
+    named.iter().map(source).collect()
+}
+
+/// Sets what an entry of `backends` says.
+fn apply(settings: &mut Settings, entry: &BackendFields) -> Result<(), String> {
+    for (name, text) in &entry.fields {
+        let place = format!("backends, entry {}: {name}", entry.name);
+        let row = properties::find(name)
+            .filter(|row| row.effect() == Effect::Model && !name.starts_with("backend"))
+            .ok_or_else(|| format!("{place} is no property that chooses a model or a server"))?;
+        let spec = row.spec();
+        let value = match spec.value_type() {
+            glib::Type::STRING => Ok(text.0.to_value()),
+            _ => glib::Value::deserialize_with_pspec(&text.0, spec),
+        };
+        let value = value.map_err(|_| format!("{place} cannot be what it is set to"))?;
+        if let (Some(range), Ok(number)) = (
+            spec.downcast_ref::<glib::ParamSpecUInt>(),
+            value.get::<u32>(),
+        ) && !(range.minimum()..=range.maximum()).contains(&number)
+        {
+            return Err(format!("{place} is out of its range"));
+        }
+        row.set(settings, &value)
+            .map_err(|reason| format!("{place} {reason}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vlmcaption::properties::defaults;
+
+    fn with(backend: &str, list: &str) -> Result<Vec<Source>, String> {
+        gst::init().unwrap();
+        let mut settings = defaults();
+        let set = |settings: &mut Settings, name: &str, text: &str| {
+            let row = properties::find(name).unwrap();
+            let value = match row.spec().value_type() {
+                glib::Type::STRING => text.to_value(),
+                _ => glib::Value::deserialize_with_pspec(text, row.spec()).unwrap(),
+            };
+            row.set(settings, &value).unwrap();
+        };
+        set(&mut settings, "backend", backend);
+        set(&mut settings, "backends", list);
+        sources(&settings)
+    }
+
+    #[test]
+    fn each_backend_has_its_own_properties_in_the_order_that_is_preferred() {
+        let list = r#"<"openai,server-uri=http://h:8000/v1,image-quality=(uint)75,video-transport=images","cpu,device=threads=2">"#;
+        let sources = with("openai,cpu", list).unwrap();
+        let [Source::OpenAi(remote), Source::Cpu { options, .. }] = sources.as_slice() else {
+            panic!("{sources:?}");
+        };
+        assert_eq!(remote.host(), "h:8000");
+        assert_eq!(remote.quality, 75);
+        assert_eq!(options.threads, Some(2));
+    }
+
+    #[test]
+    fn what_does_not_belong_there_is_told() {
+        for (backend, list, want) in [
+            (
+                "cpu",
+                r#"<"openai,server-uri=http://h/v1">"#,
+                "does not name",
+            ),
+            (
+                "cpu",
+                r#"<"cpu,window=2">"#,
+                "is no property that chooses a model",
+            ),
+            (
+                "cpu",
+                r#"<"cpu,precision=many">"#,
+                "cannot be what it is set to",
+            ),
+            (
+                "openai",
+                r#"<"openai,image-quality=500">"#,
+                "out of its range",
+            ),
+        ] {
+            let error = with(backend, list).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_are_not_read_back() {
+        gst::init().unwrap();
+        let keyed = gst::Structure::builder("openai")
+            .field("api-key", "canary")
+            .build();
+        let list = gst::Array::new([keyed]);
+        let read = backends::read(&list).unwrap();
+        let shown = format!("{read:?} {:?}", backends::written(&read));
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+}
