@@ -29,8 +29,8 @@ cargo xtask dist --check [--arch amd64|arm64] [--out DIR]
 
 Makes the packages of the commit that is checked out, in target/dist: a .deb and an archive for each
 architecture, the sources with all crates (they build without a network), MANIFEST.md and SHA256SUMS.
-The plugin is compiled from that archive of the sources and linked against glibc 2.31, GLib 2.66 and
-GStreamer, and compared with what GStreamer 1.20 has. What this takes of Debian's packages and of
+The plugin is compiled from that archive of the sources and linked against glibc 2.31, and its imports
+are compared with what glibc 2.31, GLib 2.56 and GStreamer 1.20 have. What this takes of Debian's packages and of
 cargo's tools is kept below ~/.cache/vlmcaption-dist; nothing is installed on this machine.
 
 For arm64 on amd64 it takes the standard library (rustup target add aarch64-unknown-linux-gnu) and

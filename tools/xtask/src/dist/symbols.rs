@@ -10,7 +10,8 @@ use crate::shell;
 
 /// The newest that the packages may need; `Cargo.toml` names the same as dependencies.
 const GLIBC: Version = Version(2, 31);
-const GLIB: Version = Version(2, 66);
+/// What GStreamer 1.20 itself needs.
+const GLIB: Version = Version(2, 56);
 const GSTREAMER: Version = Version(1, 20);
 /// More is no plugin for a box with a small disk.
 const SIZE_BYTES: u64 = 20_000_000;
