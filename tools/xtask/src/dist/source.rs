@@ -99,13 +99,13 @@ pub fn remove(folder: &Path) -> Outcome {
 
 /// Puts the crates into `vendor`, and tells cargo.
 fn vendor(stage: &Path) -> Outcome {
-    let config = shell::output_of(shell::cargo().current_dir(stage).args([
-        "vendor",
-        "--quiet",
-        "--locked",
-        "--versioned-dirs",
-        "vendor",
-    ]))?;
+    // What cargo prints is what is to be written to its settings; `--quiet` would hide that.
+    let mut vendor = shell::cargo();
+    vendor.args(["vendor", "--locked", "--versioned-dirs", "vendor"]);
+    let config = shell::output_of(vendor.current_dir(stage))?;
+    if !config.contains("[source.vendored-sources]") {
+        return Err(format!("cargo vendor printed no settings: {config:?}"));
+    }
     let path = stage.join(".cargo/config.toml");
     let fail = |error| format!("{}: {error}", path.display());
     let before = fs::read_to_string(&path).map_err(fail)?;
