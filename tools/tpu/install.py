@@ -20,10 +20,11 @@ import glob
 import os
 import pathlib
 import platform
-import re
 import shutil
 import subprocess
 import sys
+
+from hollow import fill_in
 
 VERSION = "1.30.2"
 """The newest version: its emulators run the bmodels of all."""
@@ -137,45 +138,6 @@ def install_torch(folder, python):
     stamp.write_text(recipe)
 
 
-def fill_in(libraries, nvidia):
-    """Hollow libraries for what PyTorch is linked with and what is not there.
-
-    Each has the names that PyTorch's own libraries ask of it, as functions that return 1.
-    """
-    there = {path.name for root in (libraries, nvidia) for path in root.rglob("*.so*")}
-    wanted, plain = {}, set()  # name -> version -> symbols; symbols without a version
-    for library in sorted(libraries.glob("*.so")):
-        for name in re.findall(r"NEEDED.*\[(lib(?!cuda\.)(?:cu|nv|nccl)[^\]]*)\]",
-                               run("readelf", "-d", library)):
-            wanted.setdefault(name, {})
-        name, versions = None, {}
-        for line in run("readelf", "-V", library).splitlines():
-            file, version = re.search(r"File: (\S+)", line), re.search(r"Name: (\S+)", line)
-            name = file.group(1) if file else name
-            if version and name in wanted:
-                versions[version.group(1)] = wanted[name].setdefault(version.group(1), set())
-        for symbol, version in re.findall(r" U (\w+)(?:@(\S+))?", run("nm", "-D", library)):
-            if version in versions:
-                versions[version].add(symbol)
-            elif not version and re.match("cu[a-zA-Z]|nccl|nv[a-z]", symbol):
-                plain.add(symbol)
-    source, script = libraries / "hollow.c", libraries / "hollow.map"
-    for name, versions in wanted.items():
-        if name in there:
-            continue
-        source.write_text("".join(f"int {symbol}(void) {{ return 1; }}\n"
-                                  for symbols in versions.values() or [plain]
-                                  for symbol in sorted(symbols)))
-        script.write_text("".join(
-            f"{version} {{ {' '.join(f'{symbol};' for symbol in sorted(symbols))} }};\n"
-            for version, symbols in sorted(versions.items())))
-        option = [f"-Wl,--version-script,{script}"] if versions else []
-        run("gcc", "-shared", "-fPIC", "-w", "-fno-builtin", source, "-o", libraries / name,
-            f"-Wl,-soname,{name}", *option)
-    source.unlink(missing_ok=True)
-    script.unlink(missing_ok=True)
-
-
 def install_compiler(folder, python, version):
     """One version of TPU-MLIR in an environment of its own."""
     environment = folder / version
@@ -233,7 +195,7 @@ def main():
         if (folder / VERSION / "installed").is_file():
             install_emulators(folder, VERSION)
         (folder / "home").mkdir(exist_ok=True)
-    except (Problem, OSError) as problem:
+    except (Problem, OSError, subprocess.SubprocessError) as problem:
         sys.exit(f"install.py: {problem}")
     say(f"TPU-MLIR {args.version} is in {folder}")
 

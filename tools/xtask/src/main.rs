@@ -25,6 +25,7 @@ mod outcome;
 mod packages;
 mod python;
 mod quant;
+mod remote;
 mod setup;
 mod shell;
 mod sources;

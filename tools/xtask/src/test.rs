@@ -10,10 +10,10 @@ use crate::args::Args;
 use crate::setup::{self, Level};
 use crate::steps::Steps;
 use crate::tpu::{self, Extent};
-use crate::{Outcome, check, docs, packages, shell};
+use crate::{Outcome, check, docs, packages, remote, shell};
 
 const HELP: &str = "\
-cargo xtask test [--quick] [--tpu | --tpu-minutes N | --tpu-long] [--yes]
+cargo xtask test [--quick] [--tpu | --tpu-minutes N | --tpu-long] [--remote | --remote-long] [--yes]
 
 Installs what is missing (see `cargo xtask setup --help`), then runs
   packages                               does each package hold what it is installed for
@@ -34,6 +34,10 @@ Installs what is missing (see `cargo xtask setup --help`), then runs
   --tpu-minutes N
               the same, but begins no test on the emulator after so many minutes; which, it says
   --tpu-long  the same with more kinds, fifty clips a chip and the oldest compilers: some hours
+  --remote    only these: llama-server, transformers serve and vLLM are installed in the user's cache (4 GB,
+              half an hour once) and asked about the committed clips; one of two vLLMs behind
+              vllm-router is killed while eight cameras ask
+  --remote-long  the same, and a replica of Ray Serve
   --yes       install without asking (so does CI=true)";
 
 /// `cargo xtask test`.
@@ -53,6 +57,11 @@ pub fn command(mut args: Args) -> Outcome {
         (true, false) => Some(Extent::Short),
         (false, false) => None,
     };
+    let remote = match (args.flag("--remote"), args.flag("--remote-long")) {
+        (_, true) => Some(remote::Extent::Long),
+        (true, false) => Some(remote::Extent::Short),
+        (false, false) => None,
+    };
     let yes = args.flag("--yes");
     if quick && extent.is_some() {
         return Err("--quick runs nothing on the emulator: leave one of the two out".into());
@@ -62,6 +71,9 @@ pub fn command(mut args: Args) -> Outcome {
     setup::ensure(Level::Test, yes)?;
     if extent.is_some() {
         setup::ensure(Level::Tpu, yes)?;
+    }
+    if let Some(extent) = remote {
+        return servers(extent, yes);
     }
     if quick {
         return element();
@@ -102,6 +114,24 @@ pub fn command(mut args: Args) -> Outcome {
         });
     }
     println!("\n{tally}");
+    steps.finish()
+}
+
+/// What `--remote` runs.
+fn servers(extent: remote::Extent, yes: bool) -> Outcome {
+    setup::ensure(Level::Test, yes)?;
+    // The servers are installed with the same programs: a C++ compiler and binutils.
+    setup::ensure(Level::Tpu, yes)?;
+    let mut steps = Steps::default();
+    steps.step("build", "the plugin, and what exercises it", || {
+        let packages = ["-p", "gst-plugin-vlmcaption", "-p", "exercise"];
+        shell::run(
+            shell::cargo()
+                .args(["build", "--locked", "--lib", "--bins"])
+                .args(packages),
+        )
+    });
+    remote::add(&mut steps, extent);
     steps.finish()
 }
 
