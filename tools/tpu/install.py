@@ -17,6 +17,7 @@ looked for), a C++ compiler, make, and GNU parallel. A second run does nothing.
 
 import argparse
 import glob
+import importlib.util
 import os
 import pathlib
 import platform
@@ -24,7 +25,7 @@ import shutil
 import subprocess
 import sys
 
-from hollow import fill_in
+HERE = pathlib.Path(__file__).resolve().parent
 
 VERSION = "1.30.2"
 """The newest version: its emulators run the bmodels of all."""
@@ -130,7 +131,10 @@ def install_torch(folder, python):
     pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--target", torch]
     run(*pip, "--no-deps", *TORCH, CUDART)
     run(*pip, *TORCH_NEEDS)
-    fill_in(torch / "torch/lib", torch / "nvidia")
+    beside = importlib.util.spec_from_file_location("hollow", HERE / "hollow.py")
+    hollow = importlib.util.module_from_spec(beside)
+    beside.loader.exec_module(hollow)
+    hollow.fill_in(torch / "torch/lib", torch / "nvidia")
     seen = run(python, "-c", "import torch; print(float(torch.ones(2, 2).sum()))",
                env={**os.environ, "PYTHONPATH": str(torch)})
     if seen.split()[-1:] != ["4.0"]:
