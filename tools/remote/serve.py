@@ -65,11 +65,11 @@ def transformers(place, args):
 
 
 def llama(place, args):
-    """Converts the checkpoint first; its tokenizer splits as Qwen2's does."""
+    """Converts the checkpoint first, with the packages of vLLM's environment."""
     text, vision = place / "demo.gguf", place / "mmproj-demo.gguf"
     for file, more in ((text, []), (vision, ["--mmproj"])):
         if not file.is_file():
-            subprocess.run([str(place / "bin/python"), "-B", str(HERE / "to_gguf.py"),
+            subprocess.run([str(place.parent / "vllm/bin/python"), "-B", str(HERE / "to_gguf.py"),
                             str(place / "source"), str(args.model), "--outfile", str(file), *more],
                            check=True)
     return [place / "bin/llama-server", "-m", text, "--mmproj", vision, "--host", "127.0.0.1", "--port",
