@@ -41,7 +41,8 @@ def vllm(place, args):
 def router(place, args):
     return [place / "bin/python", "-m", "vllm_router.launch_router", "--host", "127.0.0.1", "--port",
             args.port, "--worker-urls", *args.behind.split(","), "--policy", "round_robin",
-            "--health-check-interval-secs", "2"]
+            "--health-check-interval-secs", "2", "--prometheus-host", "127.0.0.1",
+            "--prometheus-port", str(int(args.port) - 1)]
 
 
 def ray(place, args):

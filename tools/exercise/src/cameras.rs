@@ -137,9 +137,7 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     );
     let figures = Figures::of(&cameras, &heard, began, engine_seconds() - cpu);
     let lost = killed.map(|killed| outage(&heard, began, killed, options.count));
-    for camera in &cameras {
-        let _ = camera.pipeline.set_state(gst::State::Null);
-    }
+    drop(cameras);
     print!("{}{}", figures.text(), lost.unwrap_or_default());
     if let Some(file) = &options.json {
         std::fs::write(file, figures.json()).map_err(|error| format!("{file}: {error}"))?;
@@ -270,6 +268,13 @@ impl Camera {
             *number -= self.before.get(name).copied().unwrap_or(0).min(*number);
         }
         now
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        // The measurement is over, or could not begin; either way this is the end.
+        let _ = self.pipeline.set_state(gst::State::Null);
     }
 }
 
@@ -488,15 +493,14 @@ fn outage(heard: &[Event], began: Instant, killed: Instant, count: usize) -> Str
     let before = captions(began, killed) / (killed - began).as_secs_f64();
     let second = Duration::from_secs(1);
     let mut text = format!("{before:.2} captions a second before; after, second by second:");
-    let mut lost = 0.0;
     let mut at = killed;
     while at + second <= end {
         let n = captions(at, at + second);
-        lost += (before - n).max(0.0);
         let _ = write!(text, " {n}");
         at += second;
     }
     let expected = before * (end - killed).as_secs_f64();
+    let lost = (expected - captions(killed, end + second)).max(0.0);
     let mut seen = vec![false; count];
     let mut recovered = None;
     for event in heard.iter().filter(|event| event.at > killed) {
