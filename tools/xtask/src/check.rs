@@ -88,5 +88,9 @@ fn licences() -> Outcome {
         shell::run(shell::cargo().args(["install", "--locked", "cargo-deny", "--version", DENY]))?;
     }
     let what = ["check", "licenses", "bans", "sources"];
-    shell::run(shell::cargo().args(["deny", "--locked"]).args(what))
+    shell::run(
+        shell::cargo()
+            .args(["deny", "--workspace", "--locked"])
+            .args(what),
+    )
 }
