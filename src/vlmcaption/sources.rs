@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn each_backend_has_its_own_properties_in_the_order_that_is_preferred() {
-        let list = r#"<"openai,server-uri=http://h:8000/v1,image-quality=(uint)75,video-transport=images","cpu,device=threads=2">"#;
+        let list = r#"<"openai,server-uri=http://h:8000/v1,image-quality=(uint)75,video-transport=images","cpu,device=\"threads=2\"">"#;
         let sources = with("openai,cpu", list).unwrap();
         let [Source::OpenAi(remote), Source::Cpu { options, .. }] = sources.as_slice() else {
             panic!("{sources:?}");
