@@ -33,10 +33,7 @@ fn folder() -> PathBuf {
     if let Some(named) = std::env::var_os("VLMCAPTION_REMOTE") {
         return named.into();
     }
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    let cache = cache.filter(|cache| cache.is_absolute()).or_else(home);
-    let cache = cache.unwrap_or_else(|| shell::target().join("cache"));
+    let cache = shell::cache().unwrap_or_else(|| shell::target().join("cache"));
     cache.join("vlmcaption/remote")
 }
 

@@ -26,6 +26,16 @@ pub fn target() -> PathBuf {
         .unwrap_or_else(|| root().join("target"))
 }
 
+/// The user's folder for what can be made again: `XDG_CACHE_HOME` where that is absolute, as its
+/// specification says, else `~/.cache`. `None` for a user without a home.
+pub fn cache() -> Option<PathBuf> {
+    let absolute = |name| {
+        let folder = PathBuf::from(std::env::var_os(name)?);
+        folder.is_absolute().then_some(folder)
+    };
+    absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))
+}
+
 /// A program to be run in the root of the repository.
 pub fn program(name: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(name);

@@ -108,12 +108,8 @@ impl Release {
 
 /// `${XDG_CACHE_HOME:-~/.cache}/vlmcaption-dist`.
 fn cache() -> Result<PathBuf, String> {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-    std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(home)
-        .map(|folder| folder.join("vlmcaption-dist"))
-        .ok_or_else(|| "HOME is not set".into())
+    let folder = shell::cache().map(|folder| folder.join("vlmcaption-dist"));
+    folder.ok_or_else(|| "HOME is not set".into())
 }
 
 /// What git prints, without the end of the line.
