@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What is lost when something is killed.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use super::one::{Event, What};
+
+/// What a death at `killed` cost.
+pub fn outage(heard: &[Event], began: Instant, killed: Instant, count: usize) -> String {
+    let captions = |from: Instant, to: Instant| {
+        let of = heard
+            .iter()
+            .filter(|e| matches!(e.what, What::Caption { .. }));
+        of.filter(|event| event.at >= from && event.at < to).count() as f64
+    };
+    let end = heard.last().map_or(killed, |event| event.at);
+    let before = captions(began, killed) / (killed - began).as_secs_f64();
+    let second = Duration::from_secs(1);
+    let mut text = format!("{before:.2} captions a second before; after, second by second:");
+    let mut at = killed;
+    while at + second <= end {
+        let n = captions(at, at + second);
+        let _ = write!(text, " {n}");
+        at += second;
+    }
+    let expected = before * (end - killed).as_secs_f64();
+    let lost = (expected - captions(killed, end + second)).max(0.0);
+    let mut seen = vec![false; count];
+    let mut recovered = None;
+    for event in heard.iter().filter(|event| event.at > killed) {
+        if matches!(event.what, What::Caption { .. }) {
+            seen[event.camera] = true;
+            if !seen.contains(&false) {
+                recovered = Some((event.at - killed).as_secs_f64());
+                break;
+            }
+        }
+    }
+    let failures = |event: &&Event| matches!(event.what, What::Failed(_)) && event.at > killed;
+    let failed: Vec<_> = heard.iter().filter(failures).collect();
+    let last = failed
+        .last()
+        .map_or(0.0, |event| (event.at - killed).as_secs_f64());
+    let _ = write!(
+        text,
+        "\n{:.1} % of the captions of the rest of the run are missing; {} warnings, the last {last:.1} s \
+         after the death; ",
+        100.0 * lost / expected.max(1.0),
+        failed.len()
+    );
+    let _ = match recovered {
+        Some(seconds) => writeln!(
+            text,
+            "all cameras had a new caption {seconds:.1} s after it"
+        ),
+        None => writeln!(text, "NOT all cameras had a new caption"),
+    };
+    for event in failed.iter().take(3) {
+        if let What::Failed(reason) = &event.what {
+            let _ = writeln!(text, "camera {}: {reason}", event.camera);
+        }
+    }
+    text
+}
