@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! The store as a whole: what is written is found again, whatever happened in between.
+
+mod common;
+mod faults;
+mod kept;
