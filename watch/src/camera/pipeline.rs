@@ -198,13 +198,16 @@ fn prompts(camera: &Camera) -> gst::Array {
     gst::Array::new(std::iter::once(caption.build()).chain(alarms))
 }
 
-/// Sets a property that is one of a few words.
+/// Sets a property that is one of a few words; one that is a text the element checks itself, and says
+/// what there is when it starts.
 fn choice(element: &gst::Element, name: &str, value: &str) -> Result<(), String> {
     let spec = element
         .find_property(name)
         .ok_or_else(|| format!("this vlmcaption has no {name}"))?;
-    let class = gst::glib::EnumClass::with_type(spec.value_type()).ok_or("no choice")?;
-    if class.value_by_nick(value).is_none() {
+    let class = gst::glib::EnumClass::with_type(spec.value_type());
+    if let Some(class) = class
+        && class.value_by_nick(value).is_none()
+    {
         let known: Vec<&str> = class.values().iter().map(|value| value.nick()).collect();
         return Err(format!(
             "{name} in [model] is `{value}`; known: {}",
