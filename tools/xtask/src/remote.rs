@@ -19,6 +19,9 @@ const START: Duration = Duration::from_secs(600);
 /// How long a server may take to end by itself.
 const END: Duration = Duration::from_secs(10);
 
+/// The servers, in the order in which they are tried.
+const NAMES: [&str; 5] = ["llama", "transformers", "vllm", "router", "ray"];
+
 /// How much is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -26,6 +29,36 @@ pub enum Extent {
     Short,
     /// Also Ray Serve, and the death of one of its replicas.
     Long,
+    /// One of [`NAMES`].
+    Only(&'static str),
+}
+
+impl Extent {
+    /// The one that is called so.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn only(name: &str) -> Result<Self, String> {
+        let known = NAMES.into_iter().find(|known| *known == name);
+        let known = known.ok_or_else(|| format!("{name} is none of {}", NAMES.join(", ")))?;
+        Ok(Self::Only(known))
+    }
+
+    fn has(self, name: &str) -> bool {
+        match self {
+            Self::Short => name != "ray",
+            Self::Long => true,
+            Self::Only(only) => only == name,
+        }
+    }
+
+    /// What is installed for it: the router stands before vLLMs, and llama.cpp's checkpoint is converted with
+    /// vLLM's packages.
+    fn installs(self) -> Vec<&'static str> {
+        let needs_vllm = self.has("router") || self.has("llama");
+        let needed = |name: &&str| self.has(name) || (*name == "vllm" && needs_vllm);
+        NAMES.into_iter().filter(needed).collect()
+    }
 }
 
 /// Where the servers are: `VLMCAPTION_REMOTE`, else `vlmcaption/remote` in the user's cache.
@@ -39,32 +72,31 @@ fn folder() -> PathBuf {
 
 /// Adds the steps.
 pub fn add(steps: &mut Steps, extent: Extent) {
-    let mut names = vec!["llama", "transformers", "vllm", "router"];
-    if extent == Extent::Long {
-        names.push("ray");
-    }
     steps.step("servers", "installed in the user's cache", || {
-        install(&names)
+        install(&extent.installs())
     });
-    steps.step("remote llama", "llama-server: still images", || {
+    let mut step = |name, what, run: &dyn Fn() -> Outcome| {
+        if extent.has(name) {
+            steps.step(name, what, run);
+        }
+    };
+    step("llama", "llama-server: still images", &|| {
         alone("llama", &["--still"])
     });
-    steps.step(
-        "remote transformers",
-        "transformers serve: still images",
-        || alone("transformers", &["--still"]),
-    );
-    steps.step("remote vllm", "vLLM: clips, with their motion", || {
+    step("transformers", "transformers serve: still images", &|| {
+        alone("transformers", &["--still"])
+    });
+    step("vllm", "vLLM: clips, and a network that goes away", &|| {
         alone("vllm", &[])
     });
-    steps.step(
-        "remote router",
-        "one of two vLLMs is killed",
-        router_loses_one,
-    );
-    if extent == Extent::Long {
-        steps.step("remote ray", "one of two replicas is killed", ray_loses_one);
-    }
+    step("router", "one of two vLLMs is killed", &router_loses_one);
+    step("ray", "one of two replicas is killed", &|| {
+        if has_loopback_alone() {
+            ray_loses_one()
+        } else {
+            apart()
+        }
+    });
 }
 
 fn install(names: &[&str]) -> Outcome {
@@ -111,7 +143,14 @@ fn alone(name: &'static str, clips: &[&str]) -> Outcome {
             .arg("clips")
             .args(clips)
             .args(properties(&server)),
-    )
+    )?;
+    // Eight cameras, and for ten seconds no way to the server.
+    let mut cameras = exercise();
+    cameras
+        .args(["cameras", "8", "45", "--fps", "10", "--pattern", "smpte"])
+        .args(["--cut", "10", "window=2", "stride=1"])
+        .args(properties(&server));
+    shell::run(&mut cameras)
 }
 
 fn router_loses_one() -> Outcome {
@@ -119,6 +158,24 @@ fn router_loses_one() -> Outcome {
     let behind = vllms.each_ref().map(Server::address).join(",");
     let router = Server::start("router", &["--behind", &behind])?;
     cameras_survive(&router, &vllms[0].group())
+}
+
+/// Whether this process is in a network without a way out.
+fn has_loopback_alone() -> bool {
+    let table = std::fs::read_to_string("/proc/self/net/dev").unwrap_or_default();
+    let mut names = table.lines().filter_map(|line| line.split_once(':'));
+    names.all(|(name, _)| name.trim() == "lo")
+}
+
+/// The step with Ray Serve in such a network, for it opens ports on every interface.
+fn apart() -> Outcome {
+    let this = std::env::current_exe().map_err(|error| format!("xtask itself: {error}"))?;
+    let mut command = shell::program("python3");
+    command
+        .arg("-B")
+        .arg(shell::root().join("tools/remote/apart.py"));
+    command.arg(this).args(["test", "--remote-only", "ray"]);
+    shell::run(&mut command)
 }
 
 fn ray_loses_one() -> Outcome {
@@ -329,6 +386,17 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found.iter().any(|(id, _)| *id == child.id()));
+    }
+
+    #[test]
+    fn one_server_alone_brings_what_it_stands_on() {
+        let installs = |name| Extent::only(name).unwrap().installs();
+        assert_eq!(installs("transformers"), ["transformers"]);
+        assert_eq!(installs("router"), ["vllm", "router"]);
+        assert_eq!(installs("llama"), ["llama", "vllm"]);
+        assert_eq!(Extent::Long.installs(), NAMES);
+        assert!(!Extent::Short.installs().contains(&"ray"));
+        assert!(Extent::only("vlm").unwrap_err().contains("transformers"));
     }
 
     #[test]

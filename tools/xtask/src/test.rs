@@ -13,7 +13,8 @@ use crate::tpu::{self, Extent};
 use crate::{Outcome, check, docs, packages, remote, shell};
 
 const HELP: &str = "\
-cargo xtask test [--quick] [--tpu | --tpu-minutes N | --tpu-long] [--remote | --remote-long] [--yes]
+cargo xtask test [--quick] [--tpu | --tpu-minutes N | --tpu-long] [--yes]
+cargo xtask test --remote | --remote-long | --remote-only NAME [--yes]
 
 Installs what is missing (see `cargo xtask setup --help`), then runs
   packages                               does each package hold what it is installed for
@@ -37,7 +38,8 @@ Installs what is missing (see `cargo xtask setup --help`), then runs
   --remote    only these: llama-server, transformers serve and vLLM are installed in the user's cache (4 GB,
               half an hour once) and asked about the committed clips; one of two vLLMs behind
               vllm-router is killed while eight cameras ask
-  --remote-long  the same, and a replica of Ray Serve
+  --remote-long  the same, and a replica of Ray Serve, in a network of its own that has loopback alone
+  --remote-only  one of llama, transformers, vllm, router, ray
   --yes       install without asking (so does CI=true)";
 
 /// `cargo xtask test`.
@@ -57,10 +59,13 @@ pub fn command(mut args: Args) -> Outcome {
         (true, false) => Some(Extent::Short),
         (false, false) => None,
     };
-    let remote = match (args.flag("--remote"), args.flag("--remote-long")) {
-        (_, true) => Some(remote::Extent::Long),
-        (true, false) => Some(remote::Extent::Short),
-        (false, false) => None,
+    let only: Option<String> = args.value("--remote-only")?;
+    let (remote, long) = (args.flag("--remote"), args.flag("--remote-long"));
+    let remote = match only {
+        Some(name) => Some(remote::Extent::only(&name)?),
+        None if long => Some(remote::Extent::Long),
+        None if remote => Some(remote::Extent::Short),
+        None => None,
     };
     let yes = args.flag("--yes");
     if quick && extent.is_some() {

@@ -8,6 +8,7 @@ mod one;
 mod options;
 mod outage;
 mod processes;
+mod wire;
 
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -16,15 +17,20 @@ use figures::Figures;
 use one::{Camera, Event, What};
 pub use options::HELP;
 use options::parse;
-use outage::outage;
+use outage::{Fault, outage, shown};
 use processes::{command, engine_seconds, pin_engines};
+use wire::Wire;
 
 /// Plays cameras as the words say.
 ///
 /// # Errors
 /// A word that is no option, a pipeline that breaks, or a caption that says something else.
 pub fn run(words: &[&str]) -> Result<(), String> {
-    let options = parse(words)?;
+    let mut options = parse(words)?;
+    let mut wire = match options.cut {
+        Some(_) => Some(wire_to(&mut options.properties)?),
+        None => None,
+    };
     let server = match &options.rtsp {
         Some(script) => Some(crate::camera::Server::start_at(
             script,
@@ -47,14 +53,11 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     let cpu = engine_seconds();
     cameras.iter_mut().for_each(Camera::begin);
     let mut heard = Vec::new();
-    let killed = match options.kill.is_empty() {
+    let killed = match options.kill.is_empty() && wire.is_none() {
         true => None,
         false => {
-            listen(
-                &events,
-                began + Duration::from_secs_f64(options.seconds / 3.0),
-                &mut heard,
-            );
+            let third = Duration::from_secs_f64(options.seconds / 3.0);
+            listen(&events, began + third, &mut heard);
             cameras.iter().for_each(Camera::forget_gap);
             for pid in &options.kill {
                 command("kill", &["-9", pid])?;
@@ -62,6 +65,19 @@ pub fn run(words: &[&str]) -> Result<(), String> {
             Some(Instant::now())
         }
     };
+    let mut cut = None;
+    if let (Some(wire), Some(seconds)) = (&mut wire, options.cut) {
+        let began = Instant::now();
+        wire.cut();
+        listen(
+            &events,
+            began + Duration::from_secs_f64(seconds),
+            &mut heard,
+        );
+        wire.mend()?;
+        let ended = Instant::now();
+        cut = Some(Fault { began, ended });
+    }
     listen(
         &events,
         began + Duration::from_secs_f64(options.seconds),
@@ -69,12 +85,28 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     );
     let figures = Figures::of(&cameras, &heard, began, engine_seconds() - cpu);
     let lost = killed.map(|killed| outage(&heard, began, killed, options.count));
+    let errors: Vec<_> = cameras.iter().map(Camera::errors).collect();
     drop(cameras);
     print!("{}{}", figures.text(), lost.unwrap_or_default());
+    if let Some(fault) = &cut {
+        print!("{}", shown(&errors, fault)?);
+    }
     if let Some(file) = &options.json {
         std::fs::write(file, figures.json()).map_err(|error| format!("{file}: {error}"))?;
     }
     judge(&heard, options.text.as_deref())
+}
+
+/// Puts a wire before the server that the properties name.
+fn wire_to(properties: &mut String) -> Result<Wire, String> {
+    const KEY: &str = "server-uri=http://";
+    let no = "--cut is for cameras with server-uri=http://HOST:PORT/...";
+    let start = properties.find(KEY).ok_or(no)? + KEY.len();
+    let rest = &properties[start..];
+    let end = start + rest.find('/').ok_or(no)?;
+    let wire = Wire::to(&properties[start..end])?;
+    properties.replace_range(start..end, &wire.address().to_string());
+    Ok(wire)
 }
 
 fn wait_for_all(events: &Receiver<Event>, count: usize) -> Result<(), String> {

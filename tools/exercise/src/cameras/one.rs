@@ -34,7 +34,15 @@ pub struct Camera {
     pipeline: gst::Pipeline,
     /// Seconds between two buffers behind the captioner: the longest, and since when.
     gap: Arc<Mutex<Gap>>,
+    errors: Arc<Mutex<Vec<Shown>>>,
     before: BTreeMap<&'static str, u64>,
+}
+
+/// Whether the buffers say `error` from here on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown {
+    pub at: Instant,
+    pub is_error: bool,
 }
 
 #[derive(Default)]
@@ -98,11 +106,16 @@ impl Camera {
         });
         let gap = Arc::new(Mutex::new(Gap::default()));
         let shared = gap.clone();
+        let errors = Arc::new(Mutex::new(Vec::new()));
+        let shown = errors.clone();
         let pad = pipeline
             .by_name("c")
             .and_then(|element| element.static_pad("src"));
         pad.ok_or("no source pad")?
-            .add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            .add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+                if let Some(is_error) = info.buffer().and_then(|buffer| says_error(buffer)) {
+                    note(&mut shown.lock().unwrap(), is_error);
+                }
                 let mut gap = shared.lock().unwrap();
                 let now = Instant::now();
                 if let Some(last) = gap.last.replace(now) {
@@ -115,6 +128,7 @@ impl Camera {
         Ok(Self {
             pipeline,
             gap,
+            errors,
             before: BTreeMap::new(),
         })
     }
@@ -146,6 +160,11 @@ impl Camera {
         self.gap.lock().unwrap().longest
     }
 
+    /// When its buffers began and ceased to say `error`.
+    pub fn errors(&self) -> Vec<Shown> {
+        self.errors.lock().unwrap().clone()
+    }
+
     /// What was counted.
     pub fn counted(&self) -> BTreeMap<&'static str, u64> {
         let mut now = self.numbers();
@@ -160,6 +179,24 @@ impl Drop for Camera {
     fn drop(&mut self) {
         // The measurement is over, or could not begin; either way this is the end.
         let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+/// Whether the status of a buffer's caption is `error`; nothing if there is no caption on it.
+fn says_error(buffer: &gst::BufferRef) -> Option<bool> {
+    let caption = gst::meta::CustomMeta::from_buffer(buffer, "GstVlmCaptionMeta").ok()?;
+    let status: &str = caption.structure().get("status").ok()?;
+    Some(status == "error")
+}
+
+/// Adds what a buffer shows if it is something else than before.
+fn note(errors: &mut Vec<Shown>, is_error: bool) {
+    if errors
+        .last()
+        .map_or(is_error, |last| last.is_error != is_error)
+    {
+        let at = Instant::now();
+        errors.push(Shown { at, is_error });
     }
 }
 

@@ -17,6 +17,8 @@ each got. Counting begins when all have had a caption.
   --engine-core N     engines run on this core alone (needs taskset)
   --kill PID          kills this process after a third of the time (several with commas), and says
                       what was lost and how soon captions came again
+  --cut SECONDS       the server of server-uri cannot be reached for so long after a third of the time;
+                      all buffers have to say so within a second, and no more 5 s after it is back
   --text TEXT         what every caption has to say; another one is a failure
   --json FILE         writes the figures";
 
@@ -31,6 +33,7 @@ pub struct Options {
     pub models: Vec<String>,
     pub core: Option<String>,
     pub kill: Vec<String>,
+    pub cut: Option<f64>,
     pub text: Option<String>,
     pub json: Option<String>,
     pub properties: String,
@@ -69,6 +72,7 @@ pub fn parse(words: &[&str]) -> Result<Options, String> {
             "--models" => options.models = list(),
             "--engine-core" => options.core = Some(value.to_owned()),
             "--kill" => options.kill = list(),
+            "--cut" => options.cut = Some(value.parse().map_err(|_| no(value))?),
             "--text" => options.text = Some(value.to_owned()),
             "--json" => options.json = Some(value.to_owned()),
             _ => return Err(format!("there is no option {word}\n{HELP}")),

@@ -5,7 +5,46 @@
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use super::one::{Event, What};
+use super::one::{Event, Shown, What};
+
+/// A fault, and when it was over.
+pub struct Fault {
+    pub began: Instant,
+    pub ended: Instant,
+}
+
+/// How soon every camera's buffers said `error` after a fault began, and how soon none did after it ended.
+///
+/// # Errors
+/// One did not within a second, or still did after five.
+pub fn shown(cameras: &[Vec<Shown>], fault: &Fault) -> Result<String, String> {
+    const TO_ERROR: Duration = Duration::from_secs(1);
+    const BACK: Duration = Duration::from_secs(5);
+    let (mut to_error, mut back) = (Duration::ZERO, Duration::ZERO);
+    for (number, shown) in cameras.iter().enumerate() {
+        let of = |began: Instant, is_error: bool| {
+            let mut of = shown
+                .iter()
+                .filter(|shown| shown.is_error == is_error && shown.at >= began);
+            of.next().map(|shown| shown.at - began)
+        };
+        let error = of(fault.began, true);
+        to_error = to_error.max(error.ok_or(format!("camera {number} never said `error`"))?);
+        let well = of(fault.ended, false);
+        back = back.max(well.ok_or(format!("camera {number} says `error` to the end"))?);
+    }
+    let text = format!(
+        "all buffers said `error` {:.2} s after the fault began, none {:.2} s after it ended",
+        to_error.as_secs_f64(),
+        back.as_secs_f64()
+    );
+    if to_error > TO_ERROR || back > BACK {
+        return Err(format!(
+            "{text}: more than {TO_ERROR:?} and {BACK:?} are too long"
+        ));
+    }
+    Ok(text + "\n")
+}
 
 /// What a death at `killed` cost.
 pub fn outage(heard: &[Event], began: Instant, killed: Instant, count: usize) -> String {
