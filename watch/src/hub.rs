@@ -3,14 +3,15 @@
 //! What is known of every camera right now: told by supervisors, kept by the store, shown to people.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use crate::camera::pipeline::Still;
 use crate::camera::supervisor::{Command, Heard, Model};
 use crate::config::{Camera, Config};
+use crate::health::Health;
 use crate::heard::Phase;
 use crate::log;
 use crate::store::keeper::Item;
@@ -41,6 +42,8 @@ pub struct Said {
     pub start: Millis,
     pub end: Millis,
     pub model: String,
+    /// Whether it says what the one before it said.
+    pub repeat: bool,
 }
 
 /// How an alarm stands.
@@ -72,12 +75,16 @@ pub enum What {
     Phase,
     Model,
     Still,
+    /// There are others than before.
+    Cameras,
 }
 
 type Listener = Box<dyn Fn(&Notice) + Send + Sync>;
 
 /// Everything that is known right now.
 pub struct Hub {
+    pub health: Health,
+    config: RwLock<Arc<Config>>,
     order: Vec<String>,
     cameras: BTreeMap<String, Mutex<Seen>>,
     hand: Hand,
@@ -96,6 +103,8 @@ impl Hub {
             .iter()
             .map(|camera| (camera.id.clone(), Mutex::new(seen(camera, now))));
         Self {
+            health: Health::default(),
+            config: RwLock::new(Arc::new(config.clone())),
             order: config
                 .cameras
                 .iter()
@@ -113,6 +122,11 @@ impl Hub {
     /// Has somebody told of every change; he must not wait.
     pub fn listen(&self, listener: Listener) {
         self.listeners.lock().unwrap().push(listener);
+    }
+
+    /// The configuration as it is used.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap().clone()
     }
 
     /// The line to a camera's supervisor.
@@ -232,7 +246,9 @@ fn note(seen: &mut Seen, heard: &Heard, now: Millis) -> Option<What> {
         Heard::Caption(caption) => {
             seen.partial = None;
             seen.model = Model::Well;
+            let before = seen.caption.take();
             seen.caption = Some(Said {
+                repeat: before.is_some_and(|before| before.text == caption.text),
                 text: caption.text.clone(),
                 start: caption.start,
                 end: caption.end,

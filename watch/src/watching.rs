@@ -13,6 +13,7 @@ use crate::config::{Camera, Config};
 use crate::heard::Phase;
 use crate::hub::Hub;
 use crate::log;
+use crate::out::Out;
 use crate::store::files::Layout;
 use crate::store::keeper::Keeper;
 use crate::store::retention::Limits;
@@ -26,6 +27,7 @@ const END: Duration = Duration::from_secs(8);
 pub struct Watching {
     pub hub: Arc<Hub>,
     writer: Writer,
+    out: Out,
     stop: Arc<Stop>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -47,6 +49,9 @@ impl Watching {
             .and_then(Writer::start)
             .map_err(|error| error.to_string())?;
         let hub = Arc::new(Hub::new(config, writer.hand()));
+        writer.show(hub.health.pulse("store"));
+        let out = Out::start(config, &hub, &writer.status())?;
+        hub.health.set_out(out.standings.clone());
         let stop = Stop::new();
         let mut threads = Vec::new();
         for camera in &config.cameras {
@@ -59,6 +64,7 @@ impl Watching {
         Ok(Self {
             hub,
             writer,
+            out,
             stop,
             threads,
         })
@@ -87,6 +93,8 @@ impl Watching {
             ));
         }
         self.writer.end();
+        // What ended just now is told, if somebody takes it, and else at the next start.
+        self.out.end();
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::out::{Mqtt, Webhook};
 use super::units::{Size, Span};
 
 /// The whole file.
@@ -18,6 +19,8 @@ pub struct File {
     pub model: Model,
     pub defaults: Asked,
     pub camera: Vec<Camera>,
+    pub mqtt: Option<Mqtt>,
+    pub webhook: Vec<Webhook>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -27,6 +30,13 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Whether there is one.
     pub enabled: bool,
+    /// The path below which a proxy serves it.
+    pub path: Option<String>,
+    pub tls: Option<super::door::Tls>,
+    /// Who may say for whom he asks.
+    pub trusted_proxies: Vec<String>,
+    /// The log-in of a proxy that is believed.
+    pub auth: super::door::Auth,
 }
 
 impl Default for Server {
@@ -34,6 +44,10 @@ impl Default for Server {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8470)),
             enabled: true,
+            path: None,
+            tls: None,
+            trusted_proxies: Vec::new(),
+            auth: super::door::Auth::default(),
         }
     }
 }
@@ -176,6 +190,10 @@ pub struct Alarm {
     pub off: f64,
     pub min_duration: Option<Span>,
     pub cool_down: Option<Span>,
+    /// What Home Assistant takes it for.
+    pub device_class: Option<String>,
+    /// Who is told: `mqtt`, `webhook:NAME`; everybody if it is not there.
+    pub notify: Option<Vec<String>>,
 }
 
 fn yes() -> bool {

@@ -2,8 +2,10 @@
 
 //! The configuration: one TOML file comes in, and what goes on can only hold working values.
 
+pub mod door;
 pub mod file;
 pub mod nearest;
+pub mod out;
 pub mod units;
 pub mod url;
 
@@ -24,6 +26,10 @@ pub struct Config {
     pub storage: Storage,
     pub model: Model,
     pub cameras: Vec<Camera>,
+    /// Who is told of alarms besides the page.
+    pub out: out::Out,
+    /// How the page is reached.
+    pub door: door::Door,
     /// What works, and could be better: shown by `check` and at the start.
     pub advice: Vec<String>,
 }
@@ -128,7 +134,12 @@ impl Config {
         if cameras.is_empty() {
             advice.push("no camera is named: add a [[camera]] with id and url".into());
         }
+        let out = out::resolve(file.mqtt, file.webhook, around)?;
+        out::notified_are_known(&cameras, &out)?;
+        let door = door::resolve(&file.server, around)?;
         Ok(Self {
+            out,
+            door,
             listen: file.server.enabled.then_some(file.server.listen),
             storage: Storage {
                 path: file.storage.path,
@@ -206,51 +217,75 @@ fn resolve(
     })
 }
 
-/// The password from where the file says that it is.
+/// The password of a camera from where the file says that it is.
 fn password(camera: &file::Camera, around: &dyn Surroundings) -> Result<Option<Secret>, String> {
-    let ways = [
-        camera.password_file.is_some(),
-        camera.password_env.is_some(),
-        camera.password_credential.is_some(),
-    ];
-    if ways.iter().filter(|way| **way).count() > 1 {
-        return Err(
-            "of password-file, password-env and password-credential only one may be there".into(),
-        );
-    }
-    let from_file = |path: &Path| {
-        let text = around
-            .read(path)
-            .map_err(|error| format!("the password in {}: {error}", path.display()))?;
-        let text = text.trim_end_matches(['\r', '\n']).to_owned();
-        if text.is_empty() {
+    let ways = Ways {
+        key: "password",
+        file: camera.password_file.as_deref(),
+        env: camera.password_env.as_deref(),
+        credential: camera.password_credential.as_deref(),
+    };
+    ways.read(around)
+}
+
+/// The three ways to say where a secret is: `KEY-file`, `KEY-env` and `KEY-credential`.
+#[derive(Debug, Clone, Copy)]
+pub struct Ways<'a> {
+    pub key: &'static str,
+    pub file: Option<&'a Path>,
+    pub env: Option<&'a str>,
+    pub credential: Option<&'a str>,
+}
+
+impl Ways<'_> {
+    /// The secret, if one of them is there.
+    ///
+    /// # Errors
+    /// Two of them, or one that does not lead to a secret.
+    pub fn read(self, around: &dyn Surroundings) -> Result<Option<Secret>, String> {
+        let key = self.key;
+        let n_ways = u8::from(self.file.is_some())
+            + u8::from(self.env.is_some())
+            + u8::from(self.credential.is_some());
+        if n_ways > 1 {
             return Err(format!(
-                "{} is empty; it has to hold the password",
-                path.display()
+                "of {key}-file, {key}-env and {key}-credential only one may be there"
             ));
         }
-        Ok(Some(Secret::new(text)))
-    };
-    if let Some(path) = &camera.password_file {
-        return from_file(path);
-    }
-    if let Some(name) = &camera.password_env {
-        let value = around.variable(name).filter(|value| !value.is_empty());
-        let value = value.ok_or_else(|| {
-            format!("the variable {name}, which is to hold the password, is not set")
-        })?;
-        return Ok(Some(Secret::new(value)));
-    }
-    if let Some(name) = &camera.password_credential {
-        let folder = around.variable("CREDENTIALS_DIRECTORY").ok_or_else(|| {
-            format!("there are no credentials of systemd; add `LoadCredential={name}:/a/file` to the unit, or use password-file")
-        })?;
-        if name.contains('/') || name.starts_with('.') {
-            return Err("password-credential is a name, not a path".into());
+        let from_file = |path: &Path| {
+            let text = around
+                .read(path)
+                .map_err(|error| format!("the {key} in {}: {error}", path.display()))?;
+            let text = text.trim_end_matches(['\r', '\n']).to_owned();
+            if text.is_empty() {
+                return Err(format!(
+                    "{} is empty; it has to hold the {key}",
+                    path.display()
+                ));
+            }
+            Ok(Some(Secret::new(text)))
+        };
+        if let Some(path) = self.file {
+            return from_file(path);
         }
-        return from_file(&Path::new(&folder).join(name));
+        if let Some(name) = self.env {
+            let value = around.variable(name).filter(|value| !value.is_empty());
+            let value = value.ok_or_else(|| {
+                format!("the variable {name}, which is to hold the {key}, is not set")
+            })?;
+            return Ok(Some(Secret::new(value)));
+        }
+        if let Some(name) = self.credential {
+            let folder = around.variable("CREDENTIALS_DIRECTORY").ok_or_else(|| {
+                format!("there are no credentials of systemd; add `LoadCredential={name}:/a/file` to the unit, or use {key}-file")
+            })?;
+            if name.contains('/') || name.starts_with('.') {
+                return Err(format!("{key}-credential is a name, not a path"));
+            }
+            return from_file(&Path::new(&folder).join(name));
+        }
+        Ok(None)
     }
-    Ok(None)
 }
 
 /// An id names a folder, a column and a topic: small letters, digits, `-` and `_`.

@@ -17,6 +17,7 @@ pub mod db;
 pub mod error;
 pub mod files;
 pub mod keeper;
+pub mod outbox;
 pub mod pack;
 pub mod reader;
 pub mod retention;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::health::Pulse;
 use crate::log;
 use crate::time::Millis;
 
@@ -29,6 +30,7 @@ pub struct Hand {
 pub struct Writer {
     hand: Hand,
     status: Arc<Mutex<Status>>,
+    pulse: Arc<Mutex<Option<Arc<Pulse>>>>,
     thread: JoinHandle<Status>,
 }
 
@@ -58,6 +60,8 @@ impl Writer {
         let dropped = Arc::new(AtomicU64::new(0));
         let told = status.clone();
         let missed = dropped.clone();
+        let pulse = Arc::<Mutex<Option<Arc<Pulse>>>>::default();
+        let moves = pulse.clone();
         let body = move || {
             let mut keeper = keeper;
             loop {
@@ -67,6 +71,9 @@ impl Writer {
                     Ok(Command::End) | Err(RecvTimeoutError::Disconnected) => break,
                 }
                 keeper.tick(Millis::now());
+                if let Some(pulse) = &*moves.lock().unwrap() {
+                    pulse.beat();
+                }
                 let mut now = keeper.status().clone();
                 now.lost += missed.load(Ordering::Relaxed);
                 *told.lock().unwrap() = now;
@@ -80,6 +87,7 @@ impl Writer {
         Ok(Self {
             hand: Hand { sender, dropped },
             status,
+            pulse,
             thread,
         })
     }
@@ -92,6 +100,11 @@ impl Writer {
     /// How things stand.
     pub fn status(&self) -> Arc<Mutex<Status>> {
         self.status.clone()
+    }
+
+    /// Shows from now on that it moves.
+    pub fn show(&self, pulse: Arc<Pulse>) {
+        *self.pulse.lock().unwrap() = Some(pulse);
     }
 
     /// Writes all that was handed over, and ends.

@@ -4,5 +4,6 @@
 
 mod browser;
 mod live;
+mod out;
 mod store;
 mod web;

@@ -2,6 +2,6 @@
 
 //! The store as a whole: what is written is found again, whatever happened in between.
 
-mod common;
+pub mod common;
 mod faults;
 mod kept;
