@@ -50,6 +50,14 @@ pub struct End {
     pub reason: String,
 }
 
+/// The clip of an alarm, whole and on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clip {
+    pub from: Millis,
+    pub to: Millis,
+    pub size: u64,
+}
+
 /// How things stand with a camera.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

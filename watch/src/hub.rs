@@ -14,9 +14,13 @@ use crate::config::{Camera, Config};
 use crate::health::Health;
 use crate::heard::Phase;
 use crate::log;
+use crate::search::Synonyms;
 use crate::store::keeper::Item;
 use crate::store::writer::Hand;
 use crate::time::Millis;
+use crate::video::clips::Rings;
+use crate::video::format::Codec;
+use crate::video::ring::Ring;
 
 /// A camera as it is seen right now.
 #[derive(Debug, Clone)]
@@ -33,6 +37,17 @@ pub struct Seen {
     pub alarms: Vec<Alarm>,
     pub model: Model,
     pub still: Option<Still>,
+    /// What its video is coded with, if people may see it and some has come; else why not.
+    pub video: Result<Codec, &'static str>,
+    /// Until when nobody is to be told of its alarms.
+    pub snoozed: Option<Millis>,
+}
+
+impl Seen {
+    /// Whether nobody is to be told of its alarms at the moment.
+    pub fn is_snoozed(&self, now: Millis) -> bool {
+        self.snoozed.is_some_and(|until| now < until)
+    }
 }
 
 /// What was said last.
@@ -92,6 +107,8 @@ pub struct Hub {
     asking: Mutex<BTreeMap<u64, SyncSender<Result<String, String>>>>,
     next_question: AtomicU64,
     listeners: Mutex<Vec<Listener>>,
+    rings: Rings,
+    synonyms: Synonyms,
 }
 
 impl Hub {
@@ -116,7 +133,24 @@ impl Hub {
             asking: Mutex::default(),
             next_question: AtomicU64::new(1),
             listeners: Mutex::default(),
+            rings: rings(config),
+            synonyms: config.synonyms.clone(),
         }
+    }
+
+    /// The video of cameras whose video people may see.
+    pub fn rings(&self) -> &Rings {
+        &self.rings
+    }
+
+    /// What is meant by a word as well, when somebody looks for it.
+    pub fn synonyms(&self) -> &Synonyms {
+        &self.synonyms
+    }
+
+    /// For whoever has something to keep.
+    pub fn hand(&self) -> &Hand {
+        &self.hand
     }
 
     /// Has somebody told of every change; he must not wait.
@@ -146,7 +180,20 @@ impl Hub {
 
     /// One camera.
     pub fn camera(&self, id: &str) -> Option<Seen> {
-        Some(self.cameras.get(id)?.lock().unwrap().clone())
+        let mut seen = self.cameras.get(id)?.lock().unwrap().clone();
+        if let Some(ring) = self.rings.get(id) {
+            let format = ring.format();
+            seen.video = format.map_or(Err("none has come yet"), |format| Ok(format.codec));
+        }
+        Some(seen)
+    }
+
+    /// Nobody is to be told of a camera's alarms until then.
+    pub fn snooze(&self, camera: &str, until: Millis) {
+        if let Some(seen) = self.cameras.get(camera) {
+            seen.lock().unwrap().snoozed = Some(until);
+            self.tell(camera, What::Alarm);
+        }
     }
 
     /// Asks about the moment, and waits for the answer.
@@ -190,6 +237,11 @@ impl Hub {
             return;
         }
         let now = Millis::now();
+        // How late answers come is how much video has to wait for them.
+        if let (Heard::Answer(answer), Some(ring)) = (&heard, self.rings.get(camera)) {
+            let lag = u64::try_from(now.0.saturating_sub(answer.at.0)).unwrap_or(0);
+            ring.late(Duration::from_millis(lag));
+        }
         let what = note(&mut seen.lock().unwrap(), &heard, now);
         if let Some(item) = item(camera, heard, now) {
             self.hand.keep(item);
@@ -237,7 +289,17 @@ fn seen(camera: &Camera, now: Millis) -> Seen {
         alarms: camera.alarms.iter().map(alarm).collect(),
         model: Model::Well,
         still: None,
+        video: Err(camera.video().err().unwrap_or("none has come yet")),
+        snoozed: None,
     }
+}
+
+/// A ring for each camera whose video people may see.
+fn rings(config: &Config) -> Rings {
+    let cameras = config.cameras.iter();
+    let seen = cameras.filter(|camera| camera.enabled && camera.video().is_ok());
+    seen.map(|camera| (camera.id.clone(), Ring::new(camera.before())))
+        .collect()
 }
 
 /// Changes what is seen of a camera; says what has changed, and logs what people want to know.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! What somebody looks for: words, "phrases", beginnings*, -not, and `camera:`, `after:`, `before:`.
+//! What somebody looks for: words, "phrases", beginnings*, -not, and `camera:`, `alarm:`, `after:`, `before:`.
 //!
 //! A text is cut into words once ([`words`]): what is indexed, what is looked for and what is marked are
 //! cut alike. Languages that write no spaces are cut into characters, and a word of them is a phrase.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::time::{self, Millis};
@@ -14,6 +15,8 @@ use crate::time::{self, Millis};
 pub struct Query {
     terms: Vec<Term>,
     pub cameras: Vec<String>,
+    /// Said while one of these alarmed.
+    pub alarms: Vec<String>,
     pub after: Option<Millis>,
     pub before: Option<Millis>,
 }
@@ -22,10 +25,15 @@ pub struct Query {
 #[derive(Debug, Clone, PartialEq)]
 struct Term {
     words: Vec<String>,
+    /// What is meant as well.
+    also: Vec<Vec<String>>,
     /// The last word may go on.
     prefix: bool,
     not: bool,
 }
+
+/// Words, and those that are meant by them as well.
+pub type Synonyms = BTreeMap<String, Vec<String>>;
 
 /// The most terms of a query; more are refused, since each costs a look-up.
 const MOST_TERMS: usize = 20;
@@ -41,6 +49,7 @@ impl Query {
             if let Some((key, value)) = piece.filter() {
                 match key {
                     "camera" => query.cameras.push(value.to_owned()),
+                    "alarm" => query.alarms.push(value.to_owned()),
                     "after" => query.after = Some(time::typed(value, now)?),
                     _ => query.before = Some(time::typed(value, now)?),
                 }
@@ -50,6 +59,7 @@ impl Query {
             if !words.is_empty() {
                 query.terms.push(Term {
                     words,
+                    also: Vec::new(),
                     prefix: piece.prefix,
                     not: piece.not,
                 });
@@ -64,6 +74,23 @@ impl Query {
         Ok(query)
     }
 
+    /// Has words mean others as well, as somebody has listed them.
+    #[must_use]
+    pub fn widened(mut self, synonyms: &Synonyms) -> Self {
+        for term in &mut self.terms {
+            let meant = synonyms.iter().filter(|(word, _)| {
+                let listed = words(word).map(|(_, word)| word);
+                listed.eq(term.words.iter().cloned())
+            });
+            let others = meant.flat_map(|(_, others)| others);
+            term.also = others
+                .map(|other| words(other).map(|(_, word)| word).collect())
+                .filter(|words: &Vec<String>| !words.is_empty())
+                .collect();
+        }
+        self
+    }
+
     /// Whether it asks for no word, so that every caption is meant.
     pub fn is_any(&self) -> bool {
         self.terms.is_empty()
@@ -74,7 +101,17 @@ impl Query {
         let spelled = |term: &Term| {
             let star = if term.prefix { "*" } else { "" };
             // Words hold letters and digits alone, so nothing in them can end the quotation.
-            format!("\"{}\"{star}", term.words.join(" "))
+            let typed = format!("\"{}\"{star}", term.words.join(" "));
+            let also = term
+                .also
+                .iter()
+                .map(|words| format!("\"{}\"", words.join(" ")));
+            let all: Vec<String> = std::iter::once(typed).chain(also).collect();
+            if all.len() == 1 {
+                all.concat()
+            } else {
+                format!("({})", all.join(" OR "))
+            }
         };
         let wanted = self.terms.iter().filter(|term| !term.not).map(spelled);
         let wanted = wanted.collect::<Vec<_>>().join(" AND ");
@@ -85,7 +122,7 @@ impl Query {
     /// Whether a text that is not in the index yet has it.
     pub fn matches(&self, text: &str) -> bool {
         let words: Vec<String> = words(text).map(|(_, word)| word).collect();
-        let has = |term: &Term| (0..words.len()).any(|at| term.is_at(&words[at..]));
+        let has = |term: &Term| (0..words.len()).any(|at| term.length_at(&words[at..]).is_some());
         self.terms.iter().all(|term| has(term) != term.not)
     }
 
@@ -97,8 +134,9 @@ impl Query {
             let found = self
                 .terms
                 .iter()
-                .filter(|term| !term.not && term.is_at(&words[at..]));
-            let Some(length) = found.map(|term| term.words.len()).max() else {
+                .filter(|term| !term.not)
+                .filter_map(|term| term.length_at(&words[at..]));
+            let Some(length) = found.max() else {
                 continue;
             };
             let mark = places[at].start..places[at + length - 1].end;
@@ -112,16 +150,18 @@ impl Query {
 }
 
 impl Term {
-    /// Whether these words begin with it.
-    fn is_at(&self, words: &[String]) -> bool {
+    /// How many of these words are it, if they begin with it.
+    fn length_at(&self, words: &[String]) -> Option<usize> {
         let n = self.words.len();
-        words.len() >= n
+        let typed = words.len() >= n
             && self.words[..n - 1] == words[..n - 1]
             && if self.prefix {
                 words[n - 1].starts_with(&self.words[n - 1])
             } else {
                 words[n - 1] == self.words[n - 1]
-            }
+            };
+        let also = self.also.iter().filter(|also| words.starts_with(also));
+        also.map(Vec::len).chain(typed.then_some(n)).max()
     }
 }
 
@@ -183,7 +223,7 @@ impl Piece {
     /// The key and value of `camera:front`.
     fn filter(&self) -> Option<(&str, &str)> {
         let (key, value) = self.text.split_once(':').filter(|_| !self.quoted)?;
-        let known = ["camera", "after", "before"].contains(&key) && !value.is_empty();
+        let known = ["camera", "alarm", "after", "before"].contains(&key) && !value.is_empty();
         known.then_some((key, value))
     }
 }
@@ -267,6 +307,32 @@ mod tests {
     }
 
     #[test]
+    fn a_word_means_what_is_listed_for_it_as_well() {
+        let listed = [
+            ("person", vec!["man", "young woman", "人"]),
+            ("red coat", vec!["jacket"]),
+        ];
+        let listed = listed.map(|(word, others)| {
+            (
+                word.to_owned(),
+                others.into_iter().map(str::to_owned).collect(),
+            )
+        });
+        let widened = |text: &str| query(text).widened(&listed.clone().into());
+        let text = "A young woman waits.";
+        assert!(widened("Person").matches(text) && !query("person").matches(text));
+        assert_eq!(widened("person").marks(text).first(), Some(&(2..13)));
+        assert_eq!(
+            widened("person -dog").expression(),
+            "((\"person\" OR \"man\" OR \"young woman\" OR \"人\")) NOT \"dog\""
+        );
+        assert!(widened("\"red coat\"").matches("A jacket."));
+        assert!(widened("wait* person").matches(text));
+        // One way: who looks for a man does not mean a person.
+        assert!(!widened("man").matches("A person."));
+    }
+
+    #[test]
     fn a_query_of_exclusions_alone_is_refused() {
         assert!(Query::parse("-dog", Millis(0)).is_err());
         assert!(Query::parse(&"a ".repeat(21), Millis(0)).is_err());
@@ -278,6 +344,7 @@ mod tests {
         #[test]
         fn sqlite_and_the_unindexed_tail_agree(typed in "[a-c\"*: -]{0,12}", text in "[a-cA-C ,.-]{0,20}") {
             let Ok(query) = Query::parse(&typed, Millis(0)) else { return Ok(()) };
+            let query = query.widened(&Synonyms::from([("a".into(), vec!["b c".into(), "c".into()])]));
             if query.is_any() { return Ok(()) }
             let db = rusqlite::Connection::open_in_memory().unwrap();
             db.execute_batch("CREATE VIRTUAL TABLE f USING fts5(text, tokenize = 'unicode61 remove_diacritics 0')").unwrap();

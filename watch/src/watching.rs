@@ -14,11 +14,13 @@ use crate::heard::Phase;
 use crate::hub::Hub;
 use crate::log;
 use crate::out::Out;
+use crate::store::Error;
 use crate::store::files::Layout;
 use crate::store::keeper::Keeper;
 use crate::store::retention::Limits;
 use crate::store::writer::Writer;
 use crate::time::Millis;
+use crate::video::clips::{self, Clips};
 
 /// The end may take this long; what hangs after that is left behind.
 const END: Duration = Duration::from_secs(8);
@@ -28,6 +30,7 @@ pub struct Watching {
     pub hub: Arc<Hub>,
     writer: Writer,
     out: Out,
+    clips: Clips,
     stop: Arc<Stop>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -43,15 +46,26 @@ impl Watching {
             keep_free: config.storage.keep_free,
             captions: config.storage.keep_captions,
             thumbnails: config.storage.keep_thumbnails,
+            clips: config.storage.keep_clips,
         };
-        let keeper = Keeper::open(Layout::new(&config.storage.path), limits, Millis::now());
-        let writer = keeper
-            .and_then(Writer::start)
-            .map_err(|error| error.to_string())?;
+        let layout = Layout::new(&config.storage.path);
+        let say = |error: Error| error.to_string();
+        let mut keeper = Keeper::open(layout.clone(), limits, Millis::now()).map_err(say)?;
+        let snoozed = keeper.snoozed(Millis::now()).map_err(say)?;
+        let (line, end) = clips::line();
+        let told = line.clone();
+        keeper.tell(Box::new(move |event| told.tell(event)));
+        let writer = Writer::start(keeper).map_err(say)?;
         let hub = Arc::new(Hub::new(config, writer.hand()));
+        for (camera, until) in snoozed {
+            hub.snooze(&camera, until);
+        }
         writer.show(hub.health.pulse("store"));
         let out = Out::start(config, &hub, &writer.status())?;
         hub.health.set_out(out.standings.clone());
+        let rings = hub.rings().clone();
+        let asked = clips::asked(config);
+        let clips = Clips::start((line, end), &layout, asked, rings, writer.hand())?;
         let stop = Stop::new();
         let mut threads = Vec::new();
         for camera in &config.cameras {
@@ -65,6 +79,7 @@ impl Watching {
             hub,
             writer,
             out,
+            clips,
             stop,
             threads,
         })
@@ -92,6 +107,8 @@ impl Watching {
                 "{hanging} cameras did not end in time and are left behind"
             ));
         }
+        // Clips say of themselves what became of them, so the store is the last to end.
+        self.clips.end();
         self.writer.end();
         // What ended just now is told, if somebody takes it, and else at the next start.
         self.out.end();
@@ -112,6 +129,7 @@ fn watch(
         asked: camera.clone(),
         model: config.model.clone(),
         on_still: Arc::new(move |still| stills.still(&still_of, still)),
+        ring: hub.rings().get(&camera.id).cloned(),
     };
     let policy = Policy::new(camera.offline_after);
     let commands = hub.line(&id);

@@ -3,8 +3,9 @@
 //! Builds a camera's pipeline, element by element: nothing that a user writes is ever parsed as one.
 //!
 //! ```text
-//! rtspsrc ─ depay ─ parse ─┤keyframes?├─ queue ─ decodebin ─┐
-//!                                       videotestsrc ───────┴─ vlmcaption ─ queue ─┤one a second├─
+//! rtspsrc ─ depay ─ parse ─ tee ─┬─ parse ─ appsink: the ring
+//!                               └─┤keyframes?├─ queue ─ decodebin ─┐
+//!                                              videotestsrc ───────┴─ vlmcaption ─ queue ─┤one a second├─
 //!   videoconvert ─ videoscale ─ 640 wide ─┤masks painted├─ tee ─┬─ jpegenc ─ appsink: stills
 //!                                                               └─ 320 wide ─ jpegenc ─ appsink: thumbs
 //! ```
@@ -21,9 +22,13 @@ use crate::config::file::{Mask, Model};
 use crate::config::url::Place;
 use crate::config::{CAPTION, Camera};
 use crate::time::Millis;
+use crate::video::format::Codec;
+use crate::video::ring::Ring;
 
+use super::elements::{make, says};
 use super::gop::Gop;
 use super::paint::{self, Plane};
+use super::tap;
 
 /// The element's name in the pipeline.
 pub const CAPTIONER: &str = "captioner";
@@ -54,17 +59,20 @@ pub struct Shared {
     /// The size of its picture.
     pub size: Mutex<Option<(u32, u32)>>,
     thumbs: Mutex<VecDeque<(gst::ClockTime, Arc<[u8]>)>>,
+    /// Where the video goes as it comes, if people may see it.
+    ring: Option<Arc<Ring>>,
 }
 
 impl Shared {
     /// Of a pipeline that is yet to be built.
-    pub fn new(camera: &Camera) -> Arc<Self> {
+    pub fn new(camera: &Camera, ring: Option<Arc<Ring>>) -> Arc<Self> {
         Arc::new(Self {
             units: AtomicU64::new(0),
             gop: Mutex::new(Gop::new(camera.decode)),
             codec: Mutex::new(String::new()),
             size: Mutex::new(None),
             thumbs: Mutex::new(VecDeque::new()),
+            ring,
         })
     }
 
@@ -103,28 +111,6 @@ pub fn build(
         Place::Rtsp(location) => rtsp(&pipeline, camera, location, shared, &captioner)?,
     }
     Ok(pipeline)
-}
-
-/// Makes an element.
-pub fn make(name: &str) -> Result<gst::Element, String> {
-    gst::ElementFactory::make(name).build().map_err(|_| {
-        let package = match name {
-            "vlmcaption" => return no_plugin(),
-            "rtspsrc" | "rtph264depay" | "rtph265depay" | "rtpjpegdepay" | "jpegenc" => {
-                "gstreamer1.0-plugins-good"
-            }
-            "h264parse" | "h265parse" => "gstreamer1.0-plugins-bad",
-            _ => "gstreamer1.0-plugins-base",
-        };
-        format!("GStreamer has no element {name}; install {package}")
-    })
-}
-
-/// What to do without the plugin.
-pub fn no_plugin() -> String {
-    "GStreamer does not find the element vlmcaption; install its plugin, name the folder that holds it in \
-     GST_PLUGIN_PATH, or name the file with --plugin"
-        .into()
 }
 
 /// The element, with all that is asked of this camera.
@@ -305,10 +291,10 @@ fn attach(
         .structure(0)
         .and_then(|s| s.get::<String>("encoding-name").ok())
         .unwrap_or_default();
-    let (name, depay, parse) = match coding.as_str() {
-        "H264" => ("H.264", "rtph264depay", "h264parse"),
-        "H265" => ("H.265", "rtph265depay", "h265parse"),
-        "JPEG" => ("JPEG", "rtpjpegdepay", "identity"),
+    let (name, depay, parse, codec) = match coding.as_str() {
+        "H264" => ("H.264", "rtph264depay", "h264parse", Some(Codec::H264)),
+        "H265" => ("H.265", "rtph265depay", "h265parse", Some(Codec::H265)),
+        "JPEG" => ("JPEG", "rtpjpegdepay", "identity", None),
         other => {
             return Err(format!(
                 "the camera sends {other}; H.264, H.265 and JPEG are understood"
@@ -316,9 +302,11 @@ fn attach(
         }
     };
     name.clone_into(&mut shared.codec.lock().unwrap());
-    let (depay, parse, queue, decoder) = (
+    let parser = parse;
+    let (depay, parse, tee, queue, decoder) = (
         make(depay)?,
         make(parse)?,
+        make("tee")?,
         make("queue")?,
         make("decodebin")?,
     );
@@ -326,10 +314,13 @@ fn attach(
     queue.set_property("max-size-bytes", 8_u32 << 20);
     queue.set_property("max-size-time", gst::ClockTime::from_seconds(3));
     queue.set_property_from_str("leaky", "downstream");
-    let elements = [&depay, &parse, &queue, &decoder];
+    let elements = [&depay, &parse, &tee, &queue, &decoder];
     pipeline.add_many(elements).map_err(says)?;
     gst::Element::link_many(elements).map_err(says)?;
-    let parsed = parse.static_pad("src").ok_or("the parser has no src pad")?;
+    if let (Some(ring), Some(codec)) = (&shared.ring, codec) {
+        tap::tap(pipeline, &tee, codec, parser, ring)?;
+    }
+    let parsed = queue.static_pad("sink").ok_or("queue has no sink pad")?;
     let counted = shared.clone();
     parsed.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         counted.units.fetch_add(1, Ordering::Relaxed);
@@ -547,8 +538,4 @@ fn remember_size(pad: &gst::Pad, shared: &Arc<Shared>) {
         }
         gst::PadProbeReturn::Ok
     });
-}
-
-fn says(error: impl std::fmt::Display) -> String {
-    error.to_string()
 }

@@ -14,6 +14,7 @@ use crate::config::file::Model as ModelFile;
 use crate::heard::{Answer, Begin, Caption, End};
 use crate::log;
 use crate::time::Millis;
+use crate::video::ring::Ring;
 
 use super::pipeline::{self, CAPTIONER, OnStill, Shared};
 use super::supervisor::{Camera, Command, Heard, Model, Session};
@@ -30,11 +31,18 @@ pub struct Gst {
     pub asked: Asked,
     pub model: ModelFile,
     pub on_still: OnStill,
+    /// Where its video goes, if people may see it.
+    pub ring: Option<Arc<Ring>>,
 }
 
 impl Camera for Gst {
     fn open(&mut self) -> Result<Box<dyn Session>, String> {
-        let opened = Playing::start(&self.asked, &self.model, self.on_still.clone())?;
+        let opened = Playing::start(
+            &self.asked,
+            &self.model,
+            self.on_still.clone(),
+            self.ring.clone(),
+        )?;
         Ok(Box::new(opened))
     }
 }
@@ -58,8 +66,13 @@ impl Playing {
     ///
     /// # Errors
     /// What keeps it from starting, in words.
-    pub fn start(camera: &Asked, model: &ModelFile, on_still: OnStill) -> Result<Self, String> {
-        let shared = Shared::new(camera);
+    pub fn start(
+        camera: &Asked,
+        model: &ModelFile,
+        on_still: OnStill,
+        ring: Option<Arc<Ring>>,
+    ) -> Result<Self, String> {
+        let shared = Shared::new(camera, ring);
         let pipeline = pipeline::build(camera, model, &shared, on_still)?;
         let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
         let started = pipeline.set_state(gst::State::Playing);

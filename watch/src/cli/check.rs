@@ -92,7 +92,7 @@ fn connect(camera: &Camera, config: &Config, limit: Duration) -> Result<String, 
     let latest = Arc::new(Mutex::new(None::<Still>));
     let seen = latest.clone();
     let on_still = Arc::new(move |still| *seen.lock().unwrap() = Some(still));
-    let mut session = Playing::start(camera, &config.model, on_still)?;
+    let mut session = Playing::start(camera, &config.model, on_still, None)?;
     let begin = Instant::now();
     let mut first = None;
     let mut failure = None;

@@ -52,7 +52,7 @@ pub fn gstreamer(plugin: Option<&Path>) -> Result<(), String> {
             .map_err(|error| format!("--plugin {}: {error}", path.display()))?;
     }
     if gst::ElementFactory::find("vlmcaption").is_none() {
-        return Err(crate::camera::pipeline::no_plugin());
+        return Err(crate::camera::elements::no_plugin());
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 //! `doctor`.
 
+use std::collections::HashMap;
+
 use crate::config::Config;
 use crate::config::units;
 use crate::store::db;
@@ -90,7 +92,7 @@ fn store(config: &Config) -> Vec<(String, Result<String, String>)> {
         return vec![("store".into(), Ok(format!("nothing is in {root} yet")))];
     }
     let mut found = Vec::new();
-    let kept = retention::look(&layout, Millis::now());
+    let kept = retention::look(&layout, &HashMap::new(), Millis::now());
     let size: u64 = kept.iter().map(|kept| kept.size).sum();
     let free = files::free(&layout.root).unwrap_or(0);
     let room = format!(

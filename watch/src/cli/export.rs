@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::config::Config;
 use crate::store::Error;
 use crate::store::files::Layout;
-use crate::store::reader::{Kept, Reader, Scope};
+use crate::store::reader::{Kept, Reader, Scope, Wanted};
 use crate::time::{self, Millis};
 
 use super::common::Common;
@@ -29,6 +30,9 @@ pub struct Export {
     camera: Vec<String>,
     #[arg(long, value_enum, default_value_t = Format::Jsonl)]
     format: Format,
+    /// Alarms that were marked as false in place of captions, as JSON lines
+    #[arg(long, conflicts_with = "format")]
+    false_alarms: bool,
     /// The file to write; the output if it is not there
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -84,6 +88,21 @@ impl Export {
             }
         };
         let mut n = 0;
+        if self.false_alarms {
+            let lines = false_alarms(&mut reader, &config, &scope, (from, to))
+                .map_err(|error| error.to_string())?;
+            for line in &lines {
+                write(line.clone()).map_err(|error| error.to_string())?;
+            }
+            eprintln!(
+                "{} false alarms from {} to {}",
+                lines.len(),
+                from.local(),
+                to.local()
+            );
+            use std::io::Write;
+            return out.flush().map_err(|error| error.to_string());
+        }
         let mut all = || {
             write(head(self.format).to_owned())?;
             reader.each_caption(&scope, from, to, &mut |kept| {
@@ -102,6 +121,54 @@ impl Export {
         eprintln!("{n} captions from {} to {}", from.local(), to.local());
         Ok(())
     }
+}
+
+/// Alarms that people called false, each with what was asked and answered: what one tunes with.
+fn false_alarms(
+    reader: &mut Reader,
+    config: &Config,
+    scope: &Scope,
+    (from, to): (Millis, Millis),
+) -> Result<Vec<String>, Error> {
+    let wanted = Wanted {
+        false_alarms: true,
+        from: Some(from),
+        to: Some(to),
+        ..Wanted::default()
+    };
+    let mut events = reader.events(scope, &wanted, usize::MAX)?;
+    events.reverse();
+    let mut lines = Vec::new();
+    for event in events {
+        let camera = config
+            .cameras
+            .iter()
+            .find(|camera| camera.id == event.camera);
+        let asked = camera.and_then(|camera| {
+            let mut alarms = camera.alarms.iter();
+            alarms.find(|alarm| alarm.id == event.alarm)
+        });
+        let points = reader.trace(event.id)?;
+        let trace = points
+            .iter()
+            .map(|(at, probability)| serde_json::json!([at.to_string(), probability]));
+        let line = serde_json::json!({
+            "id": event.id.to_string(),
+            "camera": event.camera,
+            "alarm": event.alarm,
+            "question": asked.map(|alarm| &alarm.question),
+            "on": asked.map(|alarm| alarm.on),
+            "off": asked.map(|alarm| alarm.off),
+            "start": event.start.to_string(),
+            "end": event.end.map(|end| end.to_string()),
+            "peak": event.peak,
+            "caption": event.caption,
+            "note": event.note,
+            "trace": trace.collect::<Vec<_>>(),
+        });
+        lines.push(format!("{line}\n"));
+    }
+    Ok(lines)
 }
 
 fn head(format: Format) -> &'static str {

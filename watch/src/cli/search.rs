@@ -18,6 +18,7 @@ Words are found wherever they are in a caption, in any order and in any case.
   walk*               every word that begins so
   person -dog         captions with person and without dog
   camera:front        of this camera alone; again for another one
+  alarm:lying         said while this alarmed
   after:2h            since two hours ago; also 2026-11-29, \"2026-11-29 14:00\", 14:00
   before:14:00        until then
 Captions of a camera within a minute of each other are one line.")]
@@ -39,6 +40,7 @@ impl Search {
     pub fn run(self) -> Result<(), String> {
         let config = self.common.load()?;
         let query = Query::parse(&self.query.join(" "), Millis::now())?;
+        let query = query.widened(&config.synonyms);
         let mut reader = Reader::new(Layout::new(&config.storage.path));
         let found = reader
             .search(&Scope::All, &query, usize::from(self.limit))

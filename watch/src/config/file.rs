@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::out::{Mqtt, Webhook};
 use super::units::{Size, Span};
+use crate::search::Synonyms;
 
 /// The whole file.
 #[derive(Debug, Default, Deserialize)]
@@ -18,6 +19,7 @@ pub struct File {
     pub storage: Storage,
     pub model: Model,
     pub defaults: Asked,
+    pub search: Search,
     pub camera: Vec<Camera>,
     pub mqtt: Option<Mqtt>,
     pub webhook: Vec<Webhook>,
@@ -80,6 +82,8 @@ pub struct Keep {
     pub captions: Span,
     /// Pictures.
     pub thumbnails: Span,
+    /// Clips of alarms.
+    pub clips: Span,
 }
 
 impl Default for Keep {
@@ -87,6 +91,7 @@ impl Default for Keep {
         Self {
             captions: Span::days(90),
             thumbnails: Span::days(14),
+            clips: Span::days(30),
         }
     }
 }
@@ -100,6 +105,13 @@ pub struct Model {
     pub backend: Option<String>,
     pub device: Option<String>,
     pub precision: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Search {
+    /// What is meant by a word as well.
+    pub synonyms: Synonyms,
 }
 
 /// What is asked of a camera's pictures; a camera's own goes before the defaults.
@@ -131,6 +143,9 @@ pub struct Camera {
     pub offline_after: Option<Span>,
     #[serde(default)]
     pub masks: Vec<Mask>,
+    /// Whether people see the camera's video although it has masks, which are not in it.
+    #[serde(default)]
+    pub unmasked_video: bool,
     #[serde(default)]
     pub alarm: Vec<Alarm>,
     pub prompt: Option<String>,
@@ -194,6 +209,28 @@ pub struct Alarm {
     pub device_class: Option<String>,
     /// Who is told: `mqtt`, `webhook:NAME`; everybody if it is not there.
     pub notify: Option<Vec<String>>,
+    /// The clip that is to be kept; without it none is.
+    pub clip: Option<ClipAsked>,
+}
+
+/// Which part of the video around an alarm is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClipAsked {
+    pub before: Span,
+    pub after: Span,
+    /// The whole clip is no longer than this.
+    pub longest: Span,
+}
+
+impl Default for ClipAsked {
+    fn default() -> Self {
+        Self {
+            before: Span::seconds(10),
+            after: Span::seconds(5),
+            longest: Span::seconds(60),
+        }
+    }
 }
 
 fn yes() -> bool {

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::search::Synonyms;
 use crate::secret::{self, Secret};
 use file::{Alarm, Asked, Decode, File, Mask, Model};
 use url::Place;
@@ -30,6 +31,8 @@ pub struct Config {
     pub out: out::Out,
     /// How the page is reached.
     pub door: door::Door,
+    /// What is meant by a word as well, when somebody looks for it.
+    pub synonyms: Synonyms,
     /// What works, and could be better: shown by `check` and at the start.
     pub advice: Vec<String>,
 }
@@ -42,6 +45,7 @@ pub struct Storage {
     pub keep_free: u64,
     pub keep_captions: Duration,
     pub keep_thumbnails: Duration,
+    pub keep_clips: Duration,
 }
 
 /// One camera.
@@ -56,6 +60,7 @@ pub struct Camera {
     pub decode: Decode,
     pub offline_after: Duration,
     pub masks: Vec<Mask>,
+    pub unmasked_video: bool,
     pub alarms: Vec<Alarm>,
     pub prompt: String,
     pub window: u32,
@@ -63,6 +68,25 @@ pub struct Camera {
     pub motion_threshold: f64,
     pub heartbeat: Duration,
     pub max_tokens: Option<u32>,
+}
+
+impl Camera {
+    /// Whether people may see its video as it comes, and if not why.
+    pub fn video(&self) -> Result<(), &'static str> {
+        if matches!(self.place, Place::Test(_)) {
+            Err("a test picture is not coded")
+        } else if !self.masks.is_empty() && !self.unmasked_video {
+            Err("it has masks, which are not in its video")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// How much video before an alarm its clips have at most.
+    pub fn before(&self) -> Duration {
+        let clips = self.alarms.iter().filter_map(|alarm| alarm.clip);
+        clips.map(|clip| clip.before.0).max().unwrap_or_default()
+    }
 }
 
 /// The question whose answers are captions; no alarm may be called so.
@@ -147,9 +171,11 @@ impl Config {
                 keep_free: file.storage.keep_free.0,
                 keep_captions: file.storage.keep.captions.0,
                 keep_thumbnails: file.storage.keep.thumbnails.0,
+                keep_clips: file.storage.keep.clips.0,
             },
             model: file.model,
             cameras,
+            synonyms: file.search.synonyms,
             advice,
         })
     }
@@ -201,6 +227,7 @@ fn resolve(
             .offline_after
             .map_or(Duration::from_secs(30), |span| span.0),
         masks: camera.masks,
+        unmasked_video: camera.unmasked_video,
         alarms: camera.alarm,
         prompt: own
             .prompt
@@ -344,6 +371,30 @@ fn alarms_fit(alarms: &[Alarm]) -> Result<(), String> {
         if alarm.question.trim().is_empty() {
             return Err(say("the question is empty".into()));
         }
+        if let Some(clip) = &alarm.clip {
+            clip_fits(clip).map_err(say)?;
+        }
+    }
+    Ok(())
+}
+
+/// What comes before an alarm waits in memory, and a clip is no recording.
+fn clip_fits(clip: &file::ClipAsked) -> Result<(), String> {
+    let span = |key: &str, span: units::Span, most: f64| {
+        within(
+            &format!("{key} in clip, in seconds,"),
+            span.0.as_secs_f64(),
+            0.0,
+            most,
+        )
+    };
+    span("before", clip.before, 60.0)?;
+    span("after", clip.after, 60.0)?;
+    span("longest", clip.longest, 120.0)?;
+    if clip.longest.0 <= clip.before.0 {
+        return Err(
+            "longest in clip has to be longer than before: the alarm itself is to be in it".into(),
+        );
     }
     Ok(())
 }
@@ -473,6 +524,18 @@ mod tests {
             ),
             ("offline-after = \"30\"", "duration"),
             ("decode = \"keyframe\"", "keyframes"),
+            (
+                "[[camera.alarm]]\nid = \"a\"\nquestion = \"?\"\nclip = { before = \"2m\" }",
+                "before",
+            ),
+            (
+                "[[camera.alarm]]\nid = \"a\"\nquestion = \"?\"\nclip = { longest = \"10s\" }",
+                "longer",
+            ),
+            (
+                "[[camera.alarm]]\nid = \"a\"\nquestion = \"?\"\nclip = { pre = \"10s\" }",
+                "before",
+            ),
         ] {
             let error = camera(keys).unwrap_err();
             assert!(error.contains(word), "{keys}: {error}");
@@ -480,6 +543,15 @@ mod tests {
         assert!(parse("[[camera]]\nid = \"../x\"\nurl = \"test:ball\"").is_err());
         let twice = "[[camera]]\nid = \"a\"\nurl = \"test:ball\"\n".repeat(2);
         assert!(parse(&twice).unwrap_err().contains("two cameras"));
+    }
+
+    #[test]
+    fn masks_keep_video_from_people_unless_it_is_asked_for() {
+        let masks = "masks = [{ x = 0, y = 0, width = 0.2, height = 0.1 }]";
+        assert!(camera("").unwrap().video().is_ok());
+        assert!(camera(masks).unwrap().video().is_err());
+        let both = format!("{masks}\nunmasked-video = true");
+        assert!(camera(&both).unwrap().video().is_ok());
     }
 
     #[test]

@@ -16,9 +16,10 @@ use super::pack;
 pub struct Copied {
     pub databases: usize,
     pub packs: usize,
+    pub clips: usize,
 }
 
-/// Copies a store into a new or empty folder. Packs on the same disk are linked, not copied.
+/// Copies a store into a new or empty folder. Packs and clips on the same disk are linked, not copied.
 pub fn backup(from: &Layout, to: &Path) -> Result<Copied, Error> {
     if !from.state().exists() {
         return Err(Error::Refused(format!(
@@ -45,7 +46,7 @@ fn copy(from: &Layout, to: &Layout) -> Result<Copied, Error> {
         db::vacuum_into(&connection, &target).map_err(Error::sqlite(&source))?;
         copied.databases += 1;
     }
-    for (camera, pack) in packs(from) {
+    for (camera, pack) in files_of_cameras(&from.thumbs()) {
         let folder = to.thumbs().join(camera);
         std::fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
         let Some(name) = pack.file_name() else {
@@ -61,6 +62,19 @@ fn copy(from: &Layout, to: &Layout) -> Result<Copied, Error> {
             std::fs::copy(&pack, &target).map_err(Error::file(&pack))?;
         }
         copied.packs += 1;
+    }
+    for (camera, clip) in files_of_cameras(&from.clips()) {
+        let whole = clip.extension().is_some_and(|end| end == "mp4");
+        let Some(name) = clip.file_name().filter(|_| whole) else {
+            continue;
+        };
+        let folder = to.clips().join(camera);
+        std::fs::create_dir_all(&folder).map_err(Error::file(&folder))?;
+        let target = folder.join(name);
+        if std::fs::hard_link(&clip, &target).is_err() {
+            std::fs::copy(&clip, &target).map_err(Error::file(&clip))?;
+        }
+        copied.clips += 1;
     }
     Ok(copied)
 }
@@ -101,15 +115,16 @@ const OWN: &[&str] = &[
     "state.db-shm",
     "captions",
     "thumbs",
+    "clips",
     "users.db",
     "users.db-wal",
     "users.db-shm",
 ];
 
-/// Every pack, with its camera.
-fn packs(layout: &Layout) -> Vec<(std::ffi::OsString, PathBuf)> {
+/// Every file in the folders of cameras, with its camera.
+fn files_of_cameras(root: &Path) -> Vec<(std::ffi::OsString, PathBuf)> {
     let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
-    let cameras = entries(&layout.thumbs()).map(|entry| (entry.file_name(), entry.path()));
+    let cameras = entries(root).map(|entry| (entry.file_name(), entry.path()));
     cameras
         .flat_map(|(camera, folder)| {
             entries(&folder)

@@ -43,6 +43,15 @@ impl Layout {
         self.root.join("thumbs")
     }
 
+    pub fn clips(&self) -> PathBuf {
+        self.root.join("clips")
+    }
+
+    /// The clip of an event, once it is whole.
+    pub fn clip(&self, camera: &str, event: i64) -> PathBuf {
+        self.clips().join(camera).join(format!("{event}.mp4"))
+    }
+
     pub fn week(&self, week: Week) -> PathBuf {
         self.captions().join(format!("{}.db", week.name()))
     }
@@ -65,7 +74,12 @@ impl Layout {
     /// Makes the folders; what is in them is for this user alone.
     pub fn make(&self) -> Result<(), Error> {
         use std::os::unix::fs::DirBuilderExt;
-        for folder in [self.root.clone(), self.captions(), self.thumbs()] {
+        for folder in [
+            self.root.clone(),
+            self.captions(),
+            self.thumbs(),
+            self.clips(),
+        ] {
             let mut builder = std::fs::DirBuilder::new();
             builder.recursive(true).mode(0o700);
             builder.create(&folder).map_err(Error::file(&folder))?;

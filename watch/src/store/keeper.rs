@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::heard::{Answer, Begin, Caption, End, Phase};
+use crate::heard::{Answer, Begin, Caption, Clip, End, Phase};
 use crate::log;
 use crate::time::{Millis, Week};
 
@@ -15,7 +15,8 @@ use super::error::Error;
 use super::files::{self, Layout, Lock};
 use super::pack::Packs;
 use super::retention::{self, Limits};
-use super::state::{Minute, MinuteKey, State};
+use super::state::{Mark, Minute, MinuteKey, State};
+use super::tracing::Traces;
 use super::week::{Row, WeekFile};
 
 /// What is lost at most when the power goes.
@@ -41,7 +42,30 @@ pub enum Item {
     Phase(String, Phase, String, Millis),
     /// A camera's pipeline is gone: what is open of it ends.
     Over(String, Millis),
+    /// What became of the clip of an event.
+    Clip(i64, Result<Clip, String>),
+    /// Nobody is to be told of a camera's alarms until then.
+    Snooze(String, Millis),
 }
+
+/// What is on the disk now, for whoever does something about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// An event has begun.
+    Began {
+        id: i64,
+        camera: String,
+        alarm: String,
+        at: Millis,
+        /// There is room for more than words.
+        room: bool,
+    },
+    /// It has ended.
+    Ended { id: i64, at: Millis },
+}
+
+/// Is told; he must not wait.
+pub type Teller = Box<dyn Fn(&Told) + Send>;
 
 /// How things stand with the store, for people.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,7 +83,6 @@ pub struct Status {
 }
 
 /// The one writer.
-#[derive(Debug)]
 pub struct Keeper {
     layout: Layout,
     limits: Limits,
@@ -78,6 +101,8 @@ pub struct Keeper {
     indexed: Millis,
     looked: Millis,
     status: Status,
+    traces: Traces,
+    tellers: Vec<Teller>,
 }
 
 /// A row that is not written yet, and the picture that goes with it.
@@ -97,6 +122,14 @@ struct Last {
     count: u32,
     /// Its number once it is written.
     id: Option<i64>,
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        out.debug_struct("Keeper")
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Keeper {
@@ -135,10 +168,31 @@ impl Keeper {
             indexed: now,
             looked: now,
             status,
+            traces: Traces::default(),
+            tellers: Vec::new(),
         };
         keeper.status.notes.iter().for_each(log::warning);
         keeper.forget(now);
         Ok(keeper)
+    }
+
+    /// Has somebody told of events once they are on the disk.
+    pub fn tell(&mut self, teller: Teller) {
+        self.tellers.push(teller);
+    }
+
+    /// The cameras of whose alarms nobody is told, and until when.
+    pub fn snoozed(&self, now: Millis) -> Result<Vec<(String, Millis)>, Error> {
+        self.state.snoozed(now)
+    }
+
+    /// Changes what people say of an event; false if there is none of this number.
+    pub fn mark(&mut self, id: i64, mark: &Mark) -> Result<bool, Error> {
+        self.state.mark(id, mark)
+    }
+
+    fn told(&self, told: &Told) {
+        self.tellers.iter().for_each(|teller| teller(told));
     }
 
     /// Takes something in; events go to the disk at once, captions with their batch.
@@ -146,6 +200,7 @@ impl Keeper {
         match item {
             Item::Caption(camera, caption) => self.caption(camera, caption),
             Item::Answer(camera, answer) => {
+                self.traces.answer(&camera, &answer);
                 let key = (answer.at.minute(), camera, answer.alarm);
                 let add = |minute: &mut Minute| minute.add(answer.probability);
                 self.minutes
@@ -333,6 +388,11 @@ impl Keeper {
             self.state.answers(&self.minutes)?;
             self.minutes.clear();
         }
+        let points = self.traces.points();
+        if !points.is_empty() {
+            self.state.trace(points)?;
+            self.traces.written();
+        }
         Ok(())
     }
 
@@ -354,13 +414,17 @@ impl Keeper {
                 let id = self.state.begin(camera, begin, caption)?;
                 self.open_events.insert((camera.clone(), begin.number), id);
                 self.status.events += 1;
+                self.traces.begin(id, camera, &begin.alarm, begin.at);
+                self.told(&Told::Began {
+                    id,
+                    camera: camera.clone(),
+                    alarm: begin.alarm.clone(),
+                    at: begin.at,
+                    room: !self.status.at_the_floor,
+                });
             }
             Item::End(camera, end) => {
-                let key = (camera.clone(), end.number);
-                if let Some(id) = self.open_events.get(&key) {
-                    self.state.end(*id, end)?;
-                    self.open_events.remove(&key);
-                }
+                self.end((camera.clone(), end.number), end)?;
             }
             Item::Phase(camera, phase, reason, at) => {
                 self.state.phase(camera, *phase, reason, *at)?
@@ -380,12 +444,24 @@ impl Keeper {
                         peak: None,
                         reason: "stop".into(),
                     };
-                    self.state.end(self.open_events[&key], &end)?;
-                    self.open_events.remove(&key);
+                    self.end(key, &end)?;
                 }
             }
+            Item::Clip(id, outcome) => self.state.clip(*id, outcome)?,
+            Item::Snooze(camera, until) => self.state.snooze(camera, *until)?,
             Item::Caption(..) | Item::Answer(..) => {}
         }
+        Ok(())
+    }
+
+    fn end(&mut self, key: (String, u64), end: &End) -> Result<(), Error> {
+        let Some(id) = self.open_events.get(&key).copied() else {
+            return Ok(());
+        };
+        self.state.end(id, end)?;
+        self.open_events.remove(&key);
+        self.traces.end(id, end.at);
+        self.told(&Told::Ended { id, at: end.at });
         Ok(())
     }
 
@@ -395,7 +471,13 @@ impl Keeper {
         let Ok(free) = files::free(&self.layout.root) else {
             return;
         };
-        let plan = retention::plan(&retention::look(&self.layout, now), &self.limits, free, now);
+        let standings = match self.state.standings() {
+            Ok(standings) => standings,
+            // What is starred is not known, so nothing is deleted.
+            Err(error) => return self.note(Err(error)),
+        };
+        let kept = retention::look(&self.layout, &standings, now);
+        let plan = retention::plan(&kept, &self.limits, free, now);
         for path in &plan.delete {
             match retention::delete(path) {
                 Ok(()) => log::info(format!(
@@ -409,7 +491,7 @@ impl Keeper {
         }
         if plan.at_the_floor && !self.status.at_the_floor {
             log::error(
-                "the disk has no room for more pictures: captions go on without; raise max-size, lower keep-free or make room",
+                "the disk has no room for more pictures and clips: captions go on without; raise max-size, lower keep-free or make room",
             );
         }
         self.status.at_the_floor = plan.at_the_floor;

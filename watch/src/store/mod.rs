@@ -7,6 +7,7 @@
 //! state.db                       events, what became of cameras, how likely alarms were
 //! captions/2026-W48.db           captions, and an index of their words
 //! thumbs/CAMERA/2026-11-29T13.pack   small pictures, one after the other
+//! clips/CAMERA/17.mp4            the clip of an event; 17.part while it grows
 //! ```
 //!
 //! One thread writes ([`writer`]), in batches; anybody may read meanwhile ([`reader`]). Keeping less is
@@ -15,6 +16,7 @@
 pub mod backup;
 pub mod db;
 pub mod error;
+pub mod events;
 pub mod files;
 pub mod keeper;
 pub mod outbox;
@@ -22,6 +24,8 @@ pub mod pack;
 pub mod reader;
 pub mod retention;
 pub mod state;
+pub mod timeline;
+pub mod tracing;
 pub mod week;
 pub mod writer;
 

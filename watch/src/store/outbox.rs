@@ -134,7 +134,7 @@ impl Outbox {
         let mut due = Vec::new();
         let rows = self.ask(
             "SELECT id, camera, alarm, start, end, probability, peak, reason, caption FROM event
-             WHERE id > ?1 AND (end IS NULL OR start >= ?2 OR end >= ?2) ORDER BY id",
+             WHERE id > ?1 AND snoozed = 0 AND (end IS NULL OR start >= ?2 OR end >= ?2) ORDER BY id",
             params![after, oldest.0],
             &mut |row| {
                 Ok(Due {
@@ -317,6 +317,23 @@ mod tests {
             [],
             "a day has passed"
         );
+    }
+
+    #[test]
+    fn what_began_while_its_camera_was_snoozed_is_told_to_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path());
+        layout.make().unwrap();
+        let now = Millis(1_000_000_000);
+        let state = State::open(&layout.state()).unwrap();
+        let mut outbox = Outbox::open(&layout, "mqtt").unwrap();
+        let minutes = |n: u64| now.plus(Duration::from_secs(60 * n));
+        state.snooze("front", minutes(10)).unwrap();
+        let during = begin(&state, minutes(9));
+        end(&state, during, minutes(11));
+        assert_eq!(outbox.due(minutes(12)).unwrap(), []);
+        let after = begin(&state, minutes(12));
+        assert_eq!(outbox.due(minutes(12)).unwrap()[0].event, after);
     }
 
     #[test]

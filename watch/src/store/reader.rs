@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
+use crate::heard::Clip;
 use crate::search::Query;
 use crate::time::{Millis, Week};
 
@@ -83,6 +84,30 @@ pub struct Event {
     pub reason: Option<String>,
     pub caption: String,
     pub acknowledged: bool,
+    pub starred: bool,
+    pub false_alarm: bool,
+    pub note: String,
+    /// The clip, if it is there still.
+    pub clip: Option<Clip>,
+    /// Why there is none.
+    pub clip_why: Option<String>,
+}
+
+/// Which events are meant; all that is not spoken of is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Those with a smaller number.
+    pub before: Option<i64>,
+    pub camera: Option<String>,
+    pub alarm: Option<String>,
+    /// Open ones alone.
+    pub open: bool,
+    /// Those that nobody has acknowledged.
+    pub to_do: bool,
+    pub false_alarms: bool,
+    /// Those that touch these times.
+    pub from: Option<Millis>,
+    pub to: Option<Millis>,
 }
 
 /// What became of a camera for a time.
@@ -122,7 +147,7 @@ pub struct Reader {
 
 /// The order in which rows are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+pub(super) enum Order {
     Oldest,
     Newest,
 }
@@ -197,9 +222,20 @@ impl Reader {
         let from = query.after.unwrap_or(Millis(0));
         let to = query.before.unwrap_or(Millis(i64::MAX));
         let limit = limit.min(MOST);
+        let during = self.during(scope, query)?;
         let wanted = |kept: &Kept| {
             let named = query.cameras.is_empty() || query.cameras.contains(&kept.camera);
-            named && scope.has(&kept.camera) && kept.until >= from && kept.start <= to
+            named
+                && scope.has(&kept.camera)
+                && kept.until >= from
+                && kept.start <= to
+                && during.as_ref().is_none_or(|events| {
+                    events.iter().any(|event| {
+                        event.camera == kept.camera
+                            && kept.until >= event.start
+                            && event.end.is_none_or(|end| kept.start <= end)
+                    })
+                })
         };
         let mut found: Vec<Kept> = Vec::new();
         for week in self.weeks(from, to).into_iter().rev() {
@@ -243,37 +279,22 @@ impl Reader {
         Ok(visits(found))
     }
 
-    /// The latest events, the newest first.
-    pub fn events(
-        &mut self,
-        scope: &Scope,
-        before: Option<i64>,
-        limit: usize,
-    ) -> Result<Vec<Event>, Error> {
+    /// The events that a query's captions have to be within, if it speaks of any.
+    fn during(&mut self, scope: &Scope, query: &Query) -> Result<Option<Vec<Event>>, Error> {
+        if query.alarms.is_empty() {
+            return Ok(None);
+        }
         let mut found = Vec::new();
-        self.state(
-            "SELECT id, camera, alarm, start, end, peak, reason, caption, acknowledged FROM event
-             WHERE id < ?1 ORDER BY id DESC",
-            params![before.unwrap_or(i64::MAX)],
-            &mut |row| {
-                let event = Event {
-                    id: row.get(0)?,
-                    camera: row.get(1)?,
-                    alarm: row.get(2)?,
-                    start: Millis(row.get(3)?),
-                    end: row.get::<_, Option<i64>>(4)?.map(Millis),
-                    peak: row.get(5)?,
-                    reason: row.get(6)?,
-                    caption: row.get(7)?,
-                    acknowledged: row.get(8)?,
-                };
-                if scope.has(&event.camera) {
-                    found.push(event);
-                }
-                Ok(found.len() < limit.min(MOST))
-            },
-        )?;
-        Ok(found)
+        for alarm in &query.alarms {
+            let wanted = Wanted {
+                alarm: Some(alarm.clone()),
+                from: query.after,
+                to: query.before,
+                ..Wanted::default()
+            };
+            found.extend(self.events(scope, &wanted, MOST)?);
+        }
+        Ok(Some(found))
     }
 
     /// What became of cameras since a time, the oldest first.
@@ -314,7 +335,7 @@ impl Reader {
 
     /// The weeks that may hold captions between two times: rows lie in the week in which they were
     /// written, a little after what they tell of.
-    fn weeks(&self, from: Millis, to: Millis) -> Vec<Week> {
+    pub(super) fn weeks(&self, from: Millis, to: Millis) -> Vec<Week> {
         let slack = LONGEST_ROW * 6;
         let first = Week::of(from.minus(slack));
         let last = Week::of(to.plus(slack));
@@ -326,7 +347,12 @@ impl Reader {
     }
 
     /// The numbers of the rows that may touch a time.
-    fn ids(&mut self, week: Week, from: Millis, to: Millis) -> Result<Option<(i64, i64)>, Error> {
+    pub(super) fn ids(
+        &mut self,
+        week: Week,
+        from: Millis,
+        to: Millis,
+    ) -> Result<Option<(i64, i64)>, Error> {
         let path = self.layout.week(week);
         let connection = self.connection(week)?;
         let sql = "SELECT min(first), max(last) FROM minute WHERE t BETWEEN ?1 AND ?2";
@@ -347,7 +373,7 @@ impl Reader {
     }
 
     /// Calls `each` with rows of a week until it says that it has enough.
-    fn rows(
+    pub(super) fn rows(
         &mut self,
         week: Week,
         (low, high): (i64, i64),
@@ -407,7 +433,7 @@ impl Reader {
         Ok(found)
     }
 
-    fn connection(&mut self, week: Week) -> Result<&Connection, Error> {
+    pub(super) fn connection(&mut self, week: Week) -> Result<&Connection, Error> {
         let path = self.layout.week(week);
         // A week that was deleted or set aside is not read on.
         if !path.exists() {
@@ -419,8 +445,13 @@ impl Reader {
         }
     }
 
+    /// Where all lies.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// Calls `each` with rows of `state.db` until it says that it has enough.
-    fn state(
+    pub(super) fn state(
         &self,
         sql: &str,
         values: impl rusqlite::Params,

@@ -2,6 +2,7 @@
 
 //! What is deleted: by age, and by size when there is too much or the disk is nearly full.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use crate::time::{Millis, Week};
 
 use super::files::Layout;
 use super::pack;
+use super::state::Standing;
 
 /// How much is kept.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +19,7 @@ pub struct Limits {
     pub keep_free: u64,
     pub captions: Duration,
     pub thumbnails: Duration,
+    pub clips: Duration,
 }
 
 /// A file of the store.
@@ -35,8 +38,11 @@ pub struct Kept {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Thumbnails,
+    /// Clips of alarms that somebody has seen to.
+    SeenClips,
+    Clips,
     Captions,
-    /// Never deleted: events, the lock, what was set aside.
+    /// Never deleted: events, starred clips, the lock, what was set aside.
     Other,
 }
 
@@ -53,6 +59,7 @@ pub fn plan(files: &[Kept], limits: &Limits, free: u64, now: Millis) -> Plan {
     let too_old = |kept: &Kept| {
         let keep = match kept.kind {
             Kind::Thumbnails => limits.thumbnails,
+            Kind::SeenClips | Kind::Clips => limits.clips,
             Kind::Captions => limits.captions,
             Kind::Other => return false,
         };
@@ -80,8 +87,8 @@ pub fn plan(files: &[Kept], limits: &Limits, free: u64, now: Millis) -> Plan {
     }
 }
 
-/// Every file of the store.
-pub fn look(layout: &Layout, now: Millis) -> Vec<Kept> {
+/// Every file of the store. A clip of no event is of an old one.
+pub fn look(layout: &Layout, standings: &HashMap<i64, Standing>, now: Millis) -> Vec<Kept> {
     let mut found = Vec::new();
     let open_week = Week::of(now);
     for week in layout.weeks() {
@@ -115,6 +122,11 @@ pub fn look(layout: &Layout, now: Millis) -> Vec<Kept> {
             });
         }
     }
+    for camera in entries(&layout.clips()) {
+        for entry in entries(&camera.path()) {
+            found.extend(clip(&entry.path(), standings));
+        }
+    }
     let state = layout.state();
     for path in [state.clone(), beside(&state, "-wal")] {
         found.push(Kept {
@@ -126,6 +138,28 @@ pub fn look(layout: &Layout, now: Millis) -> Vec<Kept> {
         });
     }
     found
+}
+
+/// A clip, or one that grows.
+fn clip(path: &Path, standings: &HashMap<i64, Standing>) -> Option<Kept> {
+    let event: i64 = path.file_stem()?.to_str()?.parse().ok()?;
+    let open = path.extension()? != "mp4";
+    let standing = standings.get(&event).copied();
+    let kind = match standing.unwrap_or(Standing::Acknowledged) {
+        Standing::Starred => Kind::Other,
+        Standing::Acknowledged => Kind::SeenClips,
+        Standing::ToDo => Kind::Clips,
+    };
+    let meta = std::fs::metadata(path).ok()?;
+    let written = meta.modified().ok()?;
+    let since = written.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Kept {
+        path: path.to_owned(),
+        kind,
+        size: meta.len(),
+        ends: Millis(0).plus(since),
+        open,
+    })
 }
 
 /// Deletes a file with what SQLite keeps beside it.
@@ -171,6 +205,7 @@ mod tests {
             keep_free,
             captions: days(90),
             thumbnails: days(14),
+            clips: days(30),
         }
     }
 
@@ -216,6 +251,23 @@ mod tests {
             deleted(&plan(&files, &limits(100, 50), 35, now)),
             ["Thumbnails-98", "Thumbnails-99"]
         );
+    }
+
+    #[test]
+    fn clips_go_after_pictures_those_that_were_seen_to_first_and_starred_ones_never() {
+        let files = [
+            kept(Kind::Clips, 90, 10, false),
+            kept(Kind::SeenClips, 99, 10, false),
+            kept(Kind::Thumbnails, 99, 10, false),
+            kept(Kind::Captions, 60, 10, false),
+            kept(Kind::Other, 1, 10, false),
+        ];
+        let plan = |most| plan(&files, &limits(most, 0), 1000, Millis(100 * DAY));
+        let order = ["Thumbnails-99", "SeenClips-99", "Clips-90", "Captions-60"];
+        for n in 0..=4 {
+            assert_eq!(deleted(&plan(50 - 10 * n as u64)), order[..n]);
+        }
+        assert!(plan(5).at_the_floor);
     }
 
     #[test]

@@ -3,18 +3,20 @@
 //! `state.db`: what must not be lost. Events and what became of cameras are on the disk before anybody
 //! is told that they are kept.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
-use crate::heard::{Begin, End, Phase};
+use crate::heard::{Begin, Clip, End, Phase};
 use crate::time::Millis;
 
 use super::db::{self, Durability};
 use super::error::Error;
 
 /// How the layout came to be; a released step is never changed.
-const LAYOUTS: &[&str] = &["
+const LAYOUTS: &[&str] = &[
+    "
 CREATE TABLE event (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     camera TEXT NOT NULL,
@@ -49,7 +51,24 @@ CREATE TABLE answer (
     most REAL NOT NULL,
     PRIMARY KEY (minute, camera, alarm)
 ) WITHOUT ROWID;
-"];
+",
+    "
+ALTER TABLE event ADD COLUMN note TEXT NOT NULL DEFAULT '';
+ALTER TABLE event ADD COLUMN snoozed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE event ADD COLUMN clip_from INTEGER;
+ALTER TABLE event ADD COLUMN clip_to INTEGER;
+ALTER TABLE event ADD COLUMN clip_size INTEGER;
+ALTER TABLE event ADD COLUMN clip_why TEXT;
+CREATE INDEX event_to_do ON event (id) WHERE acknowledged = 0;
+CREATE TABLE trace (
+    event INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    probability REAL NOT NULL,
+    PRIMARY KEY (event, at)
+) WITHOUT ROWID;
+CREATE TABLE snooze (camera TEXT PRIMARY KEY, until INTEGER NOT NULL);
+",
+];
 
 /// The answers to an alarm's question within a minute.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -80,6 +99,31 @@ impl Minute {
     }
 }
 
+/// What somebody says of an event; what he does not speak of stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mark {
+    pub acknowledged: Option<bool>,
+    pub starred: Option<bool>,
+    pub false_alarm: Option<bool>,
+    pub note: Option<String>,
+}
+
+/// What was said of an event, for whoever makes room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    ToDo,
+    Acknowledged,
+    Starred,
+}
+
+/// An answer near an event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    pub event: i64,
+    pub at: Millis,
+    pub probability: f64,
+}
+
 /// What an answer was to: minute, camera and alarm.
 pub type MinuteKey = (i64, String, String);
 
@@ -100,9 +144,10 @@ impl State {
         })
     }
 
-    /// An event begins; gives its number.
+    /// An event begins; gives its number. Of one that begins while its camera is snoozed nobody is told.
     pub fn begin(&self, camera: &str, begin: &Begin, caption: &str) -> Result<i64, Error> {
-        let sql = "INSERT INTO event (camera, alarm, start, probability, peak, caption) VALUES (?1, ?2, ?3, ?4, ?4, ?5)";
+        let sql = "INSERT INTO event (camera, alarm, start, probability, peak, caption, snoozed)
+                   VALUES (?1, ?2, ?3, ?4, ?4, ?5, EXISTS (SELECT 1 FROM snooze WHERE camera = ?1 AND until > ?3))";
         let values = params![camera, begin.alarm, begin.at.0, begin.probability, caption];
         self.connection
             .execute(sql, values)
@@ -114,6 +159,82 @@ impl State {
     pub fn end(&self, id: i64, end: &End) -> Result<(), Error> {
         let sql = "UPDATE event SET end = max(?2, start), peak = coalesce(?3, peak), reason = ?4 WHERE id = ?1 AND end IS NULL";
         self.execute(sql, params![id, end.at.0, end.peak, end.reason])
+    }
+
+    /// What became of an event's clip: it is on the disk, or why there is none.
+    pub fn clip(&self, id: i64, outcome: &Result<Clip, String>) -> Result<(), Error> {
+        match outcome {
+            Ok(clip) => self.execute(
+                "UPDATE event SET clip_from = ?2, clip_to = ?3, clip_size = ?4, clip_why = NULL WHERE id = ?1",
+                params![id, clip.from.0, clip.to.0, clip.size.cast_signed()],
+            ),
+            Err(why) => self.execute(
+                "UPDATE event SET clip_why = ?2 WHERE id = ?1",
+                params![id, why],
+            ),
+        }
+    }
+
+    /// Changes what people say of an event; false if there is none of this number.
+    pub fn mark(&self, id: i64, mark: &Mark) -> Result<bool, Error> {
+        let sql = "UPDATE event SET acknowledged = coalesce(?2, acknowledged), starred = coalesce(?3, starred),
+                   false_alarm = coalesce(?4, false_alarm), note = coalesce(?5, note) WHERE id = ?1";
+        let values = params![
+            id,
+            mark.acknowledged,
+            mark.starred,
+            mark.false_alarm,
+            mark.note
+        ];
+        let run = || self.connection.prepare_cached(sql)?.execute(values);
+        Ok(run().map_err(Error::sqlite(&self.path))? > 0)
+    }
+
+    /// Nobody is to be told of a camera's alarms until then.
+    pub fn snooze(&self, camera: &str, until: Millis) -> Result<(), Error> {
+        self.execute(
+            "INSERT OR REPLACE INTO snooze VALUES (?1, ?2)",
+            params![camera, until.0],
+        )
+    }
+
+    /// The cameras of whose alarms nobody is told, and until when.
+    pub fn snoozed(&self, now: Millis) -> Result<Vec<(String, Millis)>, Error> {
+        self.rows(
+            "SELECT camera, until FROM snooze WHERE until > ?1",
+            params![now.0],
+            |row| Ok((row.get(0)?, Millis(row.get(1)?))),
+        )
+    }
+
+    /// What people said of events that may have a clip.
+    pub fn standings(&self) -> Result<HashMap<i64, Standing>, Error> {
+        let rows = self.rows("SELECT id, acknowledged, starred FROM event", [], |row| {
+            let (acknowledged, starred) = (row.get(1)?, row.get(2)?);
+            let standing = match (starred, acknowledged) {
+                (true, _) => Standing::Starred,
+                (false, true) => Standing::Acknowledged,
+                (false, false) => Standing::ToDo,
+            };
+            Ok((row.get(0)?, standing))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Adds answers to the traces of events.
+    pub fn trace(&mut self, points: &[Point]) -> Result<(), Error> {
+        let path = self.path.clone();
+        let fault = || Error::sqlite(&path);
+        let transaction = self.connection.transaction().map_err(fault())?;
+        {
+            let sql = "INSERT OR IGNORE INTO trace VALUES (?1, ?2, ?3)";
+            let mut add = transaction.prepare_cached(sql).map_err(fault())?;
+            for point in points {
+                add.execute(params![point.event, point.at.0, point.probability])
+                    .map_err(fault())?;
+            }
+        }
+        transaction.commit().map_err(fault())
     }
 
     /// Ends every event and span that a process before this one left open.
@@ -177,6 +298,10 @@ impl State {
             "DELETE FROM event WHERE end < ?1 AND starred = 0",
             params![time.0],
         )?;
+        self.execute(
+            "DELETE FROM trace WHERE event NOT IN (SELECT id FROM event)",
+            [],
+        )?;
         self.execute("DELETE FROM span WHERE end < ?1", params![time.0])?;
         self.execute(
             "DELETE FROM answer WHERE minute < ?1",
@@ -187,6 +312,19 @@ impl State {
     /// A sound copy.
     pub fn copy_to(&self, path: &Path) -> Result<(), Error> {
         db::vacuum_into(&self.connection, path).map_err(Error::sqlite(&self.path))
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+        each: impl FnMut(&rusqlite::Row) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Error> {
+        let run = || -> rusqlite::Result<Vec<T>> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            statement.query_map(values, each)?.collect()
+        };
+        run().map_err(Error::sqlite(&self.path))
     }
 
     fn execute(&self, sql: &str, values: impl rusqlite::Params) -> Result<(), Error> {

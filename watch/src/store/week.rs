@@ -3,7 +3,8 @@
 //! The captions of a week: a database of its own, so that forgetting, damage and copies stay within one.
 //!
 //! Rows have no index beside their numbers, which grow with time: an index by camera and time costs
-//! four times the writes. The table `minute` says which numbers belong to which minute.
+//! four times the writes. The table `minute` says which numbers belong to which minute, and `tick` how many
+//! captions each camera had in a minute and in an hour.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ use super::error::Error;
 use super::pack::Spot;
 
 /// How the layout came to be; a released step is never changed.
-const LAYOUTS: &[&str] = &["
+const LAYOUTS: &[&str] = &[
+    "
 CREATE TABLE name (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
 CREATE TABLE caption (
     id INTEGER PRIMARY KEY,
@@ -36,7 +38,22 @@ CREATE TABLE indexed (one INTEGER PRIMARY KEY CHECK (one = 1), to_id INTEGER NOT
 INSERT INTO indexed VALUES (1, 0);
 CREATE VIRTUAL TABLE f USING fts5(text, content = '', contentless_delete = 1,
     tokenize = 'unicode61 remove_diacritics 0');
-"];
+",
+    "
+CREATE TABLE tick (
+    minutes INTEGER NOT NULL,
+    t INTEGER NOT NULL,
+    camera INTEGER NOT NULL,
+    n INTEGER NOT NULL,
+    PRIMARY KEY (minutes, t, camera)
+) WITHOUT ROWID;
+INSERT INTO tick SELECT 1, start / 60000, camera, count(*) FROM caption GROUP BY 2, 3;
+INSERT INTO tick SELECT 60, start / 3600000, camera, count(*) FROM caption GROUP BY 2, 3;
+",
+];
+
+/// How long the stretches are in which captions are counted, in minutes.
+pub const SCALES: [i64; 2] = [1, 60];
 
 /// A caption to be kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -124,8 +141,13 @@ fn write(
         let mut minute = transaction.prepare_cached(
             "INSERT INTO minute VALUES (?1, ?2, ?2) ON CONFLICT (t) DO UPDATE SET last = ?2",
         )?;
+        let mut ticks: HashMap<(i64, i64, i64), i64> = HashMap::new();
         for row in rows {
             let camera = name(&transaction, names, &row.camera)?;
+            for minutes in SCALES {
+                let at = row.start.minute().div_euclid(minutes);
+                *ticks.entry((minutes, at, camera)).or_default() += 1;
+            }
             let model = name(&transaction, names, &row.model)?;
             let (hour, offset, length) = match row.spot {
                 Some(spot) => (
@@ -150,6 +172,12 @@ fn write(
             let id = transaction.last_insert_rowid();
             minute.execute(params![row.start.minute(), id])?;
             ids.push(id);
+        }
+        let mut tick = transaction.prepare_cached(
+            "INSERT INTO tick VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET n = n + ?4",
+        )?;
+        for ((minutes, at, camera), n) in ticks {
+            tick.execute(params![minutes, at, camera, n])?;
         }
         let mut extend = transaction
             .prepare_cached("UPDATE caption SET until = ?2, count = ?3 WHERE id = ?1")?;

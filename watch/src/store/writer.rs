@@ -14,9 +14,13 @@ use crate::time::Millis;
 
 use super::error::Error;
 use super::keeper::{Item, Keeper, Status};
+use super::state::Mark;
 
 /// Items that may wait for the thread.
 const MOST: usize = 8_192;
+
+/// How long somebody waits for the thread.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Hands items to the thread; cheap to copy.
 #[derive(Debug, Clone)]
@@ -37,6 +41,7 @@ pub struct Writer {
 #[derive(Debug)]
 enum Command {
     Keep(Item),
+    Mark(i64, Mark, SyncSender<Result<bool, Error>>),
     End,
 }
 
@@ -49,6 +54,16 @@ impl Hand {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Changes what people say of an event, and waits until it is on the disk; false if there is none of
+    /// this number.
+    pub fn mark(&self, id: i64, mark: Mark) -> Result<bool, Error> {
+        let busy = || Error::Refused("the store is busy; try again".into());
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let command = Command::Mark(id, mark, sender);
+        self.sender.try_send(command).map_err(|_| busy())?;
+        receiver.recv_timeout(PATIENCE).map_err(|_| busy())?
     }
 }
 
@@ -67,6 +82,9 @@ impl Writer {
             loop {
                 match receiver.recv_timeout(Duration::from_secs(1)) {
                     Ok(Command::Keep(item)) => keeper.take(item, Millis::now()),
+                    Ok(Command::Mark(id, mark, answer)) => {
+                        let _ = answer.try_send(keeper.mark(id, &mark));
+                    }
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(Command::End) | Err(RecvTimeoutError::Disconnected) => break,
                 }

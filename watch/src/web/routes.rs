@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Extension, FromRequestParts, Path, Query, Request, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Extension, Path, Query, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::Sse;
 use axum::response::{IntoResponse, Response};
@@ -19,28 +18,31 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::accounts::User;
-use crate::hub::Seen;
 use crate::log;
 use crate::search;
-use crate::store::reader::{CaptionId, Scope};
+use crate::store::reader::CaptionId;
 use crate::time::Millis;
 
+use super::asking::{COOKIE, Fault, Viewer, is_foreign, number, time};
 use super::site::Site;
-use super::{stream, view};
+use super::{alarms, stream, timeline, video, view};
 
-/// The name of the cookie with the session.
-const COOKIE: &str = "vlmcaption-watch";
 /// A body that is larger is not read.
 const LARGEST_BODY: usize = 64 << 10;
 /// How long a question about the moment may take.
 const ASKING: Duration = Duration::from_secs(60);
 
-const POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// Every route, with whether it needs a session; a test goes through it.
 pub const ROUTES: &[(&str, &str, bool)] = &[
     ("GET", "/", false),
     ("GET", "/app.js", false),
+    ("GET", "/lib.js", false),
+    ("GET", "/player.js", false),
+    ("GET", "/alarms.js", false),
+    ("GET", "/search.js", false),
+    ("GET", "/timeline.js", false),
     ("GET", "/style.css", false),
     ("GET", "/icon.svg", false),
     ("GET", "/health/live", false),
@@ -53,10 +55,19 @@ pub const ROUTES: &[(&str, &str, bool)] = &[
     ("GET", "/api/v1/cameras/{camera}", true),
     ("GET", "/api/v1/cameras/{camera}/still.jpg", true),
     ("POST", "/api/v1/cameras/{camera}/ask", true),
+    ("GET", "/api/v1/cameras/{camera}/live", true),
+    ("POST", "/api/v1/cameras/{camera}/snooze", true),
+    ("GET", "/api/v1/cameras/{camera}/fires", true),
     ("GET", "/api/v1/captions", true),
     ("GET", "/api/v1/captions/{id}/thumb.jpg", true),
     ("GET", "/api/v1/search", true),
     ("GET", "/api/v1/events", true),
+    ("GET", "/api/v1/events/{event}", true),
+    ("POST", "/api/v1/events/{event}", true),
+    ("GET", "/api/v1/events/{event}/clip.mp4", true),
+    ("GET", "/api/v1/events/{event}/trace", true),
+    ("GET", "/api/v1/timeline", true),
+    ("GET", "/api/v1/moment", true),
     ("GET", "/api/v1/stream", true),
     ("GET", "/api/v1/health", true),
 ];
@@ -72,12 +83,34 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/cameras/{camera}", get(camera))
         .route("/cameras/{camera}/still.jpg", get(still))
         .route("/cameras/{camera}/ask", post(ask))
+        .route("/cameras/{camera}/live", get(video::live))
+        .route("/cameras/{camera}/snooze", post(alarms::snooze))
+        .route("/cameras/{camera}/fires", get(timeline::fires))
         .route("/captions", get(captions))
         .route("/captions/{id}/thumb.jpg", get(thumb))
         .route("/search", get(find))
-        .route("/events", get(events))
+        .route("/events", get(alarms::list))
+        .route("/events/{event}", get(alarms::one))
+        .route("/events/{event}", post(alarms::say))
+        .route("/events/{event}/clip.mp4", get(video::clip))
+        .route("/events/{event}/trace", get(alarms::trace))
+        .route("/timeline", get(timeline::timeline))
+        .route("/moment", get(timeline::moment))
         .route("/stream", get(follow))
         .route("/health", get(health));
+    files()
+        .route("/health/live", get(|| async { "ok\n" }))
+        .route("/health/ready", get(ready))
+        .nest("/api/v1", api)
+        .fallback(|| async { Fault::NotFound })
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::from_fn(same_site))
+        .layer(middleware::from_fn(headers))
+        .with_state(site)
+}
+
+/// The page itself.
+fn files() -> Router<Arc<Site>> {
     Router::new()
         .route(
             "/",
@@ -88,14 +121,23 @@ pub fn router(site: Arc<Site>) -> Router {
                 )
             }),
         )
+        .route("/app.js", get(|| script(include_bytes!("../page/app.js"))))
+        .route("/lib.js", get(|| script(include_bytes!("../page/lib.js"))))
         .route(
-            "/app.js",
-            get(|| {
-                page(
-                    "text/javascript; charset=utf-8",
-                    include_bytes!("../page/app.js"),
-                )
-            }),
+            "/player.js",
+            get(|| script(include_bytes!("../page/player.js"))),
+        )
+        .route(
+            "/alarms.js",
+            get(|| script(include_bytes!("../page/alarms.js"))),
+        )
+        .route(
+            "/search.js",
+            get(|| script(include_bytes!("../page/search.js"))),
+        )
+        .route(
+            "/timeline.js",
+            get(|| script(include_bytes!("../page/timeline.js"))),
         )
         .route(
             "/style.css",
@@ -110,113 +152,6 @@ pub fn router(site: Arc<Site>) -> Router {
             "/icon.svg",
             get(|| page("image/svg+xml", include_bytes!("../page/icon.svg"))),
         )
-        .route("/health/live", get(|| async { "ok\n" }))
-        .route("/health/ready", get(ready))
-        .nest("/api/v1", api)
-        .fallback(|| async { Fault::NotFound })
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(middleware::from_fn(same_site))
-        .layer(middleware::from_fn(headers))
-        .with_state(site)
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub enum Fault {
-    NoSession,
-    NotFound,
-    ForeignSite,
-    Wait(Duration),
-    Wrong(String),
-    Inside(String),
-}
-
-impl IntoResponse for Fault {
-    fn into_response(self) -> Response {
-        let (status, code, message) = match self {
-            Self::NoSession => (
-                StatusCode::UNAUTHORIZED,
-                "no-session",
-                "log in first".to_owned(),
-            ),
-            Self::NotFound => (
-                StatusCode::NOT_FOUND,
-                "not-found",
-                "there is no such thing, or you may not see it".into(),
-            ),
-            Self::ForeignSite => (
-                StatusCode::FORBIDDEN,
-                "foreign-site",
-                "this request came from another site".into(),
-            ),
-            Self::Wait(time) => {
-                let message = format!("too many failures; try again in {} s", time.as_secs() + 1);
-                (StatusCode::TOO_MANY_REQUESTS, "wait", message)
-            }
-            Self::Wrong(message) => (StatusCode::BAD_REQUEST, "wrong", message),
-            Self::Inside(message) => {
-                log::error(format!("a request failed: {message}"));
-                (
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "inside",
-                    "the store does not answer; the log says why".into(),
-                )
-            }
-        };
-        let body = json!({"error": {"code": code, "message": message}});
-        (status, Json(body)).into_response()
-    }
-}
-
-impl From<crate::store::Error> for Fault {
-    fn from(error: crate::store::Error) -> Self {
-        match error {
-            crate::store::Error::Refused(message) => Self::Wrong(message),
-            other => Self::Inside(other.to_string()),
-        }
-    }
-}
-
-/// Somebody with a session.
-struct Viewer {
-    user: User,
-    token: String,
-}
-
-impl FromRequestParts<Arc<Site>> for Viewer {
-    type Rejection = Fault;
-
-    async fn from_request_parts(parts: &mut Parts, site: &Arc<Site>) -> Result<Self, Fault> {
-        let token = cookie(&parts.headers).ok_or(Fault::NoSession)?.to_owned();
-        let user = site.user(&token).ok_or(Fault::NoSession)?;
-        Ok(Self { user, token })
-    }
-}
-
-impl Viewer {
-    fn scope(&self) -> Scope {
-        self.user.scope()
-    }
-
-    /// The camera, if he may see it.
-    fn camera(&self, site: &Site, id: &str) -> Result<Seen, Fault> {
-        site.hub
-            .camera(id)
-            .filter(|seen| self.scope().has(&seen.id))
-            .ok_or(Fault::NotFound)
-    }
-}
-
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let all = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let pairs = all
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='));
-    let mut ours = pairs.filter(|(name, _)| *name == COOKIE);
-    ours.next().map(|(_, value)| value)
 }
 
 fn set_cookie(token: &str, seconds: u32) -> AppendHeaders<[(header::HeaderName, String); 1]> {
@@ -230,21 +165,6 @@ async fn same_site(request: Request, next: Next) -> Result<Response, Fault> {
         return Err(Fault::ForeignSite);
     }
     Ok(next.run(request).await)
-}
-
-fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
-    if matches!(*method, Method::GET | Method::HEAD) {
-        return false;
-    }
-    let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = value("host").unwrap_or_default();
-    let same = |origin: &str| {
-        origin
-            .split_once("://")
-            .is_some_and(|(_, authority)| authority == host)
-    };
-    value("sec-fetch-site").is_some_and(|site| site != "same-origin")
-        || value("origin").is_some_and(|origin| !same(origin))
 }
 
 /// What every answer says to the browser.
@@ -263,6 +183,10 @@ async fn headers(request: Request, next: Next) -> Response {
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+async fn script(bytes: &'static [u8]) -> Response {
+    page("text/javascript; charset=utf-8", bytes).await
 }
 
 async fn page(kind: &'static str, bytes: &'static [u8]) -> Response {
@@ -423,6 +347,8 @@ struct List {
     camera: Option<String>,
     before: Option<String>,
     limit: Option<usize>,
+    from: Option<String>,
+    to: Option<String>,
     #[serde(default)]
     q: String,
 }
@@ -430,8 +356,7 @@ struct List {
 impl List {
     /// The number before which the list begins.
     fn before(&self) -> Result<Option<i64>, Fault> {
-        let number = self.before.as_deref().map(str::parse).transpose();
-        number.map_err(|_| Fault::Wrong("before is the id of an entry".into()))
+        number(self.before.as_deref())
     }
 
     fn limit(&self) -> usize {
@@ -449,6 +374,14 @@ async fn captions(
     }
     let before = list.before()?.and_then(CaptionId::of);
     let scope = viewer.scope();
+    if let (Some(from), to) = (time(list.from.as_deref())?, time(list.to.as_deref())?) {
+        let span = (from, to.unwrap_or(Millis::now()));
+        let kept =
+            site.read(|reader| reader.between(&scope, list.camera.as_deref(), span, list.limit()))?;
+        return Ok(Json(
+            json!({"captions": kept.iter().map(view::caption).collect::<Vec<_>>()}),
+        ));
+    }
     let kept =
         site.read(|reader| reader.latest(&scope, list.camera.as_deref(), before, list.limit()))?;
     Ok(Json(
@@ -473,23 +406,11 @@ async fn find(
     Query(list): Query<List>,
 ) -> Result<Json<Value>, Fault> {
     let query = search::Query::parse(&list.q, Millis::now()).map_err(Fault::Wrong)?;
+    let query = query.widened(site.hub.synonyms());
     let scope = viewer.scope();
     let found = site.read(|reader| reader.search(&scope, &query, list.limit()))?;
     Ok(Json(
         json!({"visits": found.iter().map(|visit| view::visit(visit, &query)).collect::<Vec<_>>()}),
-    ))
-}
-
-async fn events(
-    State(site): State<Arc<Site>>,
-    viewer: Viewer,
-    Query(list): Query<List>,
-) -> Result<Json<Value>, Fault> {
-    let before = list.before()?;
-    let scope = viewer.scope();
-    let found = site.read(|reader| reader.events(&scope, before, list.limit()))?;
-    Ok(Json(
-        json!({"events": found.iter().map(view::event).collect::<Vec<_>>()}),
     ))
 }
 

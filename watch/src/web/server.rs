@@ -93,8 +93,9 @@ async fn accept(listener: TcpListener, site: Arc<Site>) {
 async fn serve(stream: TcpStream, router: axum::Router, place: Place) {
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let connection = builder
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+        .with_upgrades();
     if let Err(error) = connection.await {
         log::debug(format!("a connection ended: {error}"));
     }

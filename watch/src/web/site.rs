@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 
 use crate::accounts::{Accounts, User};
 use crate::hub::{Hub, Notice};
@@ -19,12 +19,17 @@ use super::limit::Limiter;
 /// Notices that a slow browser may be behind; then it is told everything anew.
 const BEHIND: usize = 256;
 
+/// How many look at video at the same time.
+pub const MOST_VIEWERS: usize = 8;
+
 /// What every request has at hand.
 pub struct Site {
     pub hub: Arc<Hub>,
     pub store: Arc<Mutex<Status>>,
     pub limiter: Mutex<Limiter>,
     pub notices: broadcast::Sender<Notice>,
+    /// The places of those who look at video.
+    pub viewers: Arc<Semaphore>,
     reader: Mutex<Reader>,
     accounts: Mutex<Accounts>,
     /// For log-ins alone, one at a time: a hash takes 19 MiB and its time, and sessions do not wait for it.
@@ -47,6 +52,7 @@ impl Site {
             store,
             limiter: Mutex::default(),
             notices,
+            viewers: Arc::new(Semaphore::new(MOST_VIEWERS)),
             reader: Mutex::new(Reader::new(layout.clone())),
             accounts: Mutex::new(Accounts::open(layout)?),
             hashing: Mutex::new(Accounts::open(layout)?),

@@ -10,6 +10,7 @@ use crate::hub::{Alarm, Seen};
 use crate::search::Query;
 use crate::store::reader::{Event, Kept, Visit};
 use crate::time::Millis;
+use crate::video::format::Codec;
 
 /// A camera right now.
 pub fn camera(seen: &Seen) -> Value {
@@ -21,6 +22,7 @@ pub fn camera(seen: &Seen) -> Value {
             "model": said.model,
         })
     });
+    let now = Millis::now();
     json!({
         "id": seen.id,
         "name": seen.name,
@@ -33,8 +35,10 @@ pub fn camera(seen: &Seen) -> Value {
         "alarms": seen.alarms.iter().map(alarm).collect::<Vec<_>>(),
         "model": model(&seen.model),
         "still": seen.still.as_ref().map(|still| still.at.to_string()),
-        "live": "stills",
-        "now": Millis::now().to_string(),
+        "live": seen.video.map_or("stills", Codec::word),
+        "no_video": seen.video.err(),
+        "snoozed": seen.snoozed.filter(|_| seen.is_snoozed(now)).map(|until| until.to_string()),
+        "now": now.to_string(),
     })
 }
 
@@ -103,5 +107,15 @@ pub fn event(event: &Event) -> Value {
         "peak": event.peak,
         "reason": event.reason,
         "caption": event.caption,
+        "acknowledged": event.acknowledged,
+        "starred": event.starred,
+        "false_alarm": event.false_alarm,
+        "note": event.note,
+        "clip": event.clip.map(|clip| json!({
+            "from": clip.from.to_string(),
+            "to": clip.to.to_string(),
+            "size": clip.size,
+        })),
+        "no_clip": event.clip_why,
     })
 }

@@ -15,7 +15,7 @@ use vlmcaption_watch::camera::session::Playing;
 use vlmcaption_watch::camera::supervisor::{Heard, Session};
 use vlmcaption_watch::config::{Config, Process};
 use vlmcaption_watch::store::files::Layout;
-use vlmcaption_watch::store::reader::{Reader, Scope};
+use vlmcaption_watch::store::reader::{Reader, Scope, Wanted};
 
 /// Long enough for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -83,7 +83,7 @@ impl Site {
         std::fs::write(&file, model + &text).unwrap();
     }
 
-    fn store(&self) -> PathBuf {
+    pub fn store(&self) -> PathBuf {
         self.folder.path().join("store")
     }
 
@@ -196,7 +196,7 @@ impl Drop for Running {
 }
 
 /// The loopback camera of pipelines/.
-fn rtsp_camera(port: u16) -> Running {
+pub fn rtsp_camera(port: u16) -> Running {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/rtsp-server.py");
     let mut command = Command::new(script);
     command.args([
@@ -280,7 +280,7 @@ fn an_alarm_begins_ends_with_its_camera_and_is_kept() {
     running.wait_for("alarm open begins");
     running.terminate();
     let events = Reader::new(Layout::new(&site.store()))
-        .events(&Scope::All, None, 10)
+        .events(&Scope::All, &Wanted::default(), 10)
         .unwrap();
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(
@@ -288,6 +288,82 @@ fn an_alarm_begins_ends_with_its_camera_and_is_kept() {
         ("door", "open")
     );
     assert_eq!(events[0].reason.as_deref(), Some("stop"));
+}
+
+#[test]
+fn the_clip_of_an_alarm_survives_a_kill_and_is_finished_at_the_end() {
+    let port = free_port();
+    let _camera = rtsp_camera(port);
+    let site = Site::new(&format!(
+        "[[camera]]\nid = \"front\"\nurl = \"rtsp://127.0.0.1:{port}/camera\"\n\
+         [[camera.alarm]]\nid = \"open\"\nquestion = \"Is the door open?\"\non = 0.8\noff = 0.3\n\
+         clip = {{ before = \"3s\", after = \"2s\", longest = \"20s\" }}\n"
+    ));
+    site.mock(&serde_json::json!([{"text": "Yes"}]));
+    let layout = Layout::new(&site.store());
+    let part = layout.clip("front", 1).with_extension("part");
+    let mut running = Running::start(site.command(&["run"]));
+    running.wait_for("alarm open begins");
+    let begin = Instant::now();
+    while std::fs::metadata(&part).map_or(0, |meta| meta.len()) < 20_000 {
+        assert!(begin.elapsed() < PATIENCE, "{}", running.seen.join("\n"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    running.child.kill().unwrap();
+    running.child.wait().unwrap();
+    assert!(part.exists() && !layout.clip("front", 1).exists());
+    let mut running = Running::start(site.command(&["run"]));
+    running.wait_for("the clip of alarm 1 is finished now");
+    running.wait_for("alarm open begins");
+    std::thread::sleep(Duration::from_secs(1));
+    running.terminate();
+    for id in [1, 2] {
+        let event = Reader::new(layout.clone())
+            .event(&Scope::All, id)
+            .unwrap()
+            .unwrap();
+        let clip = event.clip.unwrap_or_else(|| panic!("{event:?}"));
+        // The alarm is in it.
+        assert!(
+            clip.from <= event.start && event.start <= clip.to,
+            "{event:?}"
+        );
+        let trace = Reader::new(layout.clone()).trace(id).unwrap();
+        assert!(id == 1 || !trace.is_empty(), "no trace of {id}");
+        match crate::video::probed(&layout.clip("front", id)) {
+            Some((frames, seconds)) => {
+                assert!(frames >= 10, "{id}: {frames} pictures");
+                let told = (clip.to.0 - clip.from.0) as f64 / 1_000.0;
+                assert!((seconds - told).abs() < 1.0, "{seconds}, told {told}");
+            }
+            None => println!("NOT RUN: there is no ffprobe"),
+        }
+    }
+}
+
+#[test]
+fn a_masked_camera_has_neither_video_nor_clips() {
+    let port = free_port();
+    let _camera = rtsp_camera(port);
+    let site = Site::new(&format!(
+        "[[camera]]\nid = \"front\"\nurl = \"rtsp://127.0.0.1:{port}/camera\"\n\
+         masks = [{{ x = 0.0, y = 0.0, width = 0.5, height = 0.5 }}]\n\
+         [[camera.alarm]]\nid = \"open\"\nquestion = \"Is the door open?\"\non = 0.8\noff = 0.3\nclip = {{}}\n"
+    ));
+    site.mock(&serde_json::json!([{"text": "Yes"}]));
+    let mut running = Running::start(site.command(&["run"]));
+    running.wait_for("an alarm has no clip");
+    running.terminate();
+    let event = Reader::new(Layout::new(&site.store()))
+        .event(&Scope::All, 1)
+        .unwrap()
+        .unwrap();
+    assert_eq!(event.clip, None);
+    let why = event.clip_why.unwrap();
+    assert!(why.contains("masks"), "{why}");
+    let videos = files_below(&site.store());
+    let video = |path: &&PathBuf| path.to_string_lossy().contains("clips");
+    assert_eq!(videos.iter().find(video), None);
 }
 
 #[test]
@@ -378,7 +454,7 @@ fn what_is_under_a_mask_is_grey_in_every_picture() {
     let latest = Arc::new(Mutex::new(None));
     let seen = latest.clone();
     let on_still = Arc::new(move |still| *seen.lock().unwrap() = Some(still));
-    let mut session = Playing::start(&config.cameras[0], &config.model, on_still).unwrap();
+    let mut session = Playing::start(&config.cameras[0], &config.model, on_still, None).unwrap();
     let begin = Instant::now();
     let mut thumb = None;
     while (latest.lock().unwrap().is_none() || thumb.is_none()) && begin.elapsed() < PATIENCE {

@@ -5,5 +5,8 @@
 mod browser;
 mod live;
 mod out;
+mod pages;
 mod store;
+mod video;
 mod web;
+mod web_video;

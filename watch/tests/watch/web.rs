@@ -28,26 +28,36 @@ use vlmcaption_watch::web::site::Site;
 const PASSWORD: &str = "canary-long-enough";
 
 /// A server with two cameras that no pipeline is behind, and two users: ann sees all, bob the front.
-struct Fixture {
-    hub: Arc<Hub>,
-    server: Server,
-    folder: tempfile::TempDir,
+pub struct Fixture {
+    pub hub: Arc<Hub>,
+    pub server: Server,
+    pub folder: tempfile::TempDir,
+    /// The writer, while there is one.
+    writer: Option<Writer>,
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }
 
 impl Fixture {
-    fn new() -> Self {
+    /// All that was handed over is written, and nothing that comes is.
+    pub fn new() -> Self {
+        let mut fixture = Self::keeping();
+        fixture.writer.take().unwrap().end();
+        fixture
+    }
+
+    /// What comes is kept.
+    pub fn keeping() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path());
         let limits = Limits {
@@ -55,10 +65,11 @@ impl Fixture {
             keep_free: 0,
             captions: Duration::MAX,
             thumbnails: Duration::MAX,
+            clips: Duration::MAX,
         };
         let keeper = Keeper::open(layout.clone(), limits, Millis::now()).unwrap();
         let writer = Writer::start(keeper).unwrap();
-        let text = "[[camera]]\nid = \"front\"\nurl = \"test:ball\"\n[[camera]]\nid = \"back\"\nurl = \"test:ball\"\n\
+        let text = "[[camera]]\nid = \"front\"\nurl = \"rtsp://127.0.0.1:9/a\"\n[[camera]]\nid = \"back\"\nurl = \"rtsp://127.0.0.1:9/b\"\n\
                     [[camera.alarm]]\nid = \"dog\"\nquestion = \"A dog?\"\n";
         let config = Config::parse(text, &Process).unwrap();
         let hub = Arc::new(Hub::new(&config, writer.hand()));
@@ -91,7 +102,9 @@ impl Fixture {
         };
         hub.heard("back", Heard::Begin(begin));
         let status = writer.status();
-        writer.end();
+        let clip = layout.clip("back", 1);
+        std::fs::create_dir_all(clip.parent().unwrap()).unwrap();
+        std::fs::write(&clip, b"0123456789").unwrap();
         let accounts = Accounts::open(&layout).unwrap();
         let user = |name: &str, cameras: Option<&str>| User {
             name: name.into(),
@@ -106,10 +119,11 @@ impl Fixture {
             hub,
             server,
             folder,
+            writer: Some(writer),
         }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.server.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(30)))
@@ -117,7 +131,7 @@ impl Fixture {
         stream
     }
 
-    fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
+    pub fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
         let mut stream = self.connect();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: application/json\r\n\
@@ -147,12 +161,12 @@ impl Fixture {
         }
     }
 
-    fn get(&self, path: &str, session: &str) -> Answer {
+    pub fn get(&self, path: &str, session: &str) -> Answer {
         self.send("GET", path, session, "")
     }
 
     /// The header that a browser sends once somebody is logged in.
-    fn log_in(&self, name: &str) -> String {
+    pub fn log_in(&self, name: &str) -> String {
         let body = json!({"name": name, "password": PASSWORD}).to_string();
         let answer = self.send("POST", "/api/v1/login", "", &body);
         assert_eq!(answer.status, 200, "{}", answer.head);
@@ -169,7 +183,9 @@ impl Fixture {
 }
 
 fn of_camera(path: &str, camera: &str) -> String {
-    path.replace("{camera}", camera).replace("{id}", "1")
+    path.replace("{camera}", camera)
+        .replace("{id}", "1")
+        .replace("{event}", "1")
 }
 
 #[test]
@@ -215,7 +231,14 @@ fn somebody_with_one_camera_sees_nothing_of_another() {
     let kept = reader.latest(&Scope::All, Some("back"), None, 1).unwrap();
     let id = kept[0].id.number().to_string();
     for (method, path, _) in ROUTES.iter().filter(|(_, path, _)| path.contains('{')) {
-        let path = path.replace("{camera}", "back").replace("{id}", &id);
+        let missing = path
+            .replace("{camera}", "nowhere")
+            .replace("{id}", "77")
+            .replace("{event}", "77");
+        let path = path
+            .replace("{camera}", "back")
+            .replace("{id}", &id)
+            .replace("{event}", "1");
         let body = json!({"text": ""}).to_string();
         let (of_ann, of_bob) = (
             fixture.send(method, &path, &ann, &body),
@@ -224,12 +247,7 @@ fn somebody_with_one_camera_sees_nothing_of_another() {
         assert_ne!(of_ann.status, 404, "{path}");
         assert_eq!(of_bob.status, 404, "{path}");
         // Not a word that tells it from a camera that is not there.
-        let nowhere = fixture.send(
-            method,
-            &path.replace("back", "nowhere").replace(&id, "77"),
-            &bob,
-            &body,
-        );
+        let nowhere = fixture.send(method, &missing, &bob, &body);
         assert_eq!(of_bob.body, nowhere.body, "{path}");
     }
     for path in ["cameras", "captions", "search?q=dog", "events"] {

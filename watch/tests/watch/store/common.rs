@@ -18,6 +18,7 @@ pub const NO_LIMITS: Limits = Limits {
     keep_free: 0,
     captions: Duration::from_secs(90 * 86_400),
     thumbnails: Duration::from_secs(14 * 86_400),
+    clips: Duration::from_secs(30 * 86_400),
 };
 
 /// A Wednesday.

@@ -10,7 +10,7 @@ use vlmcaption_watch::heard::{Begin, Caption, End};
 use vlmcaption_watch::search::Query;
 use vlmcaption_watch::store::files::{self, Layout};
 use vlmcaption_watch::store::keeper::{Item, Keeper};
-use vlmcaption_watch::store::reader::{Reader, Scope};
+use vlmcaption_watch::store::reader::{Reader, Scope, Wanted};
 use vlmcaption_watch::store::{Error, backup, db};
 use vlmcaption_watch::time::{Millis, Week};
 
@@ -269,7 +269,7 @@ fn full_disk(mount: &Path) {
     assert_eq!(all(&store).len(), 1_000);
     assert_eq!(
         Reader::new(Layout::new(&store))
-            .events(&Scope::All, None, 10)
+            .events(&Scope::All, &Wanted::default(), 10)
             .unwrap()
             .len(),
         1

@@ -9,7 +9,7 @@ use vlmcaption_watch::search::Query;
 use vlmcaption_watch::store::db;
 use vlmcaption_watch::store::files::Layout;
 use vlmcaption_watch::store::keeper::{Item, Keeper};
-use vlmcaption_watch::store::reader::{CaptionId, Reader, Scope};
+use vlmcaption_watch::store::reader::{CaptionId, Reader, Scope, Wanted};
 use vlmcaption_watch::store::retention::Limits;
 use vlmcaption_watch::time::Millis;
 
@@ -139,7 +139,10 @@ fn nobody_reads_of_a_camera_outside_his_scope() {
     ] {
         assert_eq!(reader.search(&scope, &query, 10).unwrap().len(), n);
         assert_eq!(reader.latest(&scope, None, None, 10).unwrap().len(), n);
-        assert_eq!(reader.events(&scope, None, 10).unwrap().len(), n);
+        assert_eq!(
+            reader.events(&scope, &Wanted::default(), 10).unwrap().len(),
+            n
+        );
         assert_eq!(reader.phases(&scope, Millis(0)).unwrap().len(), n);
         assert_eq!(reader.thumb(&scope, id).unwrap().iter().len(), n);
     }
@@ -231,7 +234,7 @@ fn too_much_is_deleted_by_size_and_events_stay() {
     keeper.close(noon());
     assert!(all(folder.path()).is_empty());
     let events = Reader::new(Layout::new(folder.path()))
-        .events(&Scope::All, None, 10)
+        .events(&Scope::All, &Wanted::default(), 10)
         .unwrap();
     assert_eq!(events.len(), 1);
 }
@@ -242,7 +245,7 @@ fn events_are_on_the_disk_at_once_and_every_begin_gets_an_end() {
     let mut keeper = keeper(folder.path(), noon());
     let events = || {
         Reader::new(Layout::new(folder.path()))
-            .events(&Scope::All, None, 10)
+            .events(&Scope::All, &Wanted::default(), 10)
             .unwrap()
     };
     let begin = |number| Begin {

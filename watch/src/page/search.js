@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MPL-2.0
+// Search; what was around a moment; and how often an alarm would have begun.
+
+import { clip, eventTimes } from "./alarms.js";
+import { at, call, cameras, day, make, nameOf, page, show, thumb } from "./lib.js";
+
+/** The text with its marked parts. */
+function marked(text, marks) {
+  const parts = [];
+  let done = 0;
+  for (const [from, to] of marks) {
+    parts.push(text.slice(done, from), make("mark", {}, text.slice(from, to)));
+    done = to;
+  }
+  return make("div", {}, ...parts, text.slice(done));
+}
+
+const momentOf = (camera, time) => `#/moment/${encodeURIComponent(camera)}/${time}`;
+const times = (n) => (n === 1 ? "once" : `${n} times`);
+const filter = /(?:^|\s)((camera|alarm|after|before):\S+)/g;
+
+/** The filters of a query as chips that can be taken out, and lists to add some. */
+function chips(query, go) {
+  const found = [...query.matchAll(filter)].map((match) => match[1]);
+  const without = (chip) => query.split(/\s+/).filter((piece) => piece !== chip).join(" ");
+  const add = (label, key, values) => {
+    if (!values.length) return null;
+    const select = make("select", { "aria-label": label, onchange: () => go(`${query} ${key}:${select.value}`.trim()) },
+      make("option", { value: "" }, label), ...values.map(([value, words]) => make("option", { value }, words)));
+    return select;
+  };
+  const all = [...cameras.values()];
+  const alarms = [...new Set(all.flatMap((camera) => camera.alarms.map((alarm) => alarm.id)))];
+  return make("div", { class: "chips filters" },
+    ...found.map((chip) => make("button", { type: "button", class: "chip", "aria-label": `Without ${chip}`, onclick: () => go(without(chip)) }, `${chip} ✕`)),
+    ...[add("+ camera", "camera", all.map((camera) => [camera.id, camera.name])),
+      add("+ alarm", "alarm", alarms.map((alarm) => [alarm, alarm])),
+      add("+ since", "after", [["1h", "1 hour ago"], ["6h", "6 hours ago"], ["1d", "1 day ago"], ["7d", "7 days ago"], ["30d", "30 days ago"]])].filter(Boolean));
+}
+
+export async function searchPage(query) {
+  const go = (text) => { location.hash = `#/search?q=${encodeURIComponent(text)}`; };
+  const input = make("input", { id: "query", type: "search", value: query, autocomplete: "off",
+    placeholder: "dog  \"red coat\"  walk*  -cat" });
+  const list = make("ul", { class: "list", "aria-live": "polite" });
+  show("Search", make("form", { class: "row", onsubmit: (event) => { event.preventDefault(); go(input.value); } },
+    make("label", { for: "query", class: "small" }, "Words in captions"), input, make("button", {}, "Find")),
+  chips(query, go), make("div", { class: "card" }, list));
+  if (!query) return list.replaceChildren(make("li", {}, "Captions are found by words, all of which must be there."));
+  try {
+    const { visits } = await call(`search?limit=200&q=${encodeURIComponent(query)}`);
+    list.replaceChildren(...visits.map((visit) => make("li", {}, thumb(visit.id, visit.thumb, nameOf(visit.camera)),
+      make("div", {}, marked(visit.caption, visit.marks), make("div", { class: "small" },
+        make("a", { href: momentOf(visit.camera, visit.from) }, `${nameOf(visit.camera)}, ${day.format(Date.parse(visit.from))}`),
+        visit.count > 1 ? ` to ${at(visit.to)}, ${visit.count} captions` : "")))));
+    if (!visits.length) list.replaceChildren(make("li", {}, "Nothing was found."));
+  } catch (error) { list.replaceChildren(make("li", { class: "wrong" }, error.message)); }
+}
+
+/** What was said of a camera around a moment, with pictures, and its alarms with their clips. */
+export async function momentPage(id, when) {
+  const middle = Date.parse(when);
+  if (!cameras.has(id) || Number.isNaN(middle)) return show("Moment", make("p", {}, "There is no such moment, or you may not see it."));
+  const list = make("ul", { class: "list" });
+  const alarms = make("div");
+  const step = (minutes) => `#/moment/${encodeURIComponent(id)}/${new Date(middle + 60e3 * minutes).toISOString()}`;
+  show(`${nameOf(id)}, ${day.format(middle)}`,
+    make("nav", { class: "tabs", "aria-label": "Another moment" },
+      make("a", { href: step(-4) }, "◀ before"), make("a", { href: step(4) }, "after ▶"),
+      make("a", { href: `#/timeline?at=${when}` }, "on the timeline"),
+      make("a", { href: `#/camera/${encodeURIComponent(id)}` }, "live")),
+    alarms, make("section", { class: "card" }, make("h2", {}, "Captions around it"), list));
+  const span = `from=${new Date(middle - 150e3).toISOString()}&to=${new Date(middle + 150e3).toISOString()}`;
+  const camera = `camera=${encodeURIComponent(id)}`;
+  try {
+    const [{ captions }, { events }] = await Promise.all([call(`captions?${camera}&${span}&limit=200`), call(`events?${camera}&${span}`)]);
+    let nearest = null;
+    for (const caption of captions) if (Date.parse(caption.start) <= middle) nearest = caption.id;
+    list.replaceChildren(...captions.map((caption) => make("li", { class: caption.id === nearest ? "picked" : "", "aria-current": caption.id === nearest ? "true" : null },
+      thumb(caption.id, caption.thumb, nameOf(id)), make("div", {}, make("div", {}, caption.text),
+        make("div", { class: "small" }, caption.count > 1 ? `${at(caption.start)} to ${at(caption.until)}, ${caption.count} times` : at(caption.start))))));
+    if (!captions.length) list.replaceChildren(make("li", {}, "Nothing was said in these five minutes."));
+    alarms.replaceChildren(...events.map((event) => make("section", { class: "card" },
+      ...[make("h2", {}, `${event.end ? "△" : "▲"} ${event.alarm}`), make("div", { class: "small" }, eventTimes(event)), clip(event)].filter(Boolean))));
+    list.querySelector(".picked")?.scrollIntoView({ block: "nearest" });
+  } catch (error) { list.replaceChildren(make("li", { class: "wrong" }, error.message)); }
+}
+
+/** A question now, and an alarm with other thresholds over the last days. For an admin. */
+export function tryPage() {
+  const all = [...cameras.values()];
+  const pick = make("select", { id: "try-camera" }, ...all.map((camera) => make("option", { value: camera.id }, camera.name)));
+  const question = make("input", { id: "try-question", maxlength: 500, required: true, autocomplete: "off" });
+  const answer = make("p", { role: "status" });
+  const asks = all.flatMap((camera) => camera.alarms.map((alarm) => ({ camera, alarm })));
+  const which = make("select", { id: "try-alarm" }, ...asks.map(({ camera, alarm }, n) => make("option", { value: n }, `${camera.name}: ${alarm.question}`)));
+  const range = (id) => make("input", { id, type: "number", min: 0, max: 1, step: 0.01, required: true });
+  const on = range("try-on");
+  const off = range("try-off");
+  const found = make("div", { role: "status" });
+  const set = () => {
+    const asked = asks[which.value];
+    if (asked) { on.value = asked.alarm.on; off.value = asked.alarm.off; }
+  };
+  which.addEventListener("change", set);
+  set();
+  const field = (label, input) => make("div", {}, make("label", { for: input.id }, label), input);
+  const ask = async (event) => {
+    event.preventDefault();
+    answer.textContent = "asking …";
+    try { answer.textContent = (await call(`cameras/${encodeURIComponent(pick.value)}/ask`, { text: question.value })).answer; }
+    catch (error) { answer.textContent = error.message; }
+  };
+  const count = async (event) => {
+    event.preventDefault();
+    const { camera, alarm } = asks[which.value];
+    try {
+      const told = await call(`cameras/${encodeURIComponent(camera.id)}/fires?alarm=${encodeURIComponent(alarm.id)}&on=${on.value}&off=${off.value}`);
+      found.replaceChildren(
+        make("p", {}, `It would have begun ${times(told.count)} since ${day.format(Date.parse(told.from))}; it did ${times(told.began)}. `
+          + `${told.answers} answers of ${told.minutes} minutes are kept.`),
+        make("p", { class: "small" }, "By the minute: the shortest duration and the cool-down of the alarm are not counted in."),
+        make("ul", { class: "list" }, ...told.fires.slice(0, 20).map(([from, to]) => make("li", {},
+          make("a", { href: momentOf(camera.id, from) }, `${day.format(Date.parse(from))} to ${at(to)}`)))));
+    } catch (error) { found.replaceChildren(make("p", { class: "wrong" }, error.message)); }
+  };
+  show("Try a question",
+    make("form", { class: "card", onsubmit: ask }, make("h2", {}, "The answer now"), field("Camera", pick), field("Question", question), make("button", {}, "Ask"), answer,
+      make("p", { class: "small" }, "Of a question that no alarm asks nothing is kept: how often it would have alarmed can only be told of alarms.")),
+    asks.length ? make("form", { class: "card", onsubmit: count }, make("h2", {}, "How often it would have alarmed"), field("Alarm", which),
+      make("div", { class: "fields" }, field("Begins at", on), field("Ends below", off)), make("button", {}, "Count"), found) : make("p", {}, "No camera has an alarm."));
+  page.redraw = () => {};
+}
