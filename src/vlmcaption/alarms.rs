@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! Alarms: what is remembered of each question from window to window, and the `vlmcaption/event`
-//! messages that come of it.
+//! messages and classes on buffers that come of it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::analytics::Class;
 use super::output::nanos;
 use crate::caption::Caption;
 use crate::caption::alarm::{Alarms, Ending, Event, Watch};
@@ -18,6 +20,8 @@ pub(super) struct Questions {
     watched: HashMap<String, Option<String>>,
     /// By question, why it had no answer; until it has one.
     failed: HashMap<String, String>,
+    /// What is on every buffer while events are open.
+    classes: Arc<[Class]>,
 }
 
 /// The begin or the end of something, to be posted.
@@ -46,6 +50,7 @@ impl Questions {
             Some((question.id.clone(), answer))
         });
         self.watched = watched.collect();
+        self.classify();
         over
     }
 
@@ -56,13 +61,33 @@ impl Questions {
         let over = self.alarms.set_timeline(caption.window_info.timeline);
         let seen = caption.observation();
         let decided = seen.and_then(|seen| self.alarms.observe(id, &seen));
+        self.classify();
         (self.named(over), self.named(decided.into_iter().collect()))
     }
 
     /// Ends all events.
     pub fn end(&mut self, ending: Ending) -> Vec<AlarmEvent> {
         let events = self.alarms.end(ending);
+        self.classify();
         self.named(events)
+    }
+
+    /// `question:answer` of every event that is open and about an answer, for
+    /// [`add_classes`](super::analytics::add_classes).
+    pub fn classes(&self) -> Arc<[Class]> {
+        self.classes.clone()
+    }
+
+    /// Only what the application wrote down before becomes a class, never what a model says.
+    fn classify(&mut self) {
+        let classes = self.alarms.open().filter_map(|(id, value)| {
+            let answer = self.watched.get(id)?.as_ref()?;
+            Some(Class {
+                word: glib::Quark::from_str(format!("{id}:{answer}")),
+                confidence: value as f32,
+            })
+        });
+        self.classes = classes.collect();
     }
 
     fn named(&self, events: Vec<Event>) -> Vec<AlarmEvent> {

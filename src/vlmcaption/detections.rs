@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! What a detector upstream found: `GstVideoRegionOfInterestMeta` on the buffers that pass.
+//! What a detector upstream found: `GstVideoRegionOfInterestMeta` on the buffers that pass, and what
+//! `GstAnalyticsRelationMeta` says of objects.
 
 use gst_video::VideoRegionOfInterestMeta;
 
+use super::analytics::{self, Location};
 use super::view::crop;
 
 /// The label that stands for every label.
@@ -38,10 +40,12 @@ impl Detections {
     /// Whether a region on this buffer counts. Called for every buffer: it compares a few names,
     /// and returns at once without labels.
     pub fn found(&self, buffer: &gst::BufferRef) -> bool {
+        let counts = |label: &str, region| self.counts(label, self.seen(buffer, region));
         !self.labels.is_empty()
-            && buffer
+            && (buffer
                 .iter_meta::<VideoRegionOfInterestMeta>()
-                .any(|region| self.counts(region.roi_type(), self.seen(buffer, region.rect())))
+                .any(|region| counts(region.roi_type(), region.rect()))
+                || analytics::any_detection(buffer, |label, at| counts(label, clipped(at))))
     }
 
     /// A region as the viewer sees it: where a crop is left to the sink, regions are still those of
@@ -70,9 +74,28 @@ impl Detections {
     }
 }
 
+/// The part of a location that is neither left of the frame nor above it.
+fn clipped((x, y, width, height): Location) -> (u32, u32, u32, u32) {
+    let side = |start: i32, length: i32| {
+        let end = u32::try_from(start.saturating_add(length)).unwrap_or(0);
+        let start = u32::try_from(start).unwrap_or(0);
+        (start, end.saturating_sub(start))
+    };
+    let ((x, width), (y, height)) = (side(x, width), side(y, height));
+    (x, y, width, height)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_of_the_frame_or_above_it_is_cut_off() {
+        assert_eq!(clipped((10, 20, 30, 40)), (10, 20, 30, 40));
+        assert_eq!(clipped((-10, -20, 30, 40)), (0, 0, 20, 20));
+        assert_eq!(clipped((-10, 5, 10, -5)), (0, 5, 0, 0));
+        assert_eq!(clipped((5, i32::MIN, i32::MAX, i32::MIN)).3, 0);
+    }
 
     fn detections(labels: &[&str], min_area: f64) -> Detections {
         let mut detections = Detections::default();

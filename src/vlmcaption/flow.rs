@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 
 use super::allocation::ask_for_more;
+use super::analytics;
 use super::board::Ageing;
 use super::faults::Cause;
 use super::log::CAT;
@@ -62,6 +63,10 @@ impl<'a> Flow<'a> {
         }
         if let Some(fields) = self.fields(run, arrival.running_time) {
             output::attach(buffer.make_mut(), &fields, &self.element.name());
+            let classes = run.state().numbered.questions.classes();
+            if !classes.is_empty() {
+                analytics::add_classes(buffer.make_mut(), &classes);
+            }
         }
         if let Some((begin, end)) = arrival.span {
             self.shared.text.advance(begin, end);

@@ -15,6 +15,7 @@
 
 mod alarms;
 mod allocation;
+mod analytics;
 mod ask;
 mod backends;
 mod board;

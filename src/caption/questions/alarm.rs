@@ -222,6 +222,16 @@ impl Alarms {
         Some(event)
     }
 
+    /// The questions whose events are open, and the last value of each.
+    pub fn open(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.alarms.iter().filter_map(|(id, alarm)| {
+            let Phase::Open { span, .. } = &alarm.phase else {
+                return None;
+            };
+            Some((id.as_str(), span.value))
+        })
+    }
+
     /// Ends all events and forgets everything but the rules.
     pub fn end(&mut self, ending: Ending) -> Vec<Event> {
         let alarms = self.alarms.iter_mut();

@@ -125,7 +125,8 @@ pub(super) fn gates() -> Vec<Property> {
                 .nick("Gate labels")
                 .blurb(
                     "Caption only windows in which a detector upstream found one of these \
-                     (GstVideoRegionOfInterestMeta; * = anything); empty captions every window",
+                     (GstVideoRegionOfInterestMeta, GstAnalyticsODMtd; * = anything); empty \
+                     captions every window",
                 )
                 .element_spec(
                     &glib::ParamSpecString::builder("label")

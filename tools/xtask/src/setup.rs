@@ -138,6 +138,12 @@ const NEEDS: &[Need] = &[
         Probe::Python("GstRtspServer", "GstRtspServer.RTSPServer"),
         "gir1.2-gst-rtsp-server-1.0",
     ),
+    // With GStreamer 1.24 and newer the same package has GstAnalytics.
+    need(
+        Level::Test,
+        Probe::Python("GstPlay", "GstPlay.Play"),
+        "gir1.2-gst-plugins-bad-1.0",
+    ),
     need(Level::Tpu, Probe::Program("python3"), "python3"),
     need(Level::Tpu, Probe::Program("g++"), "g++"),
     need(Level::Tpu, Probe::Program("make"), "make"),

@@ -200,6 +200,11 @@ fn live(steps: &mut Steps) {
         );
         Ok(())
     });
+    steps.step(
+        "analytics",
+        "detections and alarms of GStreamer's own",
+        || shell::run(&mut with_plugin("tests/analytics.py")),
+    );
     steps.step("network", "captions without one socket", || {
         shell::run(&mut with_plugin("tests/no_network.py"))
     });
