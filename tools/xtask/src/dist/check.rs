@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::arch::Arch;
-use super::release::{BUILD, Release};
-use super::{compile, pack, source};
+use super::package::PLUGIN;
+use super::release::{Release, build};
+use super::{compile, pack, package, source};
 use crate::steps::Steps;
 use crate::{Outcome, shell};
 
@@ -24,38 +25,54 @@ const SAME: [&str; 2] = ["bus.txt", "captions.vtt"];
 /// A version before every other, for the package that is upgraded.
 const OLDER: &str = "0.0.1";
 
-/// `cargo xtask dist --check`.
+/// `cargo xtask dist --check`, in all roots or in those of one Debian.
 ///
 /// # Errors
 /// The names of the steps that failed.
-pub fn packages(release: &Release, archs: &[Arch]) -> Outcome {
-    for arch in archs {
-        if !release.deb(*arch).is_file() {
+pub fn packages(release: &Release, archs: &[Arch], only: Option<&str>) -> Outcome {
+    let is_wanted =
+        |suite: &str, arch: Arch| archs.contains(&arch) && only.is_none_or(|only| only == suite);
+    let roots = SUITES
+        .iter()
+        .filter(|(suite, arch, _)| is_wanted(suite, *arch));
+    let roots: Vec<_> = roots.collect();
+    if roots.is_empty() {
+        return Err(format!(
+            "no root of {} is checked, with these architectures",
+            only.unwrap_or_default()
+        ));
+    }
+    for deb in debs(release, archs) {
+        if !deb.is_file() {
             return Err(format!(
                 "{} is not there: make the packages first, cargo xtask dist",
-                release.deb(*arch).display()
+                deb.display()
             ));
         }
     }
     let seen = release.cache().join("seen");
     source::remove(&seen)?;
     let mut steps = Steps::default();
-    for arch in archs {
-        steps.step("lintian", "no errors in the package", || {
-            lintian(&release.deb(*arch))
+    for deb in debs(release, archs) {
+        steps.step("lintian", "no errors in the package", || lintian(&deb));
+    }
+    for (suite, arch, name) in &roots {
+        steps.step(name, "install, use, upgrade and remove the package", || {
+            in_root(release, suite, *arch, &seen.join(name))
         });
     }
-    for (suite, arch, name) in SUITES {
-        if archs.contains(&arch) {
-            steps.step(name, "install, use, upgrade and remove the package", || {
-                in_root(release, suite, arch, &seen.join(name))
-            });
-        }
+    if roots.len() > 1 {
+        steps.step("same", "all roots gave the same captions", || {
+            compare(&seen)
+        });
     }
-    steps.step("same", "all roots gave the same captions", || {
-        compare(&seen)
-    });
     steps.finish()
+}
+
+/// All packages of these architectures.
+fn debs(release: &Release, archs: &[Arch]) -> Vec<PathBuf> {
+    let debs = |arch: &Arch| package::ALL.map(|package| release.deb(package, *arch));
+    archs.iter().flat_map(debs).collect()
 }
 
 /// `lintian`, whose errors fail; warnings are printed.
@@ -72,7 +89,7 @@ fn lintian(deb: &Path) -> Outcome {
 
 /// Runs `packaging/check-install` in a bare root.
 fn in_root(release: &Release, suite: &str, arch: Arch, out: &Path) -> Outcome {
-    let older = pack::deb(release, BUILD, arch, Some(OLDER))?;
+    let older = pack::deb(release, build(arch), &PLUGIN, arch, Some(OLDER))?;
     fs::create_dir_all(out).map_err(|error| format!("{}: {error}", out.display()))?;
     let mut bare = shell::program(shell::root().join(".ci/bare"));
     bare.args(["--plain", "--show"]).arg(release.cache());
@@ -82,7 +99,7 @@ fn in_root(release: &Release, suite: &str, arch: Arch, out: &Path) -> Outcome {
     }
     bare.arg(suite)
         .arg("packaging/check-install")
-        .arg(release.deb(arch))
+        .arg(release.deb(&PLUGIN, arch))
         .arg(older)
         .arg(out);
     if arch == Arch::Arm64 {
@@ -93,7 +110,7 @@ fn in_root(release: &Release, suite: &str, arch: Arch, out: &Path) -> Outcome {
 
 /// The test program that compares logits and tokens with the reference, for `arch`.
 fn golden(release: &Release, arch: Arch) -> Result<PathBuf, String> {
-    compile::test(release, BUILD, arch, "golden_logits")
+    compile::test(release, build(arch), arch, "golden_logits")
 }
 
 /// Compares what the roots made with the first one.

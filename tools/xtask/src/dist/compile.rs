@@ -1,26 +1,30 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Compiles the plugin, from the archive of the sources and without a network.
+//! Compiles what is packed, from the archive of the sources and without a network.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::arch::Arch;
+use super::package;
 use super::release::Release;
 use crate::{Outcome, shell};
 
 /// The Debian whose Rust compiles where this machine's Rust has no library for an architecture.
 const SUITE: &str = "forky";
 
-/// Compiles the plugin of the sources of `build`.
+/// Compiles the packages' programs of the sources of `build`; the folder where they are.
 ///
 /// # Errors
 /// A sentence that says what is missing, or that cargo did not end well.
-pub fn plugin(release: &Release, build: &str, arch: Arch) -> Result<PathBuf, String> {
-    compile(release, build, arch, &[])?;
-    let folder = release.target(build).join(arch.triple()).join("release");
-    Ok(folder.join("libgstvlmcaption.so"))
+pub fn packages(release: &Release, build: &str, arch: Arch) -> Result<PathBuf, String> {
+    let mut words = vec!["build", "--release"];
+    for package in package::ALL {
+        words.extend(["--package", package.program]);
+    }
+    compile(release, build, arch, &words)?;
+    Ok(release.target(build).join(arch.triple()).join("release"))
 }
 
 /// Compiles a test program of the sources of `build`.
@@ -50,24 +54,26 @@ pub fn test(release: &Release, build: &str, arch: Arch, name: &str) -> Result<Pa
     Ok(newest.1)
 }
 
-/// The folder that the plugin is linked against; it is made if it is not there.
+/// The folder that the plugin is linked against; it is made if it is not there, or was by another script.
 ///
 /// # Errors
 /// A sentence if packages cannot be fetched.
 pub fn sysroot(release: &Release, arch: Arch) -> Result<PathBuf, String> {
     let folder = release.cache().join(format!("sysroot-{}", arch.debian()));
-    if !folder.is_dir() {
+    let script = shell::root().join("packaging/sysroot");
+    let read = |path: &Path| fs::read(path).unwrap_or_default();
+    if read(&folder.join("made-by")) != read(&script) {
         println!(
             "Fetching what the plugin is linked against, for {}",
             arch.debian()
         );
-        let mut make = shell::program(shell::root().join("packaging/sysroot"));
+        let mut make = shell::program(script);
         shell::run(make.arg(arch.debian()).arg(&folder))?;
     }
     Ok(folder)
 }
 
-/// Runs a command of cargo for an architecture, `build` of the plugin if there are no `words`.
+/// Runs a command of cargo for an architecture.
 fn compile(release: &Release, build: &str, arch: Arch, words: &[&str]) -> Outcome {
     let sysroot = sysroot(release, arch)?;
     let script = release.unpacked(build).join("packaging/compile");

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! What is in the plugin: a bill of materials for programs, and the licences for people.
+//! What is in the packages: a bill of materials for programs, and the licences for people.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::arch::Arch;
+use super::package::{self, Package};
 use super::release::Release;
 use crate::{Outcome, shell};
 
@@ -56,8 +57,9 @@ impl Tool {
                 .args(["--version", self.version, "--features", self.features])
                 .arg("--root")
                 .arg(&root)
-                // They run for seconds: to optimise them across crates takes longer.
+                // They run for seconds: to optimise them takes longer.
                 .env("CARGO_PROFILE_RELEASE_LTO", "off")
+                .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
                 // Not among what is built of this project.
                 .env("CARGO_TARGET_DIR", release.cache().join("tools-target"));
             shell::run(&mut install)?;
@@ -82,11 +84,16 @@ impl Tool {
     }
 }
 
-/// Writes the bill of materials of an architecture, in CycloneDX's JSON.
+/// Writes the bill of materials of each package for an architecture, in CycloneDX's JSON.
 ///
 /// # Errors
 /// A sentence if `cargo-cyclonedx` does not end well.
-pub fn materials(release: &Release, build: &str, arch: Arch, file: &Path) -> Outcome {
+pub fn materials(
+    release: &Release,
+    build: &str,
+    arch: Arch,
+    file: impl Fn(&Package) -> PathBuf,
+) -> Outcome {
     let mut command = CYCLONEDX.command(release, build)?;
     let name = "vlmcaption-materials";
     command
@@ -94,24 +101,32 @@ pub fn materials(release: &Release, build: &str, arch: Arch, file: &Path) -> Out
         .args(["--spec-version", "1.5", "--no-build-deps"])
         .args(["--override-filename", name, "--target", arch.triple()]);
     shell::run(&mut command)?;
-    let made = release.unpacked(build).join(format!("{name}.json"));
-    let fail = |error| format!("{}: {error}", made.display());
-    let text = fs::read_to_string(&made).map_err(fail)?;
     // Where it was built is nobody's business, and would differ from folder to folder.
     let here = format!("path+file://{}", release.unpacked(build).display());
-    let text = text.replace(&here, "path+file:///vlmcaption");
-    fs::write(file, text).map_err(|error| format!("{}: {error}", file.display()))
+    for package in package::ALL {
+        // There is one for each crate of the workspace.
+        let folder = release.unpacked(build).join(package.folder);
+        let made = folder.join(format!("{name}.json"));
+        let fail = |error| format!("{}: {error}", made.display());
+        let text = fs::read_to_string(&made).map_err(fail)?;
+        let text = text.replace(&here, "path+file:///vlmcaption");
+        let file = file(package);
+        fs::write(&file, text).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
+    Ok(())
 }
 
-/// Writes the licences of what is in the plugin.
+/// Writes the licences of what is in a package.
 ///
 /// # Errors
 /// A sentence if `cargo-about` does not end well, or a licence is not accepted.
-pub fn licences(release: &Release, build: &str, file: &Path) -> Outcome {
+pub fn licences(release: &Release, build: &str, package: &Package, file: &Path) -> Outcome {
     let mut command = ABOUT.command(release, build)?;
     command
         .args(["about", "generate", "--locked", "--offline", "--fail"])
-        .args(["--config", "packaging/about.toml", "--output-file"])
+        .args(["--config", "packaging/about.toml", "--manifest-path"])
+        .arg(Path::new(package.folder).join("Cargo.toml"))
+        .arg("--output-file")
         .arg(file)
         .arg("packaging/about.hbs");
     shell::run(&mut command)

@@ -8,6 +8,7 @@ mod compile;
 mod inventory;
 mod manual;
 mod pack;
+mod package;
 mod release;
 mod source;
 mod symbols;
@@ -20,12 +21,12 @@ use std::process::Command;
 use crate::args::Args;
 use crate::{Outcome, shell};
 use arch::Arch;
-use release::{BUILD, Release};
+use release::{Release, build};
 use symbols::Needs;
 
 const HELP: &str = "\
 cargo xtask dist [--arch amd64|arm64] [--out DIR] [--reproducible]
-cargo xtask dist --check [--arch amd64|arm64] [--out DIR]
+cargo xtask dist --check [--arch amd64|arm64] [--suite bookworm|trixie] [--out DIR]
 
 Makes the packages of the commit that is checked out, in target/dist: a .deb and an archive for each
 architecture, the sources with all crates (they build without a network), MANIFEST.md and SHA256SUMS.
@@ -41,7 +42,8 @@ gcc-aarch64-linux-gnu; without the library Debian's Rust compiles in a root of i
   --reproducible   compile a second time in another folder and fail if a byte differs
   --check          make nothing: install the packages that are there with apt in bare roots of Debian 12
                    and 13 (arm64: Debian 12 under qemu), run pipelines, compare their captions, upgrade
-                   and remove. Takes root, some hundred MB of Debian's packages and, for arm64, a while";
+                   and remove. Takes root, some hundred MB of Debian's packages and, for arm64, a while
+  --suite NAME     check in roots of this Debian alone";
 
 /// `cargo xtask dist`.
 ///
@@ -53,13 +55,17 @@ pub fn command(mut args: Args) -> Outcome {
     }
     let arch = args.value::<Arch>("--arch")?;
     let out = args.value::<PathBuf>("--out")?;
+    let suite = args.value::<String>("--suite")?;
     let check = args.flag("--check");
     let twice = args.flag("--reproducible");
     args.finish()?;
     let release = Release::of_head(out)?;
     let archs = arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]);
     if check {
-        return check::packages(&release, &archs);
+        return check::packages(&release, &archs, suite.as_deref());
+    }
+    if suite.is_some() {
+        return Err("--suite goes with --check".into());
     }
     let changed = shell::output_of(shell::program("git").args(["status", "--porcelain"]))?;
     if !changed.is_empty() {
@@ -77,53 +83,67 @@ pub fn command(mut args: Args) -> Outcome {
 
 /// The packages of one architecture; gives its part of the manifest.
 fn one(release: &Release, arch: Arch, twice: bool) -> Result<String, String> {
-    source::unpack(release, BUILD)?;
-    let plugin = compile::plugin(release, BUILD, arch)?;
+    let build = build(arch);
+    source::unpack(release, build)?;
+    let folder = compile::packages(release, build, arch)?;
     let history = compile::sysroot(release, arch)?.join("symbols");
-    let needs = Needs::of(&plugin, &history)?;
-    println!("\n{needs}\n");
-    needs.check()?;
-    pack::prepare(release, BUILD, arch)?;
-    let deb = pack::deb(release, BUILD, arch, None)?;
-    pack::tarball(release, BUILD, arch, &plugin)?;
-    pack::materials(release, BUILD, arch)?;
-    if twice {
-        again(release, arch, &deb)?;
+    let mut part = format!("\n## {}\n", arch.debian());
+    for package in package::ALL {
+        let file = folder.join(package.file);
+        let needs = Needs::of(&file, &history)?;
+        println!("\n{}:\n{needs}\n", package.name);
+        needs.check()?;
+        let compiler = compiler(&file)?;
+        let _ = writeln!(
+            part,
+            "\n`{}`:\n\n{needs}\n- compiler: {compiler}",
+            package.name
+        );
     }
-    let mut part = format!("\n## {}\n\n{needs}\n", arch.debian());
-    let _ = writeln!(part, "- compiler: {}", compiler(&plugin)?);
+    pack::prepare(release, build, arch)?;
+    pack::debs(release, build, arch)?;
+    pack::tarball(release, build, arch, &folder)?;
+    pack::materials(release, build, arch)?;
+    if twice {
+        again(release, arch)?;
+    }
     Ok(part)
 }
 
 /// Compiles and packs in a folder of another name, and compares.
-fn again(release: &Release, arch: Arch, deb: &Path) -> Outcome {
+fn again(release: &Release, arch: Arch) -> Outcome {
     const OTHER: &str = "build-once-more";
-    let first = release.deb(arch).with_extension("deb.first");
-    fs::rename(deb, &first).map_err(|error| format!("{}: {error}", deb.display()))?;
+    let first = |deb: &Path| deb.with_extension("deb.first");
+    let debs = package::ALL.map(|package| release.deb(package, arch));
+    for deb in &debs {
+        fs::rename(deb, first(deb)).map_err(|error| format!("{}: {error}", deb.display()))?;
+    }
     source::unpack(release, OTHER)?;
     source::remove(&release.target(OTHER))?;
-    compile::plugin(release, OTHER, arch)?;
+    compile::packages(release, OTHER, arch)?;
     pack::prepare(release, OTHER, arch)?;
-    pack::deb(release, OTHER, arch, None)?;
+    pack::debs(release, OTHER, arch)?;
     source::remove(&release.cache().join(OTHER))?;
-    shell::run(shell::program("sha256sum").arg(&first).arg(deb))?;
-    let same = shell::succeeds(shell::program("cmp").arg(&first).arg(deb));
-    if same {
-        println!("Both builds gave the same bytes.");
-        fs::remove_file(&first).map_err(|error| format!("{}: {error}", first.display()))
-    } else {
-        Err(format!(
-            "two builds differ: diffoscope {} {}",
-            first.display(),
-            deb.display()
-        ))
+    for deb in &debs {
+        let first = first(deb);
+        shell::run(shell::program("sha256sum").arg(&first).arg(deb))?;
+        if !shell::succeeds(shell::program("cmp").arg(&first).arg(deb)) {
+            return Err(format!(
+                "two builds differ: diffoscope {} {}",
+                first.display(),
+                deb.display()
+            ));
+        }
+        fs::remove_file(&first).map_err(|error| format!("{}: {error}", first.display()))?;
     }
+    println!("Both builds gave the same bytes.");
+    Ok(())
 }
 
-/// The compiler's own words in the plugin, which `strip` leaves.
-fn compiler(plugin: &Path) -> Result<String, String> {
+/// The compiler's own words in what it made, which `strip` leaves.
+fn compiler(file: &Path) -> Result<String, String> {
     let mut readelf = Command::new("readelf");
-    let comments = shell::output_of(readelf.args(["-p", ".comment"]).arg(plugin))?;
+    let comments = shell::output_of(readelf.args(["-p", ".comment"]).arg(file))?;
     Ok(comments
         .lines()
         .find_map(|line| line.split_once("rustc version ").map(|(_, words)| words))
@@ -133,11 +153,11 @@ fn compiler(plugin: &Path) -> Result<String, String> {
 fn head(release: &Release) -> String {
     format!(
         "# vlmcaption {}\n\nMade of the commit {}.\n\n\
-         - `gstreamer1.0-vlmcaption_…_ARCH.deb`: for Debian and Ubuntu (`apt install ./FILE`)\n\
+         - `…_ARCH.deb`: for Debian and Ubuntu (`apt install ./FILE`)\n\
          - `vlmcaption-…-ARCH.tar.xz`: for systems without apt; its README says how\n\
          - `vlmcaption-…-source.tar.xz`: the sources with all crates; they build without a network\n\
-         - `vlmcaption-…-ARCH.cdx.json`: the bill of materials, CycloneDX 1.5\n\n\
-         What the plugin needs of a system, by the symbols that it takes:\n",
+         - `…-ARCH.cdx.json`: the bill of materials, CycloneDX 1.5\n\n\
+         What they need of a system, by the symbols that they take:\n",
         release.version, release.commit
     )
 }

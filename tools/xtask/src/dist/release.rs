@@ -6,10 +6,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::arch::Arch;
+use super::package::Package;
 use crate::shell;
 
-/// Where the sources are unpacked and compiled, in the cache.
-pub const BUILD: &str = "build";
+/// Where the sources are unpacked and compiled, in the cache: a place for each architecture, so that both
+/// can be made at once.
+pub fn build(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Amd64 => "build",
+        Arch::Arm64 => "build-arm64",
+    }
+}
 
 /// One commit on its way into packages.
 pub struct Release {
@@ -63,19 +70,20 @@ impl Release {
         })
     }
 
+    /// Whether no other commit can have files of these names.
+    pub fn is_named_by_commit(&self) -> bool {
+        self.version.ends_with(short(&self.commit))
+    }
+
     /// The folder in archives, and the first part of their names.
     pub fn name(&self) -> String {
         format!("vlmcaption-{}", self.version)
     }
 
-    /// The package of an architecture.
-    pub fn deb(&self, arch: Arch) -> PathBuf {
-        let name = format!(
-            "gstreamer1.0-vlmcaption_{}-1_{}.deb",
-            self.version,
-            arch.debian()
-        );
-        self.out.join(name)
+    /// A package of an architecture.
+    pub fn deb(&self, package: &Package, arch: Arch) -> PathBuf {
+        let (name, version, arch) = (package.name, &self.version, arch.debian());
+        self.out.join(format!("{name}_{version}-1_{arch}.deb"))
     }
 
     /// The archive for systems without apt.
@@ -134,8 +142,13 @@ fn version(next: &str, tagged: bool, time: &str, commit: &str) -> String {
     if tagged {
         next.to_owned()
     } else {
-        format!("{next}~git{time}.{}", &commit[..commit.len().min(9)])
+        format!("{next}~git{time}.{}", short(commit))
     }
+}
+
+/// The beginning of a commit's name.
+fn short(commit: &str) -> &str {
+    &commit[..commit.len().min(9)]
 }
 
 #[cfg(test)]

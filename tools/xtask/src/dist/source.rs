@@ -22,6 +22,10 @@ const TARGETS: [&str; 3] = [
 /// # Errors
 /// A sentence that names the step that did not end well.
 pub fn make(release: &Release) -> Outcome {
+    if release.is_named_by_commit() && release.source().is_file() {
+        println!("{} is there", release.source().display());
+        return Ok(());
+    }
     let parent = release.cache().join("stage");
     let stage = parent.join(release.name());
     remove(&parent)?;
@@ -61,6 +65,13 @@ pub fn unpack(release: &Release, build: &str) -> Outcome {
             .arg(release.source())
             .arg("-C")
             .arg(&folder),
+    )?;
+    // Crates do not change with the commit: with its time on them they would all be compiled anew.
+    shell::run(
+        Command::new("find")
+            .arg(folder.join("vendor"))
+            .args(["-type", "f", "-exec", "touch", "--date=2000-01-01"])
+            .args(["{}", "+"]),
     )
 }
 
@@ -69,6 +80,7 @@ pub fn unpack(release: &Release, build: &str) -> Outcome {
 /// # Errors
 /// A sentence if `tar` does not end well.
 pub fn pack(release: &Release, parent: &Path, folder: &str, archive: &Path) -> Outcome {
+    let part = archive.with_extension("part");
     shell::run(
         Command::new("tar")
             .args(["--sort=name", "--owner=0", "--group=0", "--numeric-owner"])
@@ -77,11 +89,12 @@ pub fn pack(release: &Release, parent: &Path, folder: &str, archive: &Path) -> O
             // Two threads give other bytes than one, but the same on any number of cores.
             .args(["--use-compress-program", "xz -T2 -6"])
             .arg("-cf")
-            .arg(archive)
+            .arg(&part)
             .arg("-C")
             .arg(parent)
             .arg(folder),
-    )
+    )?;
+    fs::rename(&part, archive).map_err(|error| format!("{}: {error}", part.display()))
 }
 
 /// Removes a folder of the cache, if it is there.
