@@ -7,6 +7,7 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine;
 use serde_json::{Value, json};
 
 use crate::live::{Running, Site};
@@ -185,13 +186,17 @@ impl Browser {
         let Some(folder) = std::env::var_os("WATCH_SCREENSHOTS") else {
             return;
         };
-        let data = self.call(
-            "GET",
-            &format!("/session/{}/screenshot", self.session),
-            &json!({}),
-        );
-        let file = std::path::Path::new(&folder).join(format!("{name}.png.base64"));
-        std::fs::write(file, data.as_str().unwrap()).unwrap();
+        let asked =
+            json!({"cmd": "Page.captureScreenshot", "params": {"format": "webp", "quality": 70}});
+        let answer = self.post("/goog/cdp/execute", &asked);
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(answer["data"].as_str().unwrap())
+            .unwrap();
+        std::fs::write(
+            std::path::Path::new(&folder).join(format!("{name}.webp")),
+            bytes,
+        )
+        .unwrap();
     }
 
     /// What the browser found fault with.

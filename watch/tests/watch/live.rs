@@ -197,13 +197,18 @@ impl Drop for Running {
 
 /// The loopback camera of pipelines/.
 pub fn rtsp_camera(port: u16) -> Running {
+    rtsp_camera_of(port, "smpte")
+}
+
+/// One that shows this pattern.
+pub fn rtsp_camera_of(port: u16, pattern: &str) -> Running {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/rtsp-server.py");
     let mut command = Command::new(script);
     command.args([
         "--port",
         &port.to_string(),
         "--pattern",
-        "smpte",
+        pattern,
         "--framerate",
         "10",
     ]);

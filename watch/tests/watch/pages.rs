@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, HOSTILE};
-use crate::live::{Running, Site, free_port, rtsp_camera};
+use crate::live::{Running, Site, free_port, rtsp_camera, rtsp_camera_of};
 
 const ENTER: &str = "\u{e007}";
 const LEFT: &str = "\u{e012}";
@@ -231,6 +231,64 @@ fn axe_finds_nothing_serious_on_any_page() {
             println!("axe: nothing serious on {name}, {width} pixels, {scheme}");
         }
     });
+}
+
+/// Four cameras with the built-in model: two that send, one that is a test picture, one that is not there.
+#[test]
+#[ignore = "makes the pictures of docs/watch.md: WATCH_SCREENSHOTS=docs/watch"]
+fn pictures_for_people() {
+    assert!(std::env::var_os("WATCH_SCREENSHOTS").is_some());
+    let browser = Browser::start().expect("chromedriver is not there");
+    let (one, two, none) = (free_port(), free_port(), free_port());
+    let _cameras = (rtsp_camera_of(one, "ball"), rtsp_camera_of(two, "smpte"));
+    let site = Site::new(&format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n\
+         [[camera]]\nid = \"door\"\nname = \"Front door\"\nurl = \"rtsp://127.0.0.1:{one}/camera\"\n\
+         [[camera.alarm]]\nid = \"circle\"\nquestion = \"Is there a white circle?\"\nmin-duration = \"2s\"\n\
+         clip = {{ before = \"4s\", after = \"2s\", longest = \"10s\" }}\n\
+         [[camera]]\nid = \"yard\"\nname = \"Yard\"\nurl = \"rtsp://127.0.0.1:{two}/camera\"\n\
+         [[camera]]\nid = \"hall\"\nname = \"Hall\"\nurl = \"test:checkers-8\"\n\
+         masks = [{{ x = 0.6, y = 0.0, width = 0.4, height = 0.6 }}]\n\
+         [[camera]]\nid = \"gate\"\nname = \"Gate\"\nurl = \"rtsp://127.0.0.1:{none}/camera\"\noffline-after = \"5s\"\n"
+    ));
+    let mut running = Running::start(site.command(&["run"]));
+    running.wait_for("to make the first user");
+    browser.become_the_first_user(&running);
+    running.wait_for("alarm circle begins");
+    let take = |name: &str| {
+        browser.script("scrollTo(0, 0)");
+        std::thread::sleep(Duration::from_millis(1_500));
+        browser.picture(name);
+    };
+    browser.until("document.querySelectorAll('.tile').length === 4 && document.body.innerText.includes('offline since')");
+    browser.until("[...document.querySelectorAll('.caption')].filter(c => !c.innerText.includes('no caption')).length >= 3");
+    take("live");
+    browser.look(360, 740, "dark");
+    take("phone");
+    browser.look(1280, 800, "dark");
+    page(&browser, "#/camera/door");
+    browser.until("document.querySelector('.tile').innerText.includes('Video, live')");
+    browser.until("document.querySelectorAll('section .list img').length >= 1");
+    take("camera");
+    browser.look(1280, 800, "light");
+    // The clip is whole after ten seconds.
+    std::thread::sleep(Duration::from_secs(12));
+    page(&browser, "#/alarms/all");
+    browser.click("summary");
+    browser.until("document.querySelector('.clip')?.readyState >= 2");
+    take("alarms");
+    page(&browser, "#/timeline");
+    browser
+        .until("document.querySelector('section .list')?.innerText.includes('Front door: circle')");
+    browser.click("[data-span=\"300\"]");
+    browser.script("document.activeElement.blur()");
+    browser.keys(LEFT);
+    browser.until("[...document.querySelectorAll('.moment img')].some(i => i.naturalWidth > 0)");
+    take("timeline");
+    page(&browser, "#/search?q=circle");
+    browser.until("document.querySelector('.list mark') !== null");
+    take("search");
+    running.terminate();
 }
 
 #[test]

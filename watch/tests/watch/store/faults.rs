@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Damage, death, a full disk, and backups; and how long a search takes in a full day.
+//! Damage, death, a full disk, and backups.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use vlmcaption_watch::heard::{Begin, Caption, End};
-use vlmcaption_watch::search::Query;
 use vlmcaption_watch::store::files::{self, Layout};
 use vlmcaption_watch::store::keeper::{Item, Keeper};
 use vlmcaption_watch::store::reader::{Reader, Scope, Wanted};
@@ -274,63 +273,4 @@ fn full_disk(mount: &Path) {
             .len(),
         1
     );
-}
-
-/// A day of 16 cameras with a caption each 4 s, and how long a search in it takes. Ignored, since it
-/// writes 345,600 captions; run it with `cargo test -p vlmcaption-watch --test watch -- --ignored day --nocapture`.
-#[test]
-#[ignore = "writes a day of captions, some minutes"]
-fn a_day_of_captions_is_searched_within_100_ms() {
-    let folder = tempfile::tempdir().unwrap();
-    let midnight = Millis::parse("2026-11-25T00:00:00Z").unwrap();
-    let mut keeper = keeper(folder.path(), midnight);
-    let words: Vec<String> = (0..2_000).map(|n| format!("w{n:04}")).collect();
-    let mut random = 88_172_645_463_325_252_u64;
-    let mut draw = |below: usize| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        // Squared: a few words are in most captions, as in a language.
-        let part = (random >> 11) as f64 / (1_u64 << 53) as f64;
-        (part * part * below as f64) as usize
-    };
-    let begin = std::time::Instant::now();
-    for step in 0..21_600 {
-        let at = midnight.plus(Duration::from_secs(4 * step));
-        for camera in 0..16 {
-            let text: Vec<&str> = (0..12).map(|_| words[draw(words.len())].as_str()).collect();
-            say(&mut keeper, &format!("camera{camera}"), at, &text.join(" "));
-        }
-        keeper.tick(at);
-    }
-    keeper.close(midnight.plus(Duration::from_secs(86_400)));
-    let size: u64 = std::fs::metadata(Layout::new(folder.path()).week(Week::of(midnight)))
-        .unwrap()
-        .len();
-    println!(
-        "345600 captions written in {:.1} s, {size} bytes",
-        begin.elapsed().as_secs_f64()
-    );
-    let mut times = Vec::new();
-    let mut reader = Reader::new(Layout::new(folder.path()));
-    for n in 0..400 {
-        let (a, b) = (&words[draw(words.len())], &words[draw(words.len())]);
-        let query = match n % 5 {
-            0 => a.clone(),
-            1 => format!("{a} {b}"),
-            2 => format!("camera:camera{} {a}", n % 16),
-            3 => format!("{}* -{b}", &a[..3]),
-            _ => format!("after:2026-11-25T10:00:00Z before:2026-11-25T12:00:00Z {a}"),
-        };
-        let begin = std::time::Instant::now();
-        let query = Query::parse(&query, midnight).unwrap();
-        reader.search(&Scope::All, &query, 200).unwrap();
-        times.push(begin.elapsed());
-    }
-    times.sort();
-    println!(
-        "400 searches: median {:?}, 95th percentile {:?}, longest {:?}",
-        times[200], times[380], times[399]
-    );
-    assert!(times[380] < Duration::from_millis(100), "{:?}", times[380]);
 }

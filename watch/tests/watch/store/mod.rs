@@ -3,5 +3,7 @@
 //! The store as a whole: what is written is found again, whatever happened in between.
 
 pub mod common;
+mod day;
 mod faults;
 mod kept;
+mod timeline;
