@@ -197,11 +197,11 @@ impl Drop for Running {
 
 /// The loopback camera of pipelines/.
 pub fn rtsp_camera(port: u16) -> Running {
-    rtsp_camera_of(port, "smpte")
+    rtsp_camera_of(port, "smpte", "h264")
 }
 
-/// One that shows this pattern.
-pub fn rtsp_camera_of(port: u16, pattern: &str) -> Running {
+/// One that shows this pattern, coded so.
+pub fn rtsp_camera_of(port: u16, pattern: &str, codec: &str) -> Running {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/rtsp-server.py");
     let mut command = Command::new(script);
     command.args([
@@ -211,6 +211,8 @@ pub fn rtsp_camera_of(port: u16, pattern: &str) -> Running {
         pattern,
         "--framerate",
         "10",
+        "--codec",
+        codec,
     ]);
     let mut camera = Running::start(command);
     camera.wait_for("rtsp://");
@@ -344,6 +346,74 @@ fn the_clip_of_an_alarm_survives_a_kill_and_is_finished_at_the_end() {
             None => println!("NOT RUN: there is no ffprobe"),
         }
     }
+}
+
+/// Kills the program again and again while alarms begin and clips grow.
+#[test]
+#[ignore = "kills the program 50 times, some minutes"]
+fn fifty_kills_leave_a_sound_store_and_clips_that_play() {
+    let port = free_port();
+    let _camera = rtsp_camera(port);
+    let alarms = |camera: &str, url: &str| {
+        format!(
+            "[[camera]]\nid = \"{camera}\"\nurl = \"{url}\"\n\
+             [[camera.alarm]]\nid = \"open\"\nquestion = \"Is the door open?\"\non = 0.8\noff = 0.3\n\
+             clip = {{ before = \"1s\", after = \"1s\", longest = \"4s\" }}\n"
+        )
+    };
+    let url = format!("rtsp://127.0.0.1:{port}/camera");
+    let site = Site::new(&format!(
+        "{}{}{}",
+        alarms("one", &url),
+        alarms("two", &url),
+        alarms("three", "test:ball")
+    ));
+    site.mock(&serde_json::json!([{"text": "Yes"}, {"text": "No"}]));
+    let layout = Layout::new(&site.store());
+    for n in 0..50_u64 {
+        let mut running = Running::start(site.command(&["run"]));
+        running.wait_for("begins");
+        // Anywhere in the life of a clip.
+        std::thread::sleep(Duration::from_millis(137 * n % 4_000));
+        running.child.kill().unwrap();
+        running.child.wait().unwrap();
+        let mut databases = vec![layout.state()];
+        databases.extend(layout.weeks().into_iter().map(|week| layout.week(week)));
+        for path in databases {
+            assert_eq!(vlmcaption_watch::store::db::damage(&path), None, "{n}");
+        }
+    }
+    let mut running = Running::start(site.command(&["run"]));
+    running.wait_for("begins");
+    running.terminate();
+    let mut reader = Reader::new(layout.clone());
+    let events = reader
+        .events(&Scope::All, &Wanted::default(), usize::MAX)
+        .unwrap();
+    let (mut n_clips, mut n_frames) = (0, 0);
+    for event in &events {
+        assert!(event.end.is_some(), "{event:?}");
+        if event.clip.is_some() {
+            let path = layout.clip(&event.camera, event.id);
+            let (frames, _) = crate::video::probed(&path).expect("ffprobe is not there");
+            assert!(frames > 0, "{event:?}");
+            (n_clips, n_frames) = (n_clips + 1, n_frames + frames);
+        }
+    }
+    let left: Vec<PathBuf> = files_below(&layout.clips())
+        .into_iter()
+        .filter(|path| path.extension().is_none_or(|end| end != "mp4"))
+        .collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
+    println!(
+        "{} events, none open; {n_clips} clips play, {n_frames} pictures",
+        events.len()
+    );
+    assert!(
+        events.len() >= 50 && n_clips >= 25,
+        "{} {n_clips}",
+        events.len()
+    );
 }
 
 #[test]

@@ -22,23 +22,24 @@ fn walk(each: &dyn Fn(&Browser, &str)) {
         );
         return;
     };
-    let port = free_port();
-    let _camera = rtsp_camera(port);
+    let (port, other) = (free_port(), free_port());
+    let _cameras = (rtsp_camera(port), rtsp_camera_of(other, "smpte", "h265"));
     let site = Site::new(&format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[search]\nsynonyms = {{ person = [\"man\", \"woman\"] }}\n\
          [[camera]]\nid = \"front\"\nname = \"Front door\"\nurl = \"rtsp://127.0.0.1:{port}/camera\"\n\
          [[camera.alarm]]\nid = \"open\"\nquestion = \"Is the door open?\"\non = 0.8\noff = 0.3\n\
          clip = {{ before = \"2s\", after = \"1s\", longest = \"6s\" }}\n\
-         [[camera]]\nid = \"yard\"\nname = \"Yard <i>\"\nurl = \"test:ball\"\n"
+         [[camera]]\nid = \"yard\"\nname = \"Yard <i>\"\nurl = \"test:ball\"\n\
+         [[camera]]\nid = \"gate\"\nname = \"Gate\"\nurl = \"rtsp://127.0.0.1:{other}/camera\"\n"
     ));
     site.mock(&json!([{"text": "Yes"}, {"text": HOSTILE}]));
     let mut running = Running::start(site.command(&["run"]));
     running.wait_for("to make the first user");
     browser.become_the_first_user(&running);
-    browser.until("document.querySelectorAll('.tile').length === 2");
+    browser.until("document.querySelectorAll('.tile').length === 3");
     browser.until("document.querySelector('.strip a')?.textContent.includes('open, Front door')");
     browser.until(
-        "[...document.querySelectorAll('.tile img')].filter(i => i.naturalWidth).length === 2",
+        "[...document.querySelectorAll('.tile img')].filter(i => i.naturalWidth).length === 3",
     );
     each(&browser, "live");
     video(&browser, each);
@@ -81,6 +82,25 @@ fn video(browser: &Browser, each: &dyn Fn(&Browser, &str)) {
     let after = browser.script("document.querySelector('video').currentTime");
     assert!(after.as_f64() > before.as_f64(), "{before} {after}");
     each(browser, "camera");
+    // Nothing is sent to a page that nobody sees, and it goes on when somebody does.
+    let hide = |hidden: bool| {
+        browser.script(&format!(
+            "void (Object.defineProperty(document, 'hidden', {{ value: {hidden}, configurable: true }}), \
+             document.dispatchEvent(new Event('visibilitychange')))"
+        ));
+    };
+    hide(true);
+    browser.until("document.querySelector('video').hidden && !document.querySelector('video').src");
+    hide(false);
+    browser.until("(v => !v.hidden && v.currentTime > 0)(document.querySelector('video'))");
+    // H.265 plays where the browser has it, and is a still with the reason where it has not.
+    page(browser, "#/camera/gate");
+    browser.until("document.querySelector('h1').textContent === 'Gate'");
+    browser.until(
+        "/Video, live|Stills, one a second: this browser does not show H.265/.test(document.querySelector('.tile').innerText)",
+    );
+    let shown = browser.script("document.querySelector('.tile [role=status]').innerText");
+    println!("H.265: {shown}");
     page(browser, "#/camera/yard");
     browser.until("document.querySelector('.tile').innerText.includes('Stills, one a second: a test picture is not coded')");
     assert_eq!(
@@ -151,7 +171,7 @@ fn timeline(browser: &Browser, each: &dyn Fn(&Browser, &str)) {
     browser.until(&drawn("bad"));
     browser.until(&drawn("link"));
     browser.keys(LEFT);
-    browser.until("document.querySelectorAll('.moment li').length === 2");
+    browser.until("document.querySelectorAll('.moment li').length === 3");
     browser.until("document.querySelector('#spoken').textContent.startsWith('Cursor at')");
     browser.until("[...document.querySelectorAll('.moment img')].some(i => i.naturalWidth > 0)");
     let label = browser.script("document.querySelector('canvas').getAttribute('aria-label')");
@@ -240,7 +260,10 @@ fn pictures_for_people() {
     assert!(std::env::var_os("WATCH_SCREENSHOTS").is_some());
     let browser = Browser::start().expect("chromedriver is not there");
     let (one, two, none) = (free_port(), free_port(), free_port());
-    let _cameras = (rtsp_camera_of(one, "ball"), rtsp_camera_of(two, "smpte"));
+    let _cameras = (
+        rtsp_camera_of(one, "ball", "h264"),
+        rtsp_camera_of(two, "smpte", "h264"),
+    );
     let site = Site::new(&format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n\
          [[camera]]\nid = \"door\"\nname = \"Front door\"\nurl = \"rtsp://127.0.0.1:{one}/camera\"\n\

@@ -250,7 +250,16 @@ fn somebody_with_one_camera_sees_nothing_of_another() {
         let nowhere = fixture.send(method, &missing, &bob, &body);
         assert_eq!(of_bob.body, nowhere.body, "{path}");
     }
-    for path in ["cameras", "captions", "search?q=dog", "events"] {
+    for path in [
+        "cameras",
+        "captions",
+        "captions?from=2020-01-01T00:00:00Z",
+        "search?q=dog",
+        "search?q=alarm:dog",
+        "events",
+        "timeline",
+        "moment",
+    ] {
         let path = format!("/api/v1/{path}");
         let text = |session: &str| String::from_utf8(fixture.get(&path, session).body).unwrap();
         assert!(text(&ann).contains("back"), "{path}: {}", text(&ann));

@@ -17,6 +17,11 @@ use crate::web::Fixture;
 
 /// Hands a picture to a camera's ring.
 fn picture(fixture: &Fixture, camera: &str, n: i64, key: bool) {
+    large_picture(fixture, camera, (n, key), 0);
+}
+
+/// One with so many bytes after its name.
+fn large_picture(fixture: &Fixture, camera: &str, (n, key): (i64, bool), more: usize) {
     let format = Format {
         codec: Codec::H264,
         config: vec![1, 0x42, 0xc0, 0x1e, 0xff, 0xe0, 0],
@@ -27,7 +32,7 @@ fn picture(fixture: &Fixture, camera: &str, n: i64, key: bool) {
         key,
         pts: 40_000_000 * n,
         at: Millis::now(),
-        data: Arc::from(format!("picture {n}").into_bytes()),
+        data: Arc::from(format!("picture {n}{}", "\n".repeat(more)).into_bytes()),
     };
     fixture.hub.rings()[camera].push(format, coming);
 }
@@ -61,6 +66,11 @@ fn message(stream: &mut TcpStream) -> (u8, Vec<u8>) {
             let mut bytes = [0; 2];
             stream.read_exact(&mut bytes).unwrap();
             usize::from(u16::from_be_bytes(bytes))
+        }
+        127 => {
+            let mut bytes = [0; 8];
+            stream.read_exact(&mut bytes).unwrap();
+            usize::try_from(u64::from_be_bytes(bytes)).unwrap()
         }
         length => usize::from(length),
     };
@@ -108,6 +118,44 @@ fn video_is_a_type_a_head_and_fragments_from_a_keyframe_on() {
     let (kind, why) = message(&mut stream);
     assert_eq!(kind, 8);
     assert!(String::from_utf8_lossy(&why).contains("begins anew"));
+}
+
+/// The numbers of the pictures in a message.
+fn numbers(fragment: &[u8]) -> Vec<i64> {
+    let data = boxes::find(fragment, b"mdat").unwrap_or_default();
+    let text = String::from_utf8_lossy(data).into_owned();
+    let names = text.split("picture ").skip(1);
+    names.map(|name| name.trim().parse().unwrap()).collect()
+}
+
+#[test]
+fn who_is_too_slow_goes_on_at_a_keyframe_and_gets_the_latest() {
+    let fixture = Fixture::new();
+    let ann = ours(&fixture, &fixture.log_in("ann"));
+    picture(&fixture, "front", 0, true);
+    let (status, mut stream) = open(&fixture, "front", &ann);
+    assert_eq!(status, 101);
+    // 80 MB, eighty seconds at 25 pictures a second, of which nobody reads anything.
+    for n in 1..2_000 {
+        large_picture(&fixture, "front", (n, n % 25 == 0), 40_000);
+        if n % 25 == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+    let mut seen: Vec<i64> = Vec::new();
+    while seen.last() != Some(&1_999) {
+        let (kind, fragment) = message(&mut stream);
+        assert!(kind <= 2, "{kind}");
+        seen.extend(numbers(&fragment));
+    }
+    let leaps = seen.windows(2).filter(|pair| pair[1] != pair[0] + 1);
+    let leaps: Vec<i64> = leaps.map(|pair| pair[1]).collect();
+    assert!(
+        !leaps.is_empty() && seen.len() < 1_500,
+        "{} pictures",
+        seen.len()
+    );
+    assert!(leaps.iter().all(|n| n % 25 == 0), "{leaps:?}");
 }
 
 #[test]
