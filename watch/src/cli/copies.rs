@@ -33,9 +33,10 @@ impl Backup {
         let layout = Layout::new(&config.storage.path);
         let copied = backup::backup(&layout, &self.folder).map_err(|error| error.to_string())?;
         print(&format!(
-            "{} databases and {} packs of pictures are in {}",
+            "{} databases, {} packs of pictures and {} clips are in {}",
             copied.databases,
             copied.packs,
+            copied.clips,
             self.folder.display()
         ))
     }
@@ -54,8 +55,8 @@ impl Restore {
             ))?;
         }
         print(&format!(
-            "{} databases and {} packs of pictures were brought back",
-            copied.databases, copied.packs
+            "{} databases, {} packs of pictures and {} clips were brought back",
+            copied.databases, copied.packs, copied.clips
         ))
     }
 }

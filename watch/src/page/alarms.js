@@ -63,6 +63,7 @@ export async function alarmsPage(all) {
   show("Alarms", make("nav", { class: "tabs", "aria-label": "Which alarms" },
     tab("To do", "#/alarms", !all), tab("All", "#/alarms/all", all)), make("div", { class: "card" }, list));
   let events = [];
+  let most = 100;
   let picked = null;
 
   async function say(event, body) {
@@ -120,6 +121,7 @@ export async function alarmsPage(all) {
       if (more) fresh.querySelector("details").replaceWith(more);
       return fresh;
     }));
+    if (events.length >= most) list.append(make("li", {}, make("button", { type: "button", onclick: () => { most += 100; load(); } }, "Older ones")));
     if (!events.length) list.replaceChildren(make("li", {}, all ? "No alarm yet." : "Nothing is to do."));
     const again = focus[0] && document.getElementById(focus[0]);
     if (again) (focus[1] ? again.querySelector(`[id="${focus[1]}"],[data-key="${focus[1]}"]`) ?? again : again).focus({ preventScroll: true });
@@ -127,7 +129,15 @@ export async function alarmsPage(all) {
 
   async function load() {
     try {
-      events = (await call(`events?limit=100${all ? "" : "&to_do=1"}`)).events;
+      const found = [];
+      // The server gives a hundred at a time.
+      while (found.length < most) {
+        const last = found.at(-1);
+        const { events: more } = await call(`events?limit=100${all ? "" : "&to_do=1"}${last ? `&before=${last.id}` : ""}`);
+        found.push(...more);
+        if (more.length < 100) break;
+      }
+      events = found;
       draw();
     } catch (error) { list.replaceChildren(make("li", { class: "wrong" }, error.message)); }
   }

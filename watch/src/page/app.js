@@ -309,6 +309,27 @@ function route() {
   else live();
 }
 
+/** The camera after or before the one that is shown, in a circle. */
+function another(step) {
+  const ids = [...cameras.keys()];
+  const here = ids.indexOf(decodeURIComponent(location.hash.match(/^#\/camera\/(.+)/)?.[1] ?? ""));
+  if (ids.length) location.hash = `#/camera/${encodeURIComponent(ids[here < 0 ? (step > 0 ? 0 : ids.length - 1) : (here + step + ids.length) % ids.length])}`;
+}
+
+const keys = [["1 to 9", "a camera"], ["n p", "the next and the previous camera"], ["/", "search"], ["a", "alarms; there: acknowledge"],
+  ["j k", "the next and the previous alarm"], ["s f", "star, false alarm"], ["space", "the clip of an alarm"], ["t", "timeline"],
+  ["+ −", "a shorter and a longer time"], ["← →", "the cursor; another moment"], ["Esc", "back to Live"], ["?", "this list"]];
+
+/** What can be done by keys. */
+function help() {
+  if (document.querySelector("dialog")) return;
+  const box = make("dialog", { "aria-labelledby": "keys", onclose: () => box.remove() }, make("h2", { id: "keys" }, "Keys"),
+    make("dl", {}, ...keys.flatMap(([key, words]) => [make("dt", {}, key), make("dd", {}, words)])),
+    make("form", { method: "dialog" }, make("button", {}, "Close")));
+  document.body.append(box);
+  box.showModal();
+}
+
 addEventListener("hashchange", () => {
   if (location.hash === "#main") return;
   route();
@@ -316,10 +337,12 @@ addEventListener("hashchange", () => {
   scrollTo(0, 0);
 });
 addEventListener("keydown", (event) => {
-  if (!page.me || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input,select,textarea,video")) return;
+  if (!page.me || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input,select,textarea,video,dialog")) return;
   if (page.key?.(event.key)) return event.preventDefault();
   if (event.key === "/") { event.preventDefault(); location.hash = "#/search"; setTimeout(() => document.getElementById("query")?.focus()); }
   else if (event.key === "a") location.hash = "#/alarms";
+  else if (event.key === "?") help();
+  else if (event.key === "n" || event.key === "p") another(event.key === "n" ? 1 : -1);
   else if (event.key === "t") location.hash = "#/timeline";
   else if (event.key === "Escape") location.hash = "#/";
   else if (/^[1-9]$/.test(event.key)) {

@@ -70,6 +70,11 @@ export async function momentPage(id, when) {
       make("a", { href: `#/timeline?at=${when}` }, "on the timeline"),
       make("a", { href: `#/camera/${encodeURIComponent(id)}` }, "live")),
     alarms, make("section", { class: "card" }, make("h2", {}, "Captions around it"), list));
+  page.key = (key) => {
+    if (key !== "ArrowLeft" && key !== "ArrowRight") return false;
+    location.hash = step(key === "ArrowLeft" ? -4 : 4);
+    return true;
+  };
   const span = `from=${new Date(middle - 150e3).toISOString()}&to=${new Date(middle + 150e3).toISOString()}`;
   const camera = `camera=${encodeURIComponent(id)}`;
   try {

@@ -81,6 +81,16 @@ impl Growing {
 /// Makes a movie of what is whole of a file of fragments, which is gone then; nothing if it has no picture.
 /// Until the movie is on the disk the fragments stay.
 pub fn finish(part: &Path) -> io::Result<Option<Clip>> {
+    let fresh = part.with_extension("new");
+    let outcome = finish_by(part, &fresh);
+    if outcome.is_err() {
+        // On a full disk half a movie must not take the room that is left.
+        let _ = std::fs::remove_file(&fresh);
+    }
+    outcome
+}
+
+fn finish_by(part: &Path, fresh: &Path) -> io::Result<Option<Clip>> {
     let mut file = BufReader::new(File::open(part)?);
     let scanned = movie::scan(&mut file)?;
     let span = scanned.as_ref().and_then(movie::Part::span);
@@ -88,13 +98,12 @@ pub fn finish(part: &Path) -> io::Result<Option<Clip>> {
         std::fs::remove_file(part)?;
         return Ok(None);
     };
-    let fresh = part.with_extension("new");
-    let mut out = BufWriter::new(File::create(&fresh)?);
+    let mut out = BufWriter::new(File::create(fresh)?);
     movie::write(&scanned, &mut file, &mut out)?;
     let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     out.sync_all()?;
     let size = out.metadata()?.len();
-    std::fs::rename(&fresh, part.with_extension("mp4"))?;
+    std::fs::rename(fresh, part.with_extension("mp4"))?;
     if let Some(folder) = part.parent() {
         File::open(folder)?.sync_all()?;
     }

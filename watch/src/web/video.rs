@@ -25,6 +25,9 @@ use super::site::{MOST_VIEWERS, Site};
 
 /// A browser that takes nothing for this long has gone.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What is said to one more than [`MOST_VIEWERS`].
+const TOO_MANY: &str = "8 look at video already";
+const _: () = assert!(MOST_VIEWERS == 8);
 /// How often it is looked at whether the session still holds.
 const LOOK: Duration = Duration::from_secs(15);
 /// Bytes of a clip that are read at once.
@@ -50,15 +53,14 @@ pub async fn live(
         (None, Ok(_)) => return Err(Fault::NotFound),
     };
     let upgrade = upgrade.map_err(|_| Fault::Wrong("this address is for a WebSocket".into()))?;
-    let place = site.viewers.clone().try_acquire_owned().map_err(|_| {
-        Fault::Wrong(format!(
-            "{MOST_VIEWERS} look at video already; stills are there"
-        ))
-    })?;
+    let place = site.viewers.clone().try_acquire_owned().ok();
     let upgrade = upgrade.max_message_size(4 << 10);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        show(socket, &ring, &site, &viewer).await;
-        drop(place);
+        match place {
+            Some(_place) => show(socket, &ring, &site, &viewer).await,
+            // A browser tells its page nothing of a socket that is refused, but why one is closed.
+            None => close(socket, TOO_MANY).await,
+        }
     }))
 }
 

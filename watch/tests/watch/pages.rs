@@ -47,6 +47,16 @@ fn walk(each: &dyn Fn(&Browser, &str)) {
     alarms(&browser, each);
     search(&browser, each);
     trying(&browser, each);
+    browser.script("document.activeElement.blur()");
+    browser.keys("n");
+    browser.until("location.hash === '#/camera/front'");
+    browser.keys("p");
+    browser.until("location.hash === '#/camera/gate'");
+    browser.keys("?");
+    browser.until("document.querySelector('dialog')?.open && document.querySelector('dialog').innerText.includes('the next and the previous camera')");
+    each(&browser, "keys");
+    browser.keys("\u{e00c}");
+    browser.until("document.querySelector('dialog') === null");
     // A caption, a name, a note: none of them was taken for anything but text.
     assert_eq!(
         browser.script("document.querySelectorAll('main script, main i, main img[src=x]').length"),
@@ -195,13 +205,18 @@ fn search(browser: &Browser, each: &dyn Fn(&Browser, &str)) {
     each(browser, "search");
     browser.click(".filters .chip");
     browser.until("location.hash === '#/search?q=person'");
-    browser.until("document.querySelector('.list').innerText.includes('Yard')");
+    browser.until("/Yard|Gate/.test(document.querySelector('.list').innerText)");
     page(browser, "#/search?q=person%20alarm%3Aopen");
     browser.until("document.querySelector('.list a')?.textContent.includes('Front door')");
     browser.click(".list a");
     browser.until("location.hash.startsWith('#/moment/front/')");
     browser.until("document.querySelector('li.picked')?.innerText.includes('A man.')");
     each(browser, "moment");
+    let here = browser.script("location.hash");
+    browser.keys(LEFT);
+    browser.until(&format!(
+        "location.hash.startsWith('#/moment/front/') && location.hash !== {here}"
+    ));
 }
 
 fn trying(browser: &Browser, each: &dyn Fn(&Browser, &str)) {

@@ -192,10 +192,13 @@ fn eight_look_at_video_and_a_place_is_free_again_when_one_goes() {
             stream
         })
         .collect();
-    assert_eq!(open(&fixture, "front", &ann).0, 400);
+    let first = || message(&mut open(&fixture, "front", &ann).1);
+    let (kind, why) = first();
+    assert_eq!(kind, 8);
+    assert!(String::from_utf8_lossy(&why).contains("8 look at video"));
     held.pop();
     let begin = std::time::Instant::now();
-    while open(&fixture, "front", &ann).0 != 101 {
+    while first().0 != 1 {
         assert!(begin.elapsed() < std::time::Duration::from_secs(20));
     }
 }
