@@ -22,7 +22,8 @@ use crate::store::{Error, files::Layout};
 use crate::time::Millis;
 
 /// How the layout came to be; a released step is never changed.
-const LAYOUTS: &[&str] = &["
+const LAYOUTS: &[&str] = &[
+    "
 CREATE TABLE user (
     name TEXT PRIMARY KEY,
     hash TEXT NOT NULL,
@@ -35,7 +36,20 @@ CREATE TABLE session (
     seen INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE link (hash BLOB PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
-"];
+",
+    "
+ALTER TABLE session ADD COLUMN begun INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE session ADD COLUMN address TEXT NOT NULL DEFAULT '';
+CREATE TABLE token (
+    name TEXT PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    metrics INTEGER NOT NULL,
+    cameras TEXT,
+    begun INTEGER NOT NULL,
+    seen INTEGER NOT NULL DEFAULT 0
+);
+",
+];
 
 /// A session ends when it was not used for so long.
 const IDLE: Duration = Duration::from_secs(30 * 86_400);
@@ -52,6 +66,24 @@ pub struct User {
     /// Of which cameras; nothing is all.
     pub cameras: Option<BTreeSet<String>>,
 }
+
+/// A session, or a token of a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pass {
+    /// What it is ended by; it lets nobody in.
+    pub id: String,
+    /// Whose session it is, or the token's name.
+    pub name: String,
+    /// Where it was begun.
+    pub address: String,
+    pub begun: Millis,
+    pub seen: Millis,
+    /// For metrics and nothing else.
+    pub metrics: bool,
+}
+
+/// What a token begins with, so that one that has gone astray is known for one.
+pub const TOKEN: &str = "vlw_";
 
 impl User {
     /// The cameras that he may know of.
@@ -149,15 +181,15 @@ impl Accounts {
     }
 
     /// Begins a session; gives what the browser is to keep.
-    pub fn begin(&self, user: &User, now: Millis) -> Result<String, Error> {
+    pub fn begin(&self, user: &User, address: &str, now: Millis) -> Result<String, Error> {
         let token = token()?;
         self.execute(
             "DELETE FROM session WHERE seen < ?1",
             params![now.minus(IDLE).0],
         )?;
         self.execute(
-            "INSERT INTO session VALUES (?1, ?2, ?3)",
-            params![digest(&token), user.name, now.0],
+            "INSERT INTO session VALUES (?1, ?2, ?3, ?3, ?4)",
+            params![digest(&token), user.name, now.0, address],
         )?;
         Ok(token)
     }
@@ -193,6 +225,108 @@ impl Accounts {
             params![digest(token)],
         )
         .map(|_| ())
+    }
+
+    /// The sessions that hold, of everybody or of one, the one that was used last first.
+    pub fn sessions(&self, of: Option<&str>, now: Millis) -> Result<Vec<Pass>, Error> {
+        let sql = "SELECT hex(hash), user, address, begun, seen, 0 FROM session
+                   WHERE seen > ?1 AND (?2 IS NULL OR user = ?2) ORDER BY seen DESC";
+        self.passes(sql, params![now.minus(IDLE).0, of])
+    }
+
+    /// Ends a session by its id; of this user alone, if one is named. Says whether there was one.
+    pub fn end_session(&self, id: &str, of: Option<&str>) -> Result<bool, Error> {
+        let sql = "DELETE FROM session WHERE hex(hash) = ?1 AND (?2 IS NULL OR user = ?2)";
+        Ok(self.execute(sql, params![id, of])? > 0)
+    }
+
+    /// Makes a token for a program; it is shown this once.
+    pub fn add_token(
+        &self,
+        name: &str,
+        cameras: Option<&BTreeSet<String>>,
+        metrics: bool,
+        now: Millis,
+    ) -> Result<String, Error> {
+        good_name(name)?;
+        let secret = format!("{TOKEN}{}", token()?);
+        let cameras = cameras.map(|ids| ids.iter().cloned().collect::<Vec<_>>().join(" "));
+        let values = params![name, digest(&secret), metrics, cameras, now.0];
+        let sql = "INSERT OR IGNORE INTO token VALUES (?1, ?2, ?3, ?4, ?5, 0)";
+        if self.execute(sql, values)? == 1 {
+            Ok(secret)
+        } else {
+            Err(Error::Refused(format!("there is a token {name} already")))
+        }
+    }
+
+    /// All tokens, by name.
+    pub fn tokens(&self) -> Result<Vec<Pass>, Error> {
+        self.passes(
+            "SELECT name, name, '', begun, seen, metrics FROM token ORDER BY name",
+            [],
+        )
+    }
+
+    /// Takes a token away. Says whether there was one.
+    pub fn remove_token(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.execute("DELETE FROM token WHERE name = ?1", params![name])? > 0)
+    }
+
+    /// Whoever a token stands for: a viewer, and whether it is for metrics alone.
+    pub fn token(&self, secret: &str, now: Millis) -> Result<Option<(User, bool)>, Error> {
+        let sql = "SELECT name, 0, cameras, metrics, seen FROM token WHERE hash = ?1";
+        let digest = digest(secret);
+        let row = |row: &rusqlite::Row| Ok((user(row)?, row.get(3)?, row.get::<_, i64>(4)?));
+        let query = || {
+            self.connection
+                .prepare_cached(sql)?
+                .query_row(params![digest], row)
+                .optional()
+        };
+        let found = query().map_err(Error::sqlite(&self.path))?;
+        let Some((user, metrics, seen)) = found else {
+            return Ok(None);
+        };
+        if now.minus(SEEN).0 > seen {
+            self.execute(
+                "UPDATE token SET seen = ?2 WHERE hash = ?1",
+                params![digest, now.0],
+            )?;
+        }
+        Ok(Some((user, metrics)))
+    }
+
+    /// The user of this name.
+    pub fn user(&self, name: &str) -> Result<Option<User>, Error> {
+        let query = || {
+            let sql = "SELECT name, admin, cameras FROM user WHERE name = ?1";
+            self.connection
+                .prepare_cached(sql)?
+                .query_row([name], user)
+                .optional()
+        };
+        query().map_err(Error::sqlite(&self.path))
+    }
+
+    fn passes(&self, sql: &str, values: impl rusqlite::Params) -> Result<Vec<Pass>, Error> {
+        let pass = |row: &rusqlite::Row| {
+            Ok(Pass {
+                id: row.get(0)?,
+                name: row.get(1)?,
+                address: row.get(2)?,
+                begun: Millis(row.get(3)?),
+                seen: Millis(row.get(4)?),
+                metrics: row.get(5)?,
+            })
+        };
+        let read = || -> rusqlite::Result<Vec<Pass>> {
+            self.connection
+                .prepare_cached(sql)?
+                .query_map(values, pass)?
+                .collect()
+        };
+        read().map_err(Error::sqlite(&self.path))
     }
 
     /// A link with which the first user is made, if there is none; those before it are void.
@@ -336,7 +470,9 @@ mod tests {
         );
         assert_eq!(accounts.verify("ann", "long enougH").unwrap(), None);
         assert_eq!(accounts.verify("bob", "long enough").unwrap(), None);
-        let token = accounts.begin(&viewer("ann"), Millis(0)).unwrap();
+        let token = accounts
+            .begin(&viewer("ann"), "127.0.0.1", Millis(0))
+            .unwrap();
         assert_eq!(
             accounts.session(&token, Millis(1)).unwrap(),
             Some(viewer("ann"))
@@ -350,7 +486,7 @@ mod tests {
         let (_folder, accounts) = accounts();
         accounts.add(&viewer("ann"), "long enough").unwrap();
         let day = |n: i64| Millis(n * 86_400_000);
-        let token = accounts.begin(&viewer("ann"), day(0)).unwrap();
+        let token = accounts.begin(&viewer("ann"), "127.0.0.1", day(0)).unwrap();
         assert!(accounts.session(&token, day(20)).unwrap().is_some());
         assert!(accounts.session(&token, day(40)).unwrap().is_some());
         assert!(accounts.session(&token, day(71)).unwrap().is_none());
@@ -358,10 +494,60 @@ mod tests {
     }
 
     #[test]
+    fn a_token_lets_a_program_in_until_it_is_taken_away() {
+        let (folder, accounts) = accounts();
+        let cameras = Some(["front".to_owned()].into());
+        let token = accounts
+            .add_token("grafana", cameras.as_ref(), true, Millis(0))
+            .unwrap();
+        assert!(token.starts_with(TOKEN) && token.len() > 60);
+        assert!(
+            accounts
+                .add_token("grafana", None, false, Millis(0))
+                .is_err()
+        );
+        let (user, metrics) = accounts.token(&token, Millis(1)).unwrap().unwrap();
+        assert!(metrics && !user.admin && user.cameras == cameras);
+        assert_eq!(accounts.token("vlw_guessed", Millis(1)).unwrap(), None);
+        let bytes = std::fs::read(folder.path().join("users.db")).unwrap();
+        assert!(
+            !bytes
+                .windows(token.len())
+                .any(|part| part == token.as_bytes())
+        );
+        assert!(accounts.remove_token("grafana").unwrap());
+        assert_eq!(accounts.token(&token, Millis(1)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_session_is_listed_and_ended_by_its_own_user_or_an_admin() {
+        let (_folder, accounts) = accounts();
+        for name in ["ann", "bob"] {
+            accounts.add(&viewer(name), "long enough").unwrap();
+        }
+        let token = accounts
+            .begin(&viewer("ann"), "10.0.0.7", Millis(5))
+            .unwrap();
+        accounts.begin(&viewer("bob"), "::1", Millis(6)).unwrap();
+        assert_eq!(accounts.sessions(None, Millis(7)).unwrap().len(), 2);
+        let own = accounts.sessions(Some("ann"), Millis(7)).unwrap();
+        assert_eq!((own.len(), own[0].address.as_str()), (1, "10.0.0.7"));
+        assert!(
+            !token.contains(&own[0].id.to_lowercase()),
+            "an id lets nobody in"
+        );
+        assert!(!accounts.end_session(&own[0].id, Some("bob")).unwrap());
+        assert!(accounts.end_session(&own[0].id, Some("ann")).unwrap());
+        assert_eq!(accounts.session(&token, Millis(8)).unwrap(), None);
+    }
+
+    #[test]
     fn nothing_in_the_file_lets_anybody_in() {
         let (folder, accounts) = accounts();
         accounts.add(&viewer("ann"), "canary-password").unwrap();
-        let token = accounts.begin(&viewer("ann"), Millis(0)).unwrap();
+        let token = accounts
+            .begin(&viewer("ann"), "127.0.0.1", Millis(0))
+            .unwrap();
         drop(accounts);
         let bytes = std::fs::read(folder.path().join("users.db")).unwrap();
         for secret in ["canary-password", token.as_str()] {

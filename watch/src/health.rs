@@ -59,6 +59,7 @@ pub struct Health {
     out: RwLock<Vec<Arc<Standing>>>,
     /// Why the file as it is now is not used.
     file: Mutex<Option<String>>,
+    plugin: Mutex<String>,
 }
 
 impl Default for Health {
@@ -69,6 +70,7 @@ impl Default for Health {
             pulses: Mutex::default(),
             out: RwLock::default(),
             file: Mutex::default(),
+            plugin: Mutex::default(),
         }
     }
 }
@@ -109,6 +111,16 @@ impl Health {
     /// These are told from now on.
     pub fn set_out(&self, standings: Vec<Arc<Standing>>) {
         *self.out.write().unwrap() = standings;
+    }
+
+    /// Which plugin this is, and of which GStreamer.
+    pub fn plugin(&self) -> String {
+        self.plugin.lock().unwrap().clone()
+    }
+
+    /// This one.
+    pub fn set_plugin(&self, plugin: String) {
+        *self.plugin.lock().unwrap() = plugin;
     }
 
     /// Why the file as it is now is not used.

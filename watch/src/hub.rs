@@ -41,12 +41,32 @@ pub struct Seen {
     pub video: Result<Codec, &'static str>,
     /// Until when nobody is to be told of its alarms.
     pub snoozed: Option<Millis>,
+    /// Captions since the start.
+    pub said: u64,
+    /// How often it was lost since the start.
+    pub times_lost: u64,
 }
 
 impl Seen {
     /// Whether nobody is to be told of its alarms at the moment.
     pub fn is_snoozed(&self, now: Millis) -> bool {
         self.snoozed.is_some_and(|until| now < until)
+    }
+
+    /// As the file has it now.
+    fn renew(&mut self, camera: &Camera, now: Millis) {
+        let fresh = seen(camera, now);
+        self.name = fresh.name;
+        self.masked = fresh.masked;
+        self.video = fresh.video;
+        let mut before = std::mem::take(&mut self.alarms);
+        self.alarms = fresh.alarms;
+        for alarm in &mut self.alarms {
+            if let Some(known) = before.iter_mut().find(|known| known.id == alarm.id) {
+                alarm.probability = known.probability;
+                alarm.open = known.open;
+            }
+        }
     }
 }
 
@@ -94,63 +114,121 @@ pub enum What {
     Cameras,
 }
 
+/// What somebody wants of the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wish {
+    /// That a camera is watched, or not, until the next start.
+    Switch(String, bool),
+}
+
 type Listener = Box<dyn Fn(&Notice) + Send + Sync>;
+
+/// The cameras, in the order of the file.
+type Table = Vec<(String, Arc<Mutex<Seen>>)>;
 
 /// Everything that is known right now.
 pub struct Hub {
     pub health: Health,
     config: RwLock<Arc<Config>>,
-    order: Vec<String>,
-    cameras: BTreeMap<String, Mutex<Seen>>,
+    table: RwLock<Table>,
+    wishes: Mutex<Option<SyncSender<Wish>>>,
     hand: Hand,
     commands: Mutex<BTreeMap<String, SyncSender<Command>>>,
     asking: Mutex<BTreeMap<u64, SyncSender<Result<String, String>>>>,
     next_question: AtomicU64,
     listeners: Mutex<Vec<Listener>>,
-    rings: Rings,
-    synonyms: Synonyms,
+    rings: RwLock<Rings>,
 }
 
 impl Hub {
     /// Of these cameras.
     pub fn new(config: &Config, hand: Hand) -> Self {
         let now = Millis::now();
-        let seen = config
-            .cameras
-            .iter()
-            .map(|camera| (camera.id.clone(), Mutex::new(seen(camera, now))));
+        let cameras = config.cameras.iter();
+        let table =
+            cameras.map(|camera| (camera.id.clone(), Arc::new(Mutex::new(seen(camera, now)))));
         Self {
             health: Health::default(),
             config: RwLock::new(Arc::new(config.clone())),
-            order: config
-                .cameras
-                .iter()
-                .map(|camera| camera.id.clone())
-                .collect(),
-            cameras: seen.collect(),
+            table: RwLock::new(table.collect()),
+            wishes: Mutex::default(),
             hand,
             commands: Mutex::default(),
             asking: Mutex::default(),
             next_question: AtomicU64::new(1),
             listeners: Mutex::default(),
-            rings: rings(config),
-            synonyms: config.synonyms.clone(),
+            rings: RwLock::new(rings(config, &Rings::new(), None)),
         }
     }
 
     /// The video of cameras whose video people may see.
-    pub fn rings(&self) -> &Rings {
-        &self.rings
+    pub fn rings(&self) -> Rings {
+        self.rings.read().unwrap().clone()
+    }
+
+    fn ring(&self, camera: &str) -> Option<Arc<Ring>> {
+        self.rings.read().unwrap().get(camera).cloned()
     }
 
     /// What is meant by a word as well, when somebody looks for it.
-    pub fn synonyms(&self) -> &Synonyms {
-        &self.synonyms
+    pub fn synonyms(&self) -> Synonyms {
+        self.config().synonyms.clone()
     }
 
     /// For whoever has something to keep.
     pub fn hand(&self) -> &Hand {
         &self.hand
+    }
+
+    /// Another configuration: cameras come and go, and what is asked of them changes. What is known of
+    /// those that stay, stays.
+    pub fn replace(&self, config: &Config) {
+        let now = Millis::now();
+        let fresh = config.cameras.iter().map(|camera| {
+            let known = self.seen(&camera.id);
+            let known = known.unwrap_or_else(|| Arc::new(Mutex::new(seen(camera, now))));
+            known.lock().unwrap().renew(camera, now);
+            (camera.id.clone(), known)
+        });
+        let fresh: Table = fresh.collect();
+        *self.table.write().unwrap() = fresh;
+        let fresh = rings(config, &self.rings(), Some(&self.config()));
+        *self.rings.write().unwrap() = fresh;
+        *self.config.write().unwrap() = Arc::new(config.clone());
+        self.tell("", What::Cameras);
+    }
+
+    /// Where wishes go.
+    pub fn wishes(&self) -> Receiver<Wish> {
+        let (sender, receiver) = mpsc::sync_channel(16);
+        *self.wishes.lock().unwrap() = Some(sender);
+        receiver
+    }
+
+    /// Has a camera watched, or not, until the next start.
+    ///
+    /// # Errors
+    /// That there is no such camera, or nobody who could do it.
+    pub fn switch(&self, camera: &str, on: bool) -> Result<(), String> {
+        if self.seen(camera).is_none() {
+            return Err("there is no such camera".into());
+        }
+        let wishes = self.wishes.lock().unwrap();
+        let line = wishes.as_ref().ok_or("nobody is there who could")?;
+        line.try_send(Wish::Switch(camera.to_owned(), on))
+            .map_err(|_| "too many wishes wait".to_owned())
+    }
+
+    /// Gives a camera's supervisor a command; without one there is nothing to be done.
+    pub fn command(&self, camera: &str, command: Command) -> bool {
+        let line = self.commands.lock().unwrap().get(camera).cloned();
+        line.is_some_and(|line| line.try_send(command).is_ok())
+    }
+
+    fn seen(&self, id: &str) -> Option<Arc<Mutex<Seen>>> {
+        let table = self.table.read().unwrap();
+        let found = table.iter().find(|(known, _)| known == id)?;
+        Some(found.1.clone())
     }
 
     /// Has somebody told of every change; he must not wait.
@@ -175,13 +253,17 @@ impl Hub {
 
     /// All cameras, in the order of the file.
     pub fn cameras(&self) -> Vec<Seen> {
-        self.order.iter().filter_map(|id| self.camera(id)).collect()
+        let ids: Vec<String> = {
+            let table = self.table.read().unwrap();
+            table.iter().map(|(id, _)| id.clone()).collect()
+        };
+        ids.iter().filter_map(|id| self.camera(id)).collect()
     }
 
     /// One camera.
     pub fn camera(&self, id: &str) -> Option<Seen> {
-        let mut seen = self.cameras.get(id)?.lock().unwrap().clone();
-        if let Some(ring) = self.rings.get(id) {
+        let mut seen = self.seen(id)?.lock().unwrap().clone();
+        if let Some(ring) = self.ring(id) {
             let format = ring.format();
             seen.video = format.map_or(Err("none has come yet"), |format| Ok(format.codec));
         }
@@ -190,7 +272,7 @@ impl Hub {
 
     /// Nobody is to be told of a camera's alarms until then.
     pub fn snooze(&self, camera: &str, until: Millis) {
-        if let Some(seen) = self.cameras.get(camera) {
+        if let Some(seen) = self.seen(camera) {
             seen.lock().unwrap().snoozed = Some(until);
             self.tell(camera, What::Alarm);
         }
@@ -219,7 +301,7 @@ impl Hub {
 
     /// A still came.
     pub fn still(&self, camera: &str, still: Still) {
-        if let Some(seen) = self.cameras.get(camera) {
+        if let Some(seen) = self.seen(camera) {
             seen.lock().unwrap().still = Some(still);
             self.tell(camera, What::Still);
         }
@@ -227,7 +309,7 @@ impl Hub {
 
     /// A supervisor heard something.
     pub fn heard(&self, camera: &str, heard: Heard) {
-        let Some(seen) = self.cameras.get(camera) else {
+        let Some(seen) = self.seen(camera) else {
             return;
         };
         if let Heard::Asked(number, answer) = heard {
@@ -238,7 +320,7 @@ impl Hub {
         }
         let now = Millis::now();
         // How late answers come is how much video has to wait for them.
-        if let (Heard::Answer(answer), Some(ring)) = (&heard, self.rings.get(camera)) {
+        if let (Heard::Answer(answer), Some(ring)) = (&heard, self.ring(camera)) {
             let lag = u64::try_from(now.0.saturating_sub(answer.at.0)).unwrap_or(0);
             ring.late(Duration::from_millis(lag));
         }
@@ -291,15 +373,24 @@ fn seen(camera: &Camera, now: Millis) -> Seen {
         still: None,
         video: Err(camera.video().err().unwrap_or("none has come yet")),
         snoozed: None,
+        said: 0,
+        times_lost: 0,
     }
 }
 
-/// A ring for each camera whose video people may see.
-fn rings(config: &Config) -> Rings {
+/// A ring for each camera whose video people may see; those of cameras that play on are kept.
+fn rings(config: &Config, known: &Rings, before: Option<&Config>) -> Rings {
     let cameras = config.cameras.iter();
     let seen = cameras.filter(|camera| camera.enabled && camera.video().is_ok());
-    seen.map(|camera| (camera.id.clone(), Ring::new(camera.before())))
-        .collect()
+    seen.map(|camera| {
+        let was = before.and_then(|config| config.cameras.iter().find(|was| was.id == camera.id));
+        let kept = known
+            .get(&camera.id)
+            .filter(|_| was.is_some_and(|was| was.plays_on(camera)));
+        let ring = kept.cloned().unwrap_or_else(|| Ring::new(camera.before()));
+        (camera.id.clone(), ring)
+    })
+    .collect()
 }
 
 /// Changes what is seen of a camera; says what has changed, and logs what people want to know.
@@ -308,6 +399,7 @@ fn note(seen: &mut Seen, heard: &Heard, now: Millis) -> Option<What> {
         Heard::Caption(caption) => {
             seen.partial = None;
             seen.model = Model::Well;
+            seen.said += 1;
             let before = seen.caption.take();
             seen.caption = Some(Said {
                 repeat: before.is_some_and(|before| before.text == caption.text),
@@ -359,6 +451,8 @@ fn note(seen: &mut Seen, heard: &Heard, now: Millis) -> Option<What> {
                 format!(": {reason}")
             };
             log::info(format!("camera {}: {phase}{why}", seen.id));
+            let lost = matches!(phase, Phase::Stalled) && seen.phase == Phase::Live;
+            seen.times_lost += u64::from(lost);
             seen.phase = *phase;
             seen.reason.clone_from(reason);
             seen.since = now;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! `cargo xtask demo`: from a fresh checkout to captions.
+//! `cargo xtask demo`: from a fresh checkout to captions, in a terminal or on a page.
 
 use crate::args::Args;
 use crate::setup::{self, Level};
@@ -8,6 +8,7 @@ use crate::{Outcome, shell};
 
 const HELP: &str = "\
 cargo xtask demo [--show] [--seconds N] [--seed N] [--model DIR] [--yes]
+cargo xtask demo --web [--seconds N] [--listen ADDRESS:PORT] [--yes]
 
 Installs GStreamer if it is missing, builds the plugin, and captions a live street of shapes with
 the built-in model: what the street does and what the model says, line by line.
@@ -16,6 +17,7 @@ the built-in model: what the street does and what the model says, line by line.
   --seconds N    how long the street runs (44)
   --seed N       another street
   --model DIR    another model: a Qwen3-VL checkpoint as downloaded from Hugging Face
+  --web          the page of vlmcaption-watch with two test cameras instead, on loopback: its address is printed
   --yes          install without asking (so does CI=true)";
 
 /// `cargo xtask demo`.
@@ -27,9 +29,15 @@ pub fn command(mut args: Args) -> Outcome {
         return Ok(());
     }
     let yes = args.flag("--yes");
+    let web = args.flag("--web");
     setup::ensure(Level::Demo, yes)?;
+    let (package, program) = if web {
+        ("vlmcaption-watch", "vlmcaption-watch")
+    } else {
+        ("demo", "vlmcaption-demo")
+    };
     let release = shell::target().join("release");
-    println!("\nBuilding the plugin and the street. The first time this takes a few minutes.");
+    println!("\nBuilding the plugin and {program}. The first time this takes a few minutes.");
     shell::run(shell::cargo().args([
         "build",
         "--release",
@@ -37,11 +45,12 @@ pub fn command(mut args: Args) -> Outcome {
         "--package",
         "gst-plugin-vlmcaption",
         "--package",
-        "demo",
+        package,
     ]))?;
     println!();
-    let status = shell::program(release.join("vlmcaption-demo"))
+    let status = shell::program(release.join(program))
         .env("GST_PLUGIN_PATH", &release)
+        .args(web.then_some("demo"))
         .args(args.rest())
         .status()
         .map_err(|error| format!("the demo does not start: {error}"))?;

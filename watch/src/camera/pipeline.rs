@@ -61,6 +61,8 @@ pub struct Shared {
     thumbs: Mutex<VecDeque<(gst::ClockTime, Arc<[u8]>)>>,
     /// Where the video goes as it comes, if people may see it.
     ring: Option<Arc<Ring>>,
+    /// What is painted over.
+    masks: Mutex<Vec<Mask>>,
 }
 
 impl Shared {
@@ -73,7 +75,14 @@ impl Shared {
             size: Mutex::new(None),
             thumbs: Mutex::new(VecDeque::new()),
             ring,
+            masks: Mutex::new(camera.masks.clone()),
         })
+    }
+
+    /// These are painted over from now on; pictures from before may show what they hide.
+    pub fn set_masks(&self, masks: &[Mask]) {
+        *self.masks.lock().unwrap() = masks.to_vec();
+        self.thumbs.lock().unwrap().clear();
     }
 
     /// The thumbnail nearest to a time of the stream.
@@ -99,7 +108,7 @@ pub fn build(
 ) -> Result<gst::Pipeline, String> {
     let pipeline = gst::Pipeline::new();
     let captioner = captioner(camera, model)?;
-    let tail = tail(&pipeline, camera, shared, on_still)?;
+    let tail = tail(&pipeline, shared, on_still)?;
     pipeline.add(&captioner).map_err(says)?;
     captioner.link(&tail).map_err(says)?;
     let sink = captioner
@@ -134,30 +143,36 @@ pub fn captioner(camera: &Camera, model: &Model) -> Result<gst::Element, String>
     }
     element.set_property("window", camera.window);
     element.set_property("stride", camera.stride);
+    element.set_property("emit-partial", true);
+    ask(&element, camera);
+    Ok(element)
+}
+
+/// Sets what is asked of a camera's pictures, which may be changed while it plays.
+pub fn ask(element: &gst::Element, camera: &Camera) {
     if let Some(most) = camera.max_tokens {
         element.set_property("max-tokens", most);
     }
     element.set_property("motion-threshold", camera.motion_threshold);
-    set("heartbeat", &camera.heartbeat.as_nanos().to_string());
+    element.set_property_from_str("heartbeat", &camera.heartbeat.as_nanos().to_string());
     element.set_property("prompt", &camera.prompt);
-    element.set_property("emit-partial", true);
     // Only what is asked besides captions makes this more than `prompt`.
-    if !camera.alarms.is_empty() {
-        element.set_property("prompts", prompts(camera));
-    }
-    if !camera.masks.is_empty() {
-        let masks = camera.masks.iter().map(|mask| {
-            let structure = gst::Structure::builder("mask")
-                .field("x", mask.x)
-                .field("y", mask.y);
-            structure
-                .field("width", mask.width)
-                .field("height", mask.height)
-                .build()
-        });
-        element.set_property("privacy-masks", gst::Array::new(masks));
-    }
-    Ok(element)
+    let prompts = if camera.alarms.is_empty() {
+        gst::Array::new(std::iter::empty::<gst::Structure>())
+    } else {
+        prompts(camera)
+    };
+    element.set_property("prompts", prompts);
+    let masks = camera.masks.iter().map(|mask| {
+        let structure = gst::Structure::builder("mask")
+            .field("x", mask.x)
+            .field("y", mask.y);
+        structure
+            .field("width", mask.width)
+            .field("height", mask.height)
+            .build()
+    });
+    element.set_property("privacy-masks", gst::Array::new(masks));
 }
 
 /// The prompts: the caption's, and a question for each alarm.
@@ -359,7 +374,6 @@ fn attach(
 /// What takes pictures, its first element given.
 fn tail(
     pipeline: &gst::Pipeline,
-    camera: &Camera,
     shared: &Arc<Shared>,
     on_still: OnStill,
 ) -> Result<gst::Element, String> {
@@ -383,12 +397,10 @@ fn tail(
         *last = pts;
         gst::PadProbeReturn::Ok
     });
-    if !camera.masks.is_empty() {
-        let pad = filter
-            .static_pad("src")
-            .ok_or("capsfilter has no src pad")?;
-        paint_on(&pad, camera.masks.clone(), shared.clone());
-    }
+    let pad = filter
+        .static_pad("src")
+        .ok_or("capsfilter has no src pad")?;
+    paint_on(&pad, shared.clone());
     let still = branch(pipeline, &tee, None)?;
     still.set_callbacks(jpegs(move |_, jpeg| {
         on_still(Still {
@@ -477,8 +489,12 @@ fn scaled_to(width: i32) -> Result<gst::Element, String> {
 }
 
 /// Paints the masks on all that passes a pad; what cannot be painted does not pass.
-fn paint_on(pad: &gst::Pad, masks: Vec<Mask>, shared: Arc<Shared>) {
+fn paint_on(pad: &gst::Pad, shared: Arc<Shared>) {
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let masks = shared.masks.lock().unwrap().clone();
+        if masks.is_empty() {
+            return gst::PadProbeReturn::Ok;
+        }
         let native = shared
             .size
             .lock()

@@ -45,6 +45,10 @@ impl Camera for Gst {
         )?;
         Ok(Box::new(opened))
     }
+
+    fn change(&mut self, asked: &Asked) {
+        self.asked = asked.clone();
+    }
 }
 
 /// A pipeline that plays.
@@ -212,7 +216,17 @@ impl Session for Playing {
         heard
     }
 
-    fn command(&mut self, Command::Ask(number, text): Command) -> Option<Heard> {
+    fn command(&mut self, command: Command) -> Option<Heard> {
+        let (number, text) = match command {
+            Command::Ask(number, text) => (number, text),
+            Command::Change(asked) => {
+                if let Some(captioner) = self.pipeline.by_name(CAPTIONER) {
+                    pipeline::ask(&captioner, &asked);
+                    self.shared.set_masks(&asked.masks);
+                }
+                return None;
+            }
+        };
         let refused = |reason: &str| Some(Heard::Asked(number, Err(reason.to_owned())));
         let Some(captioner) = self.pipeline.by_name(CAPTIONER) else {
             return refused("there is no captioner");

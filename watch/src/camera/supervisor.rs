@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::config::Camera as Asked;
 use crate::heard::{Answer, Begin, Caption, End, Phase};
 use crate::log;
 
@@ -48,6 +49,8 @@ pub enum Model {
 pub enum Command {
     /// A question about the moment, with the number of who asks.
     Ask(u64, String),
+    /// Other questions, alarms or masks: nothing that needs another connection.
+    Change(Box<Asked>),
 }
 
 /// A running pipeline.
@@ -67,6 +70,8 @@ pub trait Camera {
     /// # Errors
     /// A sentence that says why there is none.
     fn open(&mut self) -> Result<Box<dyn Session>, String>;
+    /// What is asked of the sessions that are opened from now on.
+    fn change(&mut self, asked: &Asked);
 }
 
 /// Time, of the machine or of a test.
@@ -156,14 +161,20 @@ pub fn supervise(
             }
             Act::Nothing => {}
         }
-        let heard = match &mut session {
-            Some(session) => listen(session.as_mut(), commands),
-            None => {
-                refuse(commands, tell);
-                clock.sleep(TURN);
-                Vec::new()
+        let mut heard = Vec::new();
+        for command in commands.try_iter() {
+            if let Command::Change(asked) = &command {
+                camera.change(asked);
             }
-        };
+            heard.extend(match &mut session {
+                Some(session) => session.command(command),
+                None => refuse(command),
+            });
+        }
+        match &mut session {
+            Some(session) => heard.extend(session.poll(TURN)),
+            None => clock.sleep(TURN),
+        }
         for heard in heard {
             match heard {
                 Heard::Alive => machine.alive(clock.now()),
@@ -185,23 +196,14 @@ pub fn supervise(
     end(id, session.take(), policy.teardown, tell);
 }
 
-/// One turn of a session.
-fn listen(session: &mut dyn Session, commands: &Receiver<Command>) -> Vec<Heard> {
-    let mut heard: Vec<Heard> = commands
-        .try_iter()
-        .filter_map(|command| session.command(command))
-        .collect();
-    heard.extend(session.poll(TURN));
-    heard
-}
-
-/// Answers questions while there is nothing to see.
-fn refuse(commands: &Receiver<Command>, tell: &mut dyn FnMut(Heard)) {
-    for Command::Ask(number, _) in commands.try_iter() {
-        tell(Heard::Asked(
-            number,
-            Err("the camera shows nothing at the moment".into()),
-        ));
+/// Answers a question while there is nothing to see.
+fn refuse(command: Command) -> Option<Heard> {
+    match command {
+        Command::Ask(number, _) => {
+            let reason = "the camera shows nothing at the moment".to_owned();
+            Some(Heard::Asked(number, Err(reason)))
+        }
+        Command::Change(_) => None,
     }
 }
 
@@ -299,6 +301,8 @@ mod tests {
                 released: self.released.clone(),
             }))
         }
+
+        fn change(&mut self, _: &Asked) {}
     }
 
     impl Session for FakeSession {
@@ -308,8 +312,11 @@ mod tests {
             there.then_some(Heard::Alive).into_iter().collect()
         }
 
-        fn command(&mut self, Command::Ask(number, text): Command) -> Option<Heard> {
-            Some(Heard::Asked(number, Ok(text)))
+        fn command(&mut self, command: Command) -> Option<Heard> {
+            match command {
+                Command::Ask(number, text) => Some(Heard::Asked(number, Ok(text))),
+                Command::Change(_) => None,
+            }
         }
 
         fn close(self: Box<Self>) {

@@ -65,3 +65,16 @@ pub fn print(text: &str) -> Result<(), String> {
         Err(error) => Err(format!("the output cannot be written: {error}")),
     }
 }
+
+/// Which plugin there is, and of which GStreamer.
+pub fn plugin() -> String {
+    let plugin = gst::Registry::get().find_plugin("vlmcaption");
+    let version = plugin
+        .as_ref()
+        .map(|plugin| plugin.version().to_string())
+        .unwrap_or_default();
+    let path = plugin
+        .and_then(|plugin| plugin.filename())
+        .unwrap_or_default();
+    format!("{version} of {}, {}", path.display(), gst::version_string())
+}

@@ -12,7 +12,7 @@ use crate::store::reader::{Reader, Scope};
 use crate::store::retention;
 use crate::time::Millis;
 
-use super::common::{Common, print};
+use super::common::{Common, plugin, print};
 
 /// Say how everything stands, without secrets: to read, or to send to who helps
 #[derive(Debug, clap::Args)]
@@ -69,19 +69,6 @@ impl Doctor {
             Ok(())
         }
     }
-}
-
-/// Which plugin there is, and of which GStreamer.
-fn plugin() -> String {
-    let plugin = gst::Registry::get().find_plugin("vlmcaption");
-    let version = plugin
-        .as_ref()
-        .map(|plugin| plugin.version().to_string())
-        .unwrap_or_default();
-    let path = plugin
-        .and_then(|plugin| plugin.filename())
-        .unwrap_or_default();
-    format!("{version} of {}, {}", path.display(), gst::version_string())
 }
 
 /// The findings about the store.

@@ -2,13 +2,16 @@
 
 //! The command line.
 
+mod cameras;
 mod check;
 mod common;
 mod copies;
 mod doctor;
 mod export;
+mod papers;
 mod run;
 mod search;
+mod token;
 mod user;
 
 use std::process::ExitCode;
@@ -43,8 +46,15 @@ enum Command {
     Restore(copies::Restore),
     /// Add, change, remove and list those who may look at the page
     User(user::UserCommand),
+    /// Make, list and take away the tokens of programs
+    Token(token::TokenCommand),
+    /// Find cameras in this network
+    Cameras(cameras::CamerasCommand),
     /// Watch two test pictures with the built-in model and serve the page on loopback: nothing is kept
     Demo(run::Demo),
+    /// Write the man page, or what a shell completes commands with
+    #[command(hide = true)]
+    Generate(papers::Generate),
     /// Say how everything stands, without secrets: to read, or to send to who helps
     Doctor(doctor::Doctor),
 }
@@ -60,8 +70,11 @@ pub fn main() -> ExitCode {
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),
         Command::User(command) => command.run(),
+        Command::Token(command) => command.run(),
+        Command::Cameras(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Doctor(command) => command.run(),
+        Command::Generate(command) => command.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

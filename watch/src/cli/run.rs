@@ -2,23 +2,25 @@
 
 //! `run`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::accounts::Accounts;
 use crate::config::{Config, Process};
 use crate::hub::{Hub, What};
 use crate::log;
 use crate::store::files::Layout;
+use crate::systemd::Systemd;
 use crate::time::Millis;
 use crate::watching::Watching;
 use crate::web::Server;
 use crate::web::site::Site;
 
-use super::common::{Common, print};
+use super::common::{Common, plugin, print};
 
 /// Watch the cameras until SIGTERM or Ctrl-C
 #[derive(Debug, clap::Args)]
@@ -44,7 +46,9 @@ impl Run {
                 self.common.config.display()
             ));
         }
+        let systemd = Systemd::of_environment();
         let watching = Watching::start(&config)?;
+        watching.hub.health.set_plugin(plugin());
         let server = serve(&config, &watching)?;
         log::info(format!(
             "watching {} cameras; captions go to {}",
@@ -54,11 +58,14 @@ impl Run {
         if self.print {
             print_captions(&watching.hub);
         }
-        let outcome = wait(self.seconds);
-        log::info("ending");
-        drop(server);
-        watching.end();
-        outcome
+        let file = Some(self.common.config);
+        Loop {
+            watching,
+            server,
+            systemd,
+            file,
+        }
+        .run(self.seconds)
     }
 }
 
@@ -106,12 +113,20 @@ impl Demo {
         }
         super::common::gstreamer(self.plugin.as_deref())?;
         let watching = Watching::start(&config)?;
-        let outcome = serve(&config, &watching).and_then(|server| {
-            let outcome = wait(self.seconds);
-            drop(server);
-            outcome
-        });
-        watching.end();
+        watching.hub.health.set_plugin(plugin());
+        let outcome = match serve(&config, &watching) {
+            Ok(server) => Loop {
+                watching,
+                server,
+                systemd: Systemd::of_environment(),
+                file: None,
+            }
+            .run(self.seconds),
+            Err(reason) => {
+                watching.end();
+                Err(reason)
+            }
+        };
         // A folder of its own, made above: what is in it is this demo's.
         let _ = std::fs::remove_dir_all(&folder);
         outcome
@@ -135,12 +150,18 @@ fn serve(config: &Config, watching: &Watching) -> Result<Option<Server>, String>
     let site = Site::new(watching.hub.clone(), watching.store(), &layout).map_err(say)?;
     let server = Server::start(listen, site)?;
     let address = server.address;
+    let scheme = if config.door.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let path = &config.door.path;
     match link {
         // For whoever started it, and in no log: who has the link makes the first user.
         Some(link) => print(&format!(
-            "Open http://{address}/#link={link} to make the first user; the link works once, for a day"
+            "Open {scheme}://{address}{path}#link={link} to make the first user; the link works once, for a day"
         ))?,
-        None => print(&format!("The page is at http://{address}/"))?,
+        None => print(&format!("The page is at {scheme}://{address}{path}"))?,
     }
     Ok(Some(server))
 }
@@ -161,20 +182,112 @@ fn print_captions(hub: &Arc<Hub>) {
     std::thread::spawn(move || receiver.iter().all(|line| print(&line).is_ok()));
 }
 
-/// Waits for a signal that asks to end, or for the time to be over. A second signal ends at once.
-fn wait(seconds: Option<u32>) -> Result<(), String> {
-    let asked = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        let at_once = signal_hook::flag::register_conditional_shutdown(signal, 1, asked.clone());
-        at_once
-            .and_then(|_| signal_hook::flag::register(signal, asked.clone()))
-            .map_err(|error| format!("signals cannot be listened to: {error}"))?;
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// What is done until the end is asked for.
+struct Loop {
+    watching: Watching,
+    server: Option<Server>,
+    systemd: Systemd,
+    /// The file, if there is one that may change.
+    file: Option<PathBuf>,
+}
+
+impl Loop {
+    /// Goes on until a signal asks to end, or the time is over. A second signal ends at once.
+    fn run(mut self, seconds: Option<u32>) -> Result<(), String> {
+        let asked = Arc::new(AtomicBool::new(false));
+        let again = Arc::new(AtomicBool::new(false));
+        let fault = |error: std::io::Error| format!("signals cannot be listened to: {error}");
+        for signal in [SIGINT, SIGTERM] {
+            signal_hook::flag::register_conditional_shutdown(signal, 1, asked.clone())
+                .map_err(fault)?;
+            signal_hook::flag::register(signal, asked.clone()).map_err(fault)?;
+        }
+        signal_hook::flag::register(SIGHUP, again.clone()).map_err(fault)?;
+        self.systemd.say("READY=1");
+        let begin = Instant::now();
+        let over = || {
+            seconds.is_some_and(|seconds| begin.elapsed() >= Duration::from_secs(seconds.into()))
+        };
+        let mut stamp = self.stamp();
+        let (mut looked, mut fed) = (Instant::now(), None::<Instant>);
+        while !asked.load(Ordering::Relaxed) && !over() {
+            std::thread::sleep(Duration::from_millis(100));
+            self.watching.turn();
+            if looked.elapsed() >= LOOK {
+                looked = Instant::now();
+                let now = self.stamp();
+                if now != stamp {
+                    stamp = now;
+                    again.store(true, Ordering::Relaxed);
+                }
+            }
+            if again.swap(false, Ordering::Relaxed) {
+                self.systemd.reloading();
+                self.reload();
+                self.systemd.say("READY=1");
+            }
+            if let Some(interval) = self.systemd.interval()
+                && fed.is_none_or(|fed| fed.elapsed() >= interval)
+            {
+                fed = Some(Instant::now());
+                self.feed();
+            }
+        }
+        self.systemd.say("STOPPING=1");
+        log::info("ending");
+        drop(self.server);
+        self.watching.end();
+        Ok(())
     }
-    let begin = Instant::now();
-    let over =
-        || seconds.is_some_and(|seconds| begin.elapsed() >= Duration::from_secs(seconds.into()));
-    while !asked.load(Ordering::Relaxed) && !over() {
-        std::thread::sleep(Duration::from_millis(100));
+
+    /// Tells systemd that the program lives, if all parts of it do.
+    fn feed(&self) {
+        let hanging = self.watching.hub.health.hanging();
+        if hanging.is_empty() {
+            self.systemd.say("WATCHDOG=1");
+        } else {
+            log::error(format!(
+                "{} does not move; systemd is not told that the program lives, and starts it anew",
+                hanging.join(", ")
+            ));
+        }
     }
-    Ok(())
+
+    /// What shows that the file was changed.
+    fn stamp(&self) -> Option<(SystemTime, u64)> {
+        let about = std::fs::metadata(self.file.as_ref()?).ok()?;
+        Some((about.modified().ok()?, about.len()))
+    }
+
+    /// Reads the file anew. One that cannot be used changes nothing.
+    fn reload(&mut self) {
+        let Some(file) = &self.file else {
+            return;
+        };
+        let health = |watching: &Watching, reason| watching.hub.health.set_file(reason);
+        let outcome = Config::load(file).and_then(|config| {
+            if let Some(server) = &self.server {
+                server.renew(&config.door)?;
+            }
+            self.watching.change(&config)
+        });
+        match outcome {
+            Ok(later) => {
+                log::info(format!("{} is read anew", file.display()));
+                let reason = (!later.is_empty())
+                    .then(|| format!("{} is used from the next start on", later.join(", ")));
+                reason.iter().for_each(log::warning);
+                health(&self.watching, reason);
+            }
+            Err(reason) => {
+                log::error(format!(
+                    "the file is not used, the one before it still is: {reason}"
+                ));
+                health(&self.watching, Some(reason));
+            }
+        }
+    }
 }

@@ -38,7 +38,7 @@ pub struct Config {
 }
 
 /// What is kept, where, and how much of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Storage {
     pub path: PathBuf,
     pub max_size: u64,
@@ -86,6 +86,23 @@ impl Camera {
     pub fn before(&self) -> Duration {
         let clips = self.alarms.iter().filter_map(|alarm| alarm.clip);
         clips.map(|clip| clip.before.0).max().unwrap_or_default()
+    }
+
+    /// Whether what is asked now can be asked of a pipeline that plays as this one wanted it.
+    pub fn plays_on(&self, now: &Self) -> bool {
+        let like_before = Self {
+            name: self.name.clone(),
+            masks: self.masks.clone(),
+            alarms: self.alarms.clone(),
+            prompt: self.prompt.clone(),
+            motion_threshold: self.motion_threshold,
+            heartbeat: self.heartbeat,
+            max_tokens: now.max_tokens.and(self.max_tokens),
+            ..now.clone()
+        };
+        // A limit that is taken away is the element's own again, which only a new one has. Whether there is
+        // video, and how much of it is remembered, is settled when a camera is opened.
+        *self == like_before && self.video() == now.video() && self.before() == now.before()
     }
 }
 

@@ -10,6 +10,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::camera::supervisor::{Clock, Stop};
 use crate::config::out::Hook;
+use crate::hub::Hub;
 use crate::log;
 use crate::secret;
 use crate::store::outbox::{Due, Outbox};
@@ -54,8 +55,8 @@ pub fn cloud_event(due: &Due, instance: &str) -> Value {
 pub fn run(
     hook: &Hook,
     instance: &str,
+    hub: &Hub,
     outbox: &mut Outbox,
-    wanted: &dyn Fn(&Due) -> bool,
     standing: &Standing,
     stop: &Arc<Stop>,
     bell: &Bell,
@@ -71,15 +72,14 @@ pub fn run(
     let mut failures = 0_u32;
     while !stop.ended() {
         let now = Millis::now();
-        let due: Vec<Due> = match outbox.due(now) {
-            Ok(due) => due.into_iter().filter(|due| wanted(due)).collect(),
+        let due = match super::due(outbox, hub, standing, now) {
+            Ok(due) => due,
             Err(error) => {
                 standing.ill(&error.to_string(), now);
                 bell.wait(TURN);
                 continue;
             }
         };
-        standing.waiting(due.iter().map(|due| (due.event, due.moment, due.at())));
         let Some(next) = due.first() else {
             bell.wait(TURN);
             continue;

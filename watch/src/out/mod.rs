@@ -17,9 +17,11 @@ use crate::config::Config;
 use crate::config::file::Alarm;
 use crate::hub::{Hub, What};
 use crate::log;
+use crate::store::Error;
 use crate::store::files::Layout;
 use crate::store::keeper::Status;
-use crate::store::outbox::{Due, Outbox};
+use crate::store::outbox::{Due, Moment, Outbox};
+use crate::time::Millis;
 
 use standing::{Bell, Standing};
 
@@ -70,16 +72,7 @@ impl Out {
             let (hook, instance) = (hook.clone(), instance.to_owned());
             let (hub, stop) = (hub.clone(), stop.clone());
             let body = move || {
-                let wanted = |due: &Due| wanted(&name, &hub.config(), due);
-                hook::run(
-                    &hook,
-                    &instance,
-                    &mut outbox,
-                    &wanted,
-                    &standing,
-                    &stop,
-                    &bell,
-                );
+                hook::run(&hook, &instance, &hub, &mut outbox, &standing, &stop, &bell);
             };
             out.spawn("watch-hook", body)?;
         }
@@ -144,6 +137,36 @@ pub fn is_told(target: &str, alarm: &Alarm) -> bool {
         .notify
         .as_ref()
         .is_none_or(|names| names.iter().any(|name| name == target))
+}
+
+/// What this one is to be told now. An alarm that begins while its camera is snoozed is passed over.
+fn due(
+    outbox: &mut Outbox,
+    hub: &Hub,
+    standing: &Standing,
+    now: Millis,
+) -> Result<Vec<Due>, Error> {
+    let config = hub.config();
+    let mut found = outbox.due(now)?;
+    found.retain(|due| wanted(&standing.name, &config, due));
+    let snoozed = |due: &Due| {
+        due.moment == Moment::Begin
+            && !standing.knows(due.event, due.moment)
+            && hub
+                .camera(&due.camera)
+                .is_some_and(|seen| seen.is_snoozed(now))
+    };
+    let passed: Vec<i64> = found
+        .iter()
+        .filter(|due| snoozed(due))
+        .map(|due| due.event)
+        .collect();
+    for event in &passed {
+        outbox.pass_over(*event, now)?;
+    }
+    found.retain(|due| !passed.contains(&due.event));
+    standing.waiting(found.iter().map(|due| (due.event, due.moment, due.at())));
+    Ok(found)
 }
 
 /// Whether this one is told of an event. One of an alarm that is no longer in the file is told: it was

@@ -99,6 +99,11 @@ impl Standing {
         now.due = due;
     }
 
+    /// Whether this waits already.
+    pub fn knows(&self, event: i64, moment: Moment) -> bool {
+        self.now.lock().unwrap().due.contains_key(&(event, moment))
+    }
+
     /// It has been told of this.
     pub fn told(&self, event: i64, moment: Moment, at: Millis) {
         {

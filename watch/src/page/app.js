@@ -3,6 +3,7 @@
 
 import { api, at, age, call, cameras, main, make, now, page, show, thumb, twice } from "./lib.js";
 import { alarmsPage, strip } from "./alarms.js";
+import { healthPage } from "./health.js";
 import { play } from "./player.js";
 import { momentPage, searchPage, tryPage } from "./search.js";
 import { timelinePage } from "./timeline.js";
@@ -279,6 +280,12 @@ function enter() {
     known.still = at;
     page.redraw(camera);
   });
+  source.addEventListener("cameras", (event) => {
+    const { ids } = JSON.parse(event.data);
+    for (const id of cameras.keys()) if (!ids.includes(id)) { cameras.delete(id); images.delete(id); }
+    header();
+    route();
+  });
   source.onopen = () => lost(false);
   source.onerror = async () => {
     lost(true);
@@ -306,6 +313,7 @@ function route() {
   else if (parts[0] === "timeline") timelinePage(new URLSearchParams(query));
   else if (parts[0] === "moment") momentPage(parts[1], parts[2]);
   else if (parts[0] === "try") tryPage();
+  else if (parts[0] === "health") healthPage();
   else live();
 }
 

@@ -186,6 +186,12 @@ impl Outbox {
         )
     }
 
+    /// Nobody is to be told of this event, neither of its begin nor of its end.
+    pub fn pass_over(&self, event: i64, now: Millis) -> Result<(), Error> {
+        self.told(event, Moment::Begin, now)?;
+        self.told(event, Moment::End, now)
+    }
+
     /// The cameras that were announced.
     pub fn announced(&self) -> Result<Vec<String>, Error> {
         let read = || -> rusqlite::Result<Vec<String>> {

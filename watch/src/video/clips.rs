@@ -41,6 +41,8 @@ pub struct Line(SyncSender<Message>);
 #[derive(Debug)]
 enum Message {
     Told(Told),
+    /// Other clips are asked for, of other cameras.
+    Changed(Asked, Rings),
     End,
 }
 
@@ -106,6 +108,7 @@ impl Clips {
             loop {
                 match end.0.recv_timeout(TURN) {
                     Ok(Message::Told(told)) => work.told(told, Millis::now()),
+                    Ok(Message::Changed(asked, rings)) => (work.asked, work.rings) = (asked, rings),
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => break,
                 }
@@ -119,6 +122,11 @@ impl Clips {
             .spawn(body)
             .map_err(|error| format!("no thread for clips: {error}"))?;
         Ok(Self { line, thread })
+    }
+
+    /// Other clips are asked for, of other cameras; those that are being made are finished.
+    pub fn change(&self, asked: Asked, rings: Rings) {
+        let _ = self.line.0.send(Message::Changed(asked, rings));
     }
 
     /// Finishes all clips.

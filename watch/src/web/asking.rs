@@ -1,27 +1,18 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Who asks, what he asks with, and why he gets no answer.
+//! What somebody asks with, and why he gets no answer.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::FromRequestParts;
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::accounts::User;
-use crate::hub::Seen;
 use crate::log;
-use crate::store::reader::Scope;
 use crate::time::Millis;
 
-use super::site::Site;
-
-/// The name of the cookie with the session.
-pub const COOKIE: &str = "vlmcaption-watch";
+pub use super::who::Viewer;
 
 /// Why there is no answer.
 #[derive(Debug)]
@@ -84,69 +75,6 @@ impl From<crate::store::Error> for Fault {
             other => Self::Inside(other.to_string()),
         }
     }
-}
-
-/// Somebody with a session.
-pub struct Viewer {
-    pub user: User,
-    pub token: String,
-}
-
-impl FromRequestParts<Arc<Site>> for Viewer {
-    type Rejection = Fault;
-
-    async fn from_request_parts(parts: &mut Parts, site: &Arc<Site>) -> Result<Self, Fault> {
-        let token = cookie(&parts.headers).ok_or(Fault::NoSession)?.to_owned();
-        let user = site.user(&token).ok_or(Fault::NoSession)?;
-        Ok(Self { user, token })
-    }
-}
-
-impl Viewer {
-    pub fn scope(&self) -> Scope {
-        self.user.scope()
-    }
-
-    /// The camera, if he may see it.
-    pub fn camera(&self, site: &Site, id: &str) -> Result<Seen, Fault> {
-        site.hub
-            .camera(id)
-            .filter(|seen| self.scope().has(&seen.id))
-            .ok_or(Fault::NotFound)
-    }
-}
-
-fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let all = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let pairs = all
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='));
-    let mut ours = pairs.filter(|(name, _)| *name == COOKIE);
-    ours.next().map(|(_, value)| value)
-}
-
-/// Whether a request says of itself that this page made it.
-pub fn is_same_origin(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::ORIGIN) && !is_foreign(&Method::POST, headers)
-}
-
-/// Whether another site has a browser send something that changes something.
-pub fn is_foreign(method: &Method, headers: &HeaderMap) -> bool {
-    if matches!(*method, Method::GET | Method::HEAD) {
-        return false;
-    }
-    let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = value("host").unwrap_or_default();
-    let same = |origin: &str| {
-        origin
-            .split_once("://")
-            .is_some_and(|(_, authority)| authority == host)
-    };
-    value("sec-fetch-site").is_some_and(|site| site != "same-origin")
-        || value("origin").is_some_and(|origin| !same(origin))
 }
 
 /// An id before which a list begins.

@@ -2,18 +2,17 @@
 
 //! The routes, and who may use them.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Query, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::Sse;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, response::AppendHeaders};
+use axum::routing::{delete, get, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -23,9 +22,10 @@ use crate::search;
 use crate::store::reader::CaptionId;
 use crate::time::Millis;
 
-use super::asking::{COOKIE, Fault, Viewer, is_foreign, number, time};
+use super::asking::{Fault, number, time};
 use super::site::Site;
-use super::{alarms, stream, timeline, video, view};
+use super::who::{self, Peer, Proof, Viewer};
+use super::{admin, alarms, health, metrics, stream, timeline, video, view};
 
 /// A body that is larger is not read.
 const LARGEST_BODY: usize = 64 << 10;
@@ -47,6 +47,8 @@ pub const ROUTES: &[(&str, &str, bool)] = &[
     ("GET", "/icon.svg", false),
     ("GET", "/health/live", false),
     ("GET", "/health/ready", false),
+    ("GET", "/metrics", false),
+    ("GET", "/health.js", false),
     ("POST", "/api/v1/login", false),
     ("POST", "/api/v1/first", false),
     ("POST", "/api/v1/logout", true),
@@ -70,11 +72,40 @@ pub const ROUTES: &[(&str, &str, bool)] = &[
     ("GET", "/api/v1/moment", true),
     ("GET", "/api/v1/stream", true),
     ("GET", "/api/v1/health", true),
+    ("GET", "/api/v1/sessions", true),
+    ("DELETE", "/api/v1/sessions/{id}", true),
+    ("GET", "/api/v1/tokens", true),
+    ("POST", "/api/v1/tokens", true),
+    ("DELETE", "/api/v1/tokens/{id}", true),
 ];
 
 /// All of it.
 pub fn router(site: Arc<Site>) -> Router {
-    let api = Router::new()
+    let path = site.hub.config().door.path.clone();
+    let mut all = Router::new();
+    if let Some(bare) = path.strip_suffix('/').filter(|bare| !bare.is_empty()) {
+        let path = path.clone();
+        all = all.route(
+            bare,
+            get(move || async move { who::with_slash(&path).await }),
+        );
+    }
+    all.merge(files())
+        .route("/health/live", get(|| async { "ok\n" }))
+        .route("/health/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics))
+        .nest("/api/v1", api())
+        .fallback(|| async { Fault::NotFound })
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::from_fn(same_site))
+        .layer(middleware::from_fn_with_state(site.clone(), who::asks))
+        .layer(middleware::from_fn(headers))
+        .with_state(site)
+}
+
+/// What the page and programs ask for.
+fn api() -> Router<Arc<Site>> {
+    Router::new()
         .route("/login", post(login))
         .route("/first", post(first))
         .route("/logout", post(logout))
@@ -97,16 +128,12 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/timeline", get(timeline::timeline))
         .route("/moment", get(timeline::moment))
         .route("/stream", get(follow))
-        .route("/health", get(health));
-    files()
-        .route("/health/live", get(|| async { "ok\n" }))
-        .route("/health/ready", get(ready))
-        .nest("/api/v1", api)
-        .fallback(|| async { Fault::NotFound })
-        .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(middleware::from_fn(same_site))
-        .layer(middleware::from_fn(headers))
-        .with_state(site)
+        .route("/health", get(health::health))
+        .route("/sessions", get(admin::sessions))
+        .route("/sessions/{id}", delete(admin::end_session))
+        .route("/tokens", get(admin::tokens))
+        .route("/tokens", post(admin::add_token))
+        .route("/tokens/{id}", delete(admin::remove_token))
 }
 
 /// The page itself.
@@ -123,6 +150,10 @@ fn files() -> Router<Arc<Site>> {
         )
         .route("/app.js", get(|| script(include_bytes!("../page/app.js"))))
         .route("/lib.js", get(|| script(include_bytes!("../page/lib.js"))))
+        .route(
+            "/health.js",
+            get(|| script(include_bytes!("../page/health.js"))),
+        )
         .route(
             "/player.js",
             get(|| script(include_bytes!("../page/player.js"))),
@@ -154,14 +185,9 @@ fn files() -> Router<Arc<Site>> {
         )
 }
 
-fn set_cookie(token: &str, seconds: u32) -> AppendHeaders<[(header::HeaderName, String); 1]> {
-    let value = format!("{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={seconds}");
-    AppendHeaders([(header::SET_COOKIE, value)])
-}
-
 /// Refuses what another site has a browser send: whatever changes something says where it comes from.
 async fn same_site(request: Request, next: Next) -> Result<Response, Fault> {
-    if is_foreign(request.method(), request.headers()) {
+    if who::is_foreign(&request) {
         return Err(Fault::ForeignSite);
     }
     Ok(next.run(request).await)
@@ -204,14 +230,6 @@ fn jpeg(bytes: Vec<u8>) -> Response {
     ([(header::CONTENT_TYPE, "image/jpeg")], bytes).into_response()
 }
 
-async fn ready(State(site): State<Arc<Site>>) -> (StatusCode, &'static str) {
-    if site.store.lock().unwrap().trouble.is_some() {
-        (StatusCode::SERVICE_UNAVAILABLE, "the store has trouble\n")
-    } else {
-        (StatusCode::OK, "ok\n")
-    }
-}
-
 #[derive(Deserialize)]
 struct Login {
     name: String,
@@ -220,10 +238,10 @@ struct Login {
 
 async fn login(
     State(site): State<Arc<Site>>,
-    Extension(peer): Extension<SocketAddr>,
+    Extension(peer): Extension<Peer>,
     Json(login): Json<Login>,
 ) -> Result<Response, Fault> {
-    let address = format!("address {}", peer.ip());
+    let address = format!("address {}", peer.address);
     let name = format!("name {}", login.name);
     let keys = [address.as_str(), name.as_str()];
     let now = Millis::now();
@@ -236,13 +254,12 @@ async fn login(
     else {
         log::warning(format!(
             "a log-in as {:?} from {} failed",
-            login.name,
-            peer.ip()
+            login.name, peer.address
         ));
         return Err(Fault::Wrong("name or password is wrong".into()));
     };
     site.limiter.lock().unwrap().succeeded(&keys);
-    begin(&site, &user, peer)
+    begin(&site, &user, &peer)
 }
 
 #[derive(Deserialize)]
@@ -254,10 +271,10 @@ struct First {
 
 async fn first(
     State(site): State<Arc<Site>>,
-    Extension(peer): Extension<SocketAddr>,
+    Extension(peer): Extension<Peer>,
     Json(first): Json<First>,
 ) -> Result<Response, Fault> {
-    let address = format!("address {}", peer.ip());
+    let address = format!("address {}", peer.address);
     let keys = [address.as_str()];
     if let Some(wait) = site.limiter.lock().unwrap().wait(&keys, Millis::now()) {
         return Err(Fault::Wait(wait));
@@ -268,25 +285,32 @@ async fn first(
     if made.is_err() {
         site.limiter.lock().unwrap().failed(&keys, Millis::now());
     }
-    begin(&site, &made?, peer)
+    begin(&site, &made?, &peer)
 }
 
-fn begin(site: &Site, user: &User, peer: SocketAddr) -> Result<Response, Fault> {
-    let token = site.sessions(|accounts| accounts.begin(user, Millis::now()))?;
-    log::info(format!("{} logged in from {}", user.name, peer.ip()));
-    Ok((set_cookie(&token, 30 * 86_400), Json(who(user))).into_response())
+fn begin(site: &Site, user: &User, peer: &Peer) -> Result<Response, Fault> {
+    let token =
+        site.sessions(|accounts| accounts.begin(user, &peer.address.to_string(), Millis::now()))?;
+    log::info(format!("{} logged in from {}", user.name, peer.address));
+    Ok((peer.set_cookie(&token, 30 * 86_400), Json(me_of(user))).into_response())
 }
 
-async fn logout(State(site): State<Arc<Site>>, viewer: Viewer) -> Result<Response, Fault> {
-    site.sessions(|accounts| accounts.end(&viewer.token))?;
-    Ok((set_cookie("", 0), Json(json!({}))).into_response())
+async fn logout(
+    State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
+    viewer: Viewer,
+) -> Result<Response, Fault> {
+    if let Proof::Session(token) = &viewer.proof {
+        site.sessions(|accounts| accounts.end(token))?;
+    }
+    Ok((peer.set_cookie("", 0), Json(json!({}))).into_response())
 }
 
 async fn me(viewer: Viewer) -> Json<Value> {
-    Json(who(&viewer.user))
+    Json(me_of(&viewer.user))
 }
 
-fn who(user: &User) -> Value {
+fn me_of(user: &User) -> Value {
     json!({"name": user.name, "role": if user.admin { "admin" } else { "viewer" }})
 }
 
@@ -406,7 +430,7 @@ async fn find(
     Query(list): Query<List>,
 ) -> Result<Json<Value>, Fault> {
     let query = search::Query::parse(&list.q, Millis::now()).map_err(Fault::Wrong)?;
-    let query = query.widened(site.hub.synonyms());
+    let query = query.widened(&site.hub.synonyms());
     let scope = viewer.scope();
     let found = site.read(|reader| reader.search(&scope, &query, list.limit()))?;
     Ok(Json(
@@ -416,21 +440,10 @@ async fn find(
 
 async fn follow(State(site): State<Arc<Site>>, viewer: Viewer) -> Response {
     let scope = viewer.scope();
-    let mut response = Sse::new(stream::events(site, viewer.token, scope)).into_response();
+    let mut response = Sse::new(stream::events(site, viewer.proof, scope)).into_response();
     // Proxies that collect answers would hold events back.
     response
         .headers_mut()
         .insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
-}
-
-async fn health(State(site): State<Arc<Site>>, _viewer: Viewer) -> Json<Value> {
-    let status = site.store.lock().unwrap().clone();
-    Json(json!({
-        "captions": status.captions,
-        "lost": status.lost,
-        "trouble": status.trouble,
-        "notes": status.notes,
-        "no_room_for_pictures": status.at_the_floor,
-    }))
 }

@@ -15,6 +15,7 @@ use crate::store::reader::Reader;
 use crate::time::Millis;
 
 use super::limit::Limiter;
+use super::who::Proof;
 
 /// Notices that a slow browser may be behind; then it is told everything anew.
 const BEHIND: usize = 256;
@@ -30,6 +31,7 @@ pub struct Site {
     pub notices: broadcast::Sender<Notice>,
     /// The places of those who look at video.
     pub viewers: Arc<Semaphore>,
+    layout: Layout,
     reader: Mutex<Reader>,
     accounts: Mutex<Accounts>,
     /// For log-ins alone, one at a time: a hash takes 19 MiB and its time, and sessions do not wait for it.
@@ -53,10 +55,16 @@ impl Site {
             limiter: Mutex::default(),
             notices,
             viewers: Arc::new(Semaphore::new(MOST_VIEWERS)),
+            layout: layout.clone(),
             reader: Mutex::new(Reader::new(layout.clone())),
             accounts: Mutex::new(Accounts::open(layout)?),
             hashing: Mutex::new(Accounts::open(layout)?),
         }))
+    }
+
+    /// Where the store is.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Reads of the store.
@@ -77,10 +85,17 @@ impl Site {
         tokio::task::block_in_place(|| ask(&self.hashing.lock().unwrap()))
     }
 
-    /// The user of a session.
-    pub fn user(&self, token: &str) -> Option<User> {
-        self.sessions(|accounts| accounts.session(token, Millis::now()))
-            .ok()
-            .flatten()
+    /// The user of whatever somebody shows, as long as it holds.
+    pub fn user(&self, proof: &Proof) -> Option<User> {
+        let found = self.sessions(|accounts| match proof {
+            Proof::Session(token) => accounts.session(token, Millis::now()),
+            // One for metrics is for nothing else.
+            Proof::Token(token) => {
+                let found = accounts.token(token, Millis::now())?;
+                Ok(found.filter(|(_, metrics)| !metrics).map(|(user, _)| user))
+            }
+            Proof::Proxy(name) => accounts.user(name),
+        });
+        found.ok().flatten()
     }
 }

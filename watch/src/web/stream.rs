@@ -17,13 +17,14 @@ use crate::store::reader::Scope;
 
 use super::site::Site;
 use super::view;
+use super::who::Proof;
 
 /// How often a quiet stream says that it is there, and whether its session still holds is looked at.
 const QUIET: Duration = Duration::from_secs(15);
 
 struct Listening {
     site: Arc<Site>,
-    token: String,
+    proof: Proof,
     scope: Scope,
     notices: Receiver<Notice>,
     /// Cameras that are to be told of.
@@ -33,13 +34,13 @@ struct Listening {
 /// The events of a session.
 pub fn events(
     site: Arc<Site>,
-    token: String,
+    proof: Proof,
     scope: Scope,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     let notices = site.notices.subscribe();
     let mut listening = Listening {
         site,
-        token,
+        proof,
         scope,
         notices,
         waiting: Vec::new(),
@@ -73,13 +74,22 @@ impl Listening {
             }
             match tokio::time::timeout(QUIET, self.notices.recv()).await {
                 Err(_) => {
-                    self.site.user(&self.token)?;
+                    self.site.user(&self.proof)?;
                     return Some(Event::default().comment("quiet"));
                 }
                 Ok(Err(RecvError::Closed)) => return None,
                 Ok(Err(RecvError::Lagged(_))) => {
-                    self.site.user(&self.token)?;
+                    self.site.user(&self.proof)?;
                     self.all();
+                }
+                Ok(Ok(Notice {
+                    what: What::Cameras,
+                    ..
+                })) => {
+                    self.all();
+                    let ids: Vec<&String> = self.waiting.iter().rev().collect();
+                    let data = serde_json::json!({"ids": ids}).to_string();
+                    return Some(Event::default().event("cameras").data(data));
                 }
                 Ok(Ok(notice)) if !self.scope.has(&notice.camera) => {}
                 Ok(Ok(Notice {

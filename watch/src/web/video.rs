@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -20,8 +20,9 @@ use crate::video::fmp4;
 use crate::video::packer::Packer;
 use crate::video::ring::{Ring, Unit};
 
-use super::asking::{Fault, Viewer, is_same_origin};
+use super::asking::{Fault, Viewer};
 use super::site::{MOST_VIEWERS, Site};
+use super::who::Peer;
 
 /// A browser that takes nothing for this long has gone.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,6 +36,7 @@ const CHUNK: usize = 64 << 10;
 
 pub async fn live(
     State(site): State<Arc<Site>>,
+    Extension(peer): Extension<Peer>,
     viewer: Viewer,
     Path(id): Path<String>,
     headers: HeaderMap,
@@ -42,7 +44,7 @@ pub async fn live(
 ) -> Result<Response, Fault> {
     let seen = viewer.camera(&site, &id)?;
     // A browser sends the session of this page along with a socket that another page opens.
-    if !is_same_origin(&headers) {
+    if !peer.is_same_origin(&headers) {
         return Err(Fault::ForeignSite);
     }
     let why = |why: &str| Fault::Wrong(format!("there is no video of this camera: {why}"));
@@ -77,7 +79,7 @@ async fn show(mut socket: WebSocket, ring: &Ring, site: &Site, viewer: &Viewer) 
                 }
             }
             _ = look.tick() => {
-                if site.user(&viewer.token).is_none() {
+                if site.user(&viewer.proof).is_none() {
                     return close(socket, "the session has ended").await;
                 }
             }

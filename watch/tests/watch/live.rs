@@ -48,7 +48,7 @@ fn init() {
 
 /// A folder with a configuration.
 pub struct Site {
-    folder: tempfile::TempDir,
+    pub folder: tempfile::TempDir,
 }
 
 impl Site {
@@ -104,7 +104,7 @@ impl Site {
     }
 
     /// What it prints; it must succeed.
-    fn says(&self, arguments: &[&str]) -> String {
+    pub fn says(&self, arguments: &[&str]) -> String {
         let output = self.output(arguments);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(
@@ -117,11 +117,11 @@ impl Site {
 }
 
 /// A password that must turn up nowhere.
-const CANARY: &str = "canary-b7Qz";
+pub const CANARY: &str = "canary-b7Qz";
 
 /// A child that is killed at the end of a test, also of one that fails.
 pub struct Running {
-    child: Child,
+    pub child: Child,
     lines: Receiver<String>,
     pub seen: Vec<String>,
 }

@@ -3,9 +3,11 @@
 //! The tests that need more than one part of the program, in one binary: it is linked once.
 
 mod browser;
+mod door;
 mod live;
 mod out;
 mod pages;
+mod program;
 mod store;
 mod video;
 mod web;

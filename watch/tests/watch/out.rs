@@ -29,7 +29,7 @@ use crate::store::common::NO_LIMITS;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A program that ends with the test.
-struct Ends(Child);
+pub struct Ends(pub Child);
 
 impl Drop for Ends {
     fn drop(&mut self) {
@@ -39,7 +39,7 @@ impl Drop for Ends {
 }
 
 /// mosquitto on loopback, with a user and a password; nothing where there is none.
-fn broker(port: u16, folder: &Path) -> Option<Ends> {
+pub fn broker(port: u16, folder: &Path) -> Option<Ends> {
     let passwords = folder.join("passwords");
     let made = Command::new("mosquitto_passwd")
         .args(["-c", "-b"])
@@ -70,17 +70,17 @@ fn broker(port: u16, folder: &Path) -> Option<Ends> {
     Some(child)
 }
 
-const PASSWORD: &str = "canary-of-the-broker";
+pub const PASSWORD: &str = "canary-of-the-broker";
 
 /// What the broker hands to another client.
-struct Listener {
+pub struct Listener {
     _child: Ends,
     lines: Receiver<String>,
-    seen: Vec<(String, String)>,
+    pub seen: Vec<(String, String)>,
 }
 
 impl Listener {
-    fn start(port: u16) -> Self {
+    pub fn start(port: u16) -> Self {
         let mut child = Command::new("mosquitto_sub")
             .args([
                 "-h",
@@ -117,7 +117,7 @@ impl Listener {
     }
 
     /// Waits for a message of this topic that fits.
-    fn wait(&mut self, topic: &str, fits: impl Fn(&str) -> bool) -> String {
+    pub fn wait(&mut self, topic: &str, fits: impl Fn(&str) -> bool) -> String {
         let begin = Instant::now();
         loop {
             let left = PATIENCE.saturating_sub(begin.elapsed());
@@ -155,7 +155,7 @@ fn publish(port: u16, topic: &str, payload: &str) {
 }
 
 /// The retained messages of a broker, by topic.
-fn retained(port: u16) -> Vec<(String, String)> {
+pub fn retained(port: u16) -> Vec<(String, String)> {
     let output = Command::new("mosquitto_sub")
         .args([
             "-h",
@@ -179,7 +179,7 @@ fn retained(port: u16) -> Vec<(String, String)> {
         .collect()
 }
 
-fn until(what: &str, mut fits: impl FnMut() -> bool) {
+pub fn until(what: &str, mut fits: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !fits() {
         assert!(begin.elapsed() < PATIENCE, "{what}: not in time");
@@ -239,14 +239,18 @@ impl Fixture {
     }
 
     fn end(&self, number: u64) {
+        self.end_of("front", "lying", number);
+    }
+
+    fn end_of(&self, camera: &str, alarm: &str, number: u64) {
         let end = End {
             number,
-            alarm: "lying".into(),
+            alarm: alarm.into(),
             at: Millis::now(),
             peak: Some(0.95),
             reason: "answer".into(),
         };
-        self.hub.heard("front", Heard::End(end));
+        self.hub.heard(camera, Heard::End(end));
     }
 
     fn standing(&self) -> vlmcaption_watch::out::standing::Now {
@@ -274,6 +278,7 @@ const CAMERAS: &str = "[[camera]]\nid = \"front\"\nname = \"Front door\"\nurl = 
     [[camera]]\nid = \"back\"\nurl = \"test:ball\"\n";
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 fn a_broker_hears_of_cameras_captions_and_alarms_and_a_will_when_the_program_dies() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let port = free_port();
@@ -448,14 +453,14 @@ fn a_wrong_password_is_said_in_words() {
 }
 
 /// Somebody who is told over HTTP: what came, and the status with which he answers.
-struct Receiver4Hooks {
-    port: u16,
-    status: Arc<Mutex<u16>>,
-    came: Receiver<(String, String)>,
+pub struct Receiver4Hooks {
+    pub port: u16,
+    pub status: Arc<Mutex<u16>>,
+    pub came: Receiver<(String, String)>,
 }
 
 impl Receiver4Hooks {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let status = Arc::new(Mutex::new(200));
@@ -512,6 +517,7 @@ fn hook(port: u16, folder: &Path) -> String {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 fn a_webhook_gets_signed_cloud_events_and_what_it_missed_after_a_restart() {
     let folder = Arc::new(tempfile::tempdir().unwrap());
     let receiver = Receiver4Hooks::start();
@@ -609,6 +615,30 @@ fn an_alarm_is_told_to_whom_it_names_alone() {
     fixture.hub.heard("back", Heard::Begin(dog));
     let event: Value = serde_json::from_str(&receiver.next().1).unwrap();
     assert_eq!(event["subject"], "dog");
+    until("nothing waits", || fixture.standing().waiting == 0);
+    assert!(
+        receiver
+            .came
+            .recv_timeout(Duration::from_millis(300))
+            .is_err()
+    );
+    // A camera that is snoozed: of what begins then neither begin nor end is told, not even later.
+    fixture
+        .hub
+        .snooze("back", Millis::now().plus(Duration::from_secs(600)));
+    let dog = Begin {
+        number: 3,
+        alarm: "dog".into(),
+        at: Millis::now(),
+        probability: None,
+    };
+    fixture.hub.heard("back", Heard::Begin(dog));
+    std::thread::sleep(Duration::from_millis(600));
+    fixture.hub.snooze("back", Millis::now());
+    fixture.end_of("back", "dog", 3);
+    fixture.end_of("back", "dog", 2);
+    let event: Value = serde_json::from_str(&receiver.next().1).unwrap();
+    assert_eq!(event["id"], "2-end");
     until("nothing waits", || fixture.standing().waiting == 0);
     assert!(
         receiver

@@ -218,6 +218,7 @@ impl Telling {
         }
         if broker.commands {
             topics.push(format!("{}/+/ask", broker.prefix));
+            topics.push(format!("{}/+/enabled/set", broker.prefix));
         }
         for topic in topics {
             if let Err(error) = self.client.try_subscribe(topic, QoS::AtLeastOnce) {
@@ -344,21 +345,16 @@ impl Telling {
     fn turn(&mut self) {
         let now = Millis::now();
         let hub = self.teller.hub.clone();
-        let due = match self.teller.outbox.due(now) {
+        let Teller {
+            outbox, standing, ..
+        } = &mut self.teller;
+        let due = match crate::out::due(outbox, &hub, standing, now) {
             Ok(due) => due,
             Err(error) => {
                 log::debug(format!("mqtt: {error}"));
                 return;
             }
         };
-        let config = hub.config();
-        let due: Vec<Due> = due
-            .into_iter()
-            .filter(|due| super::super::wanted("mqtt", &config, due))
-            .collect();
-        self.teller
-            .standing
-            .waiting(due.iter().map(|due| (due.event, due.moment, due.at())));
         if !self.connected {
             return;
         }
@@ -445,6 +441,11 @@ impl Telling {
         let text = String::from_utf8_lossy(payload).trim().to_owned();
         match wish {
             "ask" => self.ask(camera, text),
+            "enabled/set" if text == "ON" || text == "OFF" => {
+                if let Err(reason) = self.teller.hub.switch(camera, text == "ON") {
+                    log::warning(format!("mqtt: a camera cannot be switched: {reason}"));
+                }
+            }
             _ => log::debug(format!("mqtt: nothing is known of {wish}")),
         }
     }

@@ -162,6 +162,19 @@ fn asked(broker: &Broker, camera: &Camera, base: &str) -> Vec<(String, Value)> {
                 "payload_press": camera.prompt,
             }),
         );
+        add(
+            "enabled",
+            json!({
+                "platform": "switch",
+                "name": "Enabled",
+                "icon": "mdi:cctv",
+                "command_topic": format!("{base}/enabled/set"),
+                "state_topic": format!("{base}/status"),
+                "value_template": "{{ 'OFF' if value == 'disabled' else 'ON' }}",
+                // One that is switched off can be switched on.
+                "availability": [reachable(&format!("{}/available", broker.prefix))],
+            }),
+        );
     }
     components
 }
