@@ -16,7 +16,7 @@ mod user;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::log;
 use crate::secret;
@@ -74,7 +74,7 @@ pub fn main() -> ExitCode {
         Command::Cameras(command) => command.run(),
         Command::Demo(command) => command.run(),
         Command::Doctor(command) => command.run(),
-        Command::Generate(command) => command.run(),
+        Command::Generate(command) => command.run(Line::command()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use clap::{CommandFactory, ValueEnum};
+use clap::ValueEnum;
 use clap_complete::Shell;
 
 /// Write the man page, or what a shell completes commands with
@@ -23,8 +23,8 @@ enum What {
 }
 
 impl Generate {
-    pub fn run(self) -> Result<(), String> {
-        let mut command = super::Line::command();
+    /// `command` is the whole command line.
+    pub fn run(self, mut command: clap::Command) -> Result<(), String> {
         let mut out = Vec::new();
         let shell = match self.what {
             What::Man => None,

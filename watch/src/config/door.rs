@@ -7,8 +7,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::file::Server;
-use super::{Surroundings, Ways};
+use super::around::{Surroundings, Ways};
 use crate::secret::Secret;
 
 /// `tls = { certificate = …, key = … }`.
@@ -49,10 +48,19 @@ pub struct ProxyLogin {
     pub secret: Secret,
 }
 
+/// What is written of it in `[server]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub path: Option<&'a str>,
+    pub tls: Option<&'a Tls>,
+    pub trusted: &'a [String],
+    pub auth: &'a Auth,
+}
+
 /// Parses what is written.
-pub fn resolve(server: &Server, around: &dyn Surroundings) -> Result<Door, String> {
+pub fn resolve(asked: Asked, around: &dyn Surroundings) -> Result<Door, String> {
     let say = |error: String| format!("[server]: {error}");
-    let trusted = server.trusted_proxies.iter().map(|text| {
+    let trusted = asked.trusted.iter().map(|text| {
         text.parse().map_err(|_| {
             say(format!(
                 "`{text}` in trusted-proxies is no address; write addresses such as \"127.0.0.1\", no names and no nets"
@@ -60,7 +68,7 @@ pub fn resolve(server: &Server, around: &dyn Surroundings) -> Result<Door, Strin
         })
     });
     let trusted: Vec<IpAddr> = trusted.collect::<Result<_, _>>()?;
-    let auth = &server.auth;
+    let auth = asked.auth;
     let ways = Ways {
         key: "secret",
         file: auth.secret_file.as_deref(),
@@ -97,8 +105,8 @@ pub fn resolve(server: &Server, around: &dyn Surroundings) -> Result<Door, Strin
         (None, Some(_)) => return Err(say("auth has a secret and no proxy-header".into())),
     };
     Ok(Door {
-        path: path(server.path.as_deref()).map_err(say)?,
-        tls: server.tls.clone(),
+        path: path(asked.path).map_err(say)?,
+        tls: asked.tls.cloned(),
         trusted,
         proxy_login,
     })

@@ -2,6 +2,7 @@
 
 //! The configuration: one TOML file comes in, and what goes on can only hold working values.
 
+pub mod around;
 pub mod door;
 pub mod file;
 pub mod nearest;
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 use crate::search::Synonyms;
 use crate::secret::{self, Secret};
+use around::Ways;
+pub use around::{Process, Surroundings};
 use file::{Alarm, Asked, Decode, File, Mask, Model};
 use url::Place;
 
@@ -109,27 +112,6 @@ impl Camera {
 /// The question whose answers are captions; no alarm may be called so.
 pub const CAPTION: &str = "caption";
 
-/// Where passwords are looked for besides files.
-pub trait Surroundings {
-    /// A variable of the environment.
-    fn variable(&self, name: &str) -> Option<String>;
-    /// A file.
-    fn read(&self, path: &Path) -> std::io::Result<String>;
-}
-
-/// Those of this process.
-pub struct Process;
-
-impl Surroundings for Process {
-    fn variable(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok()
-    }
-
-    fn read(&self, path: &Path) -> std::io::Result<String> {
-        std::fs::read_to_string(path)
-    }
-}
-
 impl Config {
     /// Reads a file.
     ///
@@ -176,8 +158,16 @@ impl Config {
             advice.push("no camera is named: add a [[camera]] with id and url".into());
         }
         let out = out::resolve(file.mqtt, file.webhook, around)?;
-        out::notified_are_known(&cameras, &out)?;
-        let door = door::resolve(&file.server, around)?;
+        notified_are_known(&cameras, &out)?;
+        let door = door::resolve(
+            door::Asked {
+                path: file.server.path.as_deref(),
+                tls: file.server.tls.as_ref(),
+                trusted: &file.server.trusted_proxies,
+                auth: &file.server.auth,
+            },
+            around,
+        )?;
         Ok(Self {
             out,
             door,
@@ -272,64 +262,75 @@ fn password(camera: &file::Camera, around: &dyn Surroundings) -> Result<Option<S
     ways.read(around)
 }
 
-/// The three ways to say where a secret is: `KEY-file`, `KEY-env` and `KEY-credential`.
-#[derive(Debug, Clone, Copy)]
-pub struct Ways<'a> {
-    pub key: &'static str,
-    pub file: Option<&'a Path>,
-    pub env: Option<&'a str>,
-    pub credential: Option<&'a str>,
-}
+/// What Home Assistant takes a binary sensor for.
+const CLASSES: &[&str] = &[
+    "battery",
+    "battery_charging",
+    "carbon_monoxide",
+    "cold",
+    "connectivity",
+    "door",
+    "garage_door",
+    "gas",
+    "heat",
+    "light",
+    "lock",
+    "moisture",
+    "motion",
+    "moving",
+    "occupancy",
+    "opening",
+    "plug",
+    "power",
+    "presence",
+    "problem",
+    "running",
+    "safety",
+    "smoke",
+    "sound",
+    "tamper",
+    "update",
+    "vibration",
+    "window",
+];
 
-impl Ways<'_> {
-    /// The secret, if one of them is there.
-    ///
-    /// # Errors
-    /// Two of them, or one that does not lead to a secret.
-    pub fn read(self, around: &dyn Surroundings) -> Result<Option<Secret>, String> {
-        let key = self.key;
-        let n_ways = u8::from(self.file.is_some())
-            + u8::from(self.env.is_some())
-            + u8::from(self.credential.is_some());
-        if n_ways > 1 {
-            return Err(format!(
-                "of {key}-file, {key}-env and {key}-credential only one may be there"
-            ));
-        }
-        let from_file = |path: &Path| {
-            let text = around
-                .read(path)
-                .map_err(|error| format!("the {key} in {}: {error}", path.display()))?;
-            let text = text.trim_end_matches(['\r', '\n']).to_owned();
-            if text.is_empty() {
+/// Whoever an alarm is to be told to has to be there, and its class has to be one.
+fn notified_are_known(cameras: &[Camera], out: &out::Out) -> Result<(), String> {
+    for camera in cameras {
+        for alarm in &camera.alarms {
+            if let Some(class) = alarm
+                .device_class
+                .as_deref()
+                .filter(|class| !CLASSES.contains(class))
+            {
+                let meant = nearest::nearest(class, CLASSES);
+                let meant = meant.map_or_else(
+                    || format!("known: {}", CLASSES.join(", ")),
+                    |meant| format!("did you mean `{meant}`?"),
+                );
                 return Err(format!(
-                    "{} is empty; it has to hold the {key}",
-                    path.display()
+                    "camera `{}`: alarm `{}` has the device-class `{class}`, which Home Assistant does not know; {meant}",
+                    camera.id, alarm.id
                 ));
             }
-            Ok(Some(Secret::new(text)))
-        };
-        if let Some(path) = self.file {
-            return from_file(path);
-        }
-        if let Some(name) = self.env {
-            let value = around.variable(name).filter(|value| !value.is_empty());
-            let value = value.ok_or_else(|| {
-                format!("the variable {name}, which is to hold the {key}, is not set")
-            })?;
-            return Ok(Some(Secret::new(value)));
-        }
-        if let Some(name) = self.credential {
-            let folder = around.variable("CREDENTIALS_DIRECTORY").ok_or_else(|| {
-                format!("there are no credentials of systemd; add `LoadCredential={name}:/a/file` to the unit, or use {key}-file")
-            })?;
-            if name.contains('/') || name.starts_with('.') {
-                return Err(format!("{key}-credential is a name, not a path"));
+            for target in alarm.notify.iter().flatten() {
+                if !out::targets(out).any(|known| known == *target) {
+                    let known: Vec<String> =
+                        out::targets(out).map(|name| format!("`{name}`")).collect();
+                    let known = if known.is_empty() {
+                        "there is no [mqtt] and no [[webhook]]".to_owned()
+                    } else {
+                        format!("known: {}", known.join(", "))
+                    };
+                    return Err(format!(
+                        "camera `{}`: alarm `{}` is to be told to `{target}`; {known}",
+                        camera.id, alarm.id
+                    ));
+                }
             }
-            return from_file(&Path::new(&folder).join(name));
         }
-        Ok(None)
     }
+    Ok(())
 }
 
 /// An id names a folder, a column and a topic: small letters, digits, `-` and `_`.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::around::{Surroundings, Ways};
 use super::units::Span;
-use super::{Camera, Surroundings, Ways};
 use crate::secret::Secret;
 
 /// `[mqtt]`, as it is written.
@@ -241,78 +241,8 @@ fn hook(webhook: Webhook, around: &dyn Surroundings) -> Result<Hook, String> {
     })
 }
 
-/// What Home Assistant takes a binary sensor for.
-const CLASSES: &[&str] = &[
-    "battery",
-    "battery_charging",
-    "carbon_monoxide",
-    "cold",
-    "connectivity",
-    "door",
-    "garage_door",
-    "gas",
-    "heat",
-    "light",
-    "lock",
-    "moisture",
-    "motion",
-    "moving",
-    "occupancy",
-    "opening",
-    "plug",
-    "power",
-    "presence",
-    "problem",
-    "running",
-    "safety",
-    "smoke",
-    "sound",
-    "tamper",
-    "update",
-    "vibration",
-    "window",
-];
-
-/// Whoever an alarm is to be told to has to be there, and its class has to be one.
-pub fn notified_are_known(cameras: &[Camera], out: &Out) -> Result<(), String> {
-    for camera in cameras {
-        for alarm in &camera.alarms {
-            if let Some(class) = alarm
-                .device_class
-                .as_deref()
-                .filter(|class| !CLASSES.contains(class))
-            {
-                let meant = super::nearest::nearest(class, CLASSES);
-                let meant = meant.map_or_else(
-                    || format!("known: {}", CLASSES.join(", ")),
-                    |meant| format!("did you mean `{meant}`?"),
-                );
-                return Err(format!(
-                    "camera `{}`: alarm `{}` has the device-class `{class}`, which Home Assistant does not know; {meant}",
-                    camera.id, alarm.id
-                ));
-            }
-            for target in alarm.notify.iter().flatten() {
-                if !targets(out).any(|known| known == *target) {
-                    let known: Vec<String> = targets(out).map(|name| format!("`{name}`")).collect();
-                    let known = if known.is_empty() {
-                        "there is no [mqtt] and no [[webhook]]".to_owned()
-                    } else {
-                        format!("known: {}", known.join(", "))
-                    };
-                    return Err(format!(
-                        "camera `{}`: alarm `{}` is to be told to `{target}`; {known}",
-                        camera.id, alarm.id
-                    ));
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Everybody who can be told, by the names that `notify` has.
-fn targets(out: &Out) -> impl Iterator<Item = String> + '_ {
+pub fn targets(out: &Out) -> impl Iterator<Item = String> + '_ {
     let mqtt = out.mqtt.iter().map(|_| "mqtt".to_owned());
     mqtt.chain(
         out.hooks

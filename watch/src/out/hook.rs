@@ -16,8 +16,8 @@ use crate::secret;
 use crate::store::outbox::{Due, Outbox};
 use crate::time::Millis;
 
-use super::signature;
 use super::standing::{Bell, Standing};
+use super::{choice, signature};
 
 /// How long whoever is told may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,7 +72,7 @@ pub fn run(
     let mut failures = 0_u32;
     while !stop.ended() {
         let now = Millis::now();
-        let due = match super::due(outbox, hub, standing, now) {
+        let due = match choice::due(outbox, hub, standing, now) {
             Ok(due) => due,
             Err(error) => {
                 standing.ill(&error.to_string(), now);

@@ -3,6 +3,7 @@
 //! Tells others: a broker and webhooks, each on a thread of its own, each with what it was not told yet
 //! in the outbox. A broker that is gone costs nobody anything but its own thread.
 
+pub mod choice;
 pub mod hook;
 pub mod mqtt;
 pub mod signature;
@@ -14,14 +15,11 @@ use std::time::{Duration, Instant};
 
 use crate::camera::supervisor::Stop;
 use crate::config::Config;
-use crate::config::file::Alarm;
 use crate::hub::{Hub, What};
 use crate::log;
-use crate::store::Error;
 use crate::store::files::Layout;
 use crate::store::keeper::Status;
-use crate::store::outbox::{Due, Moment, Outbox};
-use crate::time::Millis;
+use crate::store::outbox::Outbox;
 
 use standing::{Bell, Standing};
 
@@ -129,50 +127,4 @@ impl Out {
             );
         }
     }
-}
-
-/// Whether this one is told of an alarm.
-pub fn is_told(target: &str, alarm: &Alarm) -> bool {
-    alarm
-        .notify
-        .as_ref()
-        .is_none_or(|names| names.iter().any(|name| name == target))
-}
-
-/// What this one is to be told now. An alarm that begins while its camera is snoozed is passed over.
-fn due(
-    outbox: &mut Outbox,
-    hub: &Hub,
-    standing: &Standing,
-    now: Millis,
-) -> Result<Vec<Due>, Error> {
-    let config = hub.config();
-    let mut found = outbox.due(now)?;
-    found.retain(|due| wanted(&standing.name, &config, due));
-    let snoozed = |due: &Due| {
-        due.moment == Moment::Begin
-            && !standing.knows(due.event, due.moment)
-            && hub
-                .camera(&due.camera)
-                .is_some_and(|seen| seen.is_snoozed(now))
-    };
-    let passed: Vec<i64> = found
-        .iter()
-        .filter(|due| snoozed(due))
-        .map(|due| due.event)
-        .collect();
-    for event in &passed {
-        outbox.pass_over(*event, now)?;
-    }
-    found.retain(|due| !passed.contains(&due.event));
-    standing.waiting(found.iter().map(|due| (due.event, due.moment, due.at())));
-    Ok(found)
-}
-
-/// Whether this one is told of an event. One of an alarm that is no longer in the file is told: it was
-/// asked for when it was.
-fn wanted(target: &str, config: &Config, due: &Due) -> bool {
-    let camera = config.cameras.iter().find(|camera| camera.id == due.camera);
-    let alarm = camera.and_then(|camera| camera.alarms.iter().find(|alarm| alarm.id == due.alarm));
-    alarm.is_none_or(|alarm| is_told(target, alarm))
 }

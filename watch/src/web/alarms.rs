@@ -16,9 +16,10 @@ use crate::store::reader::{Event, Wanted};
 use crate::store::state::Mark;
 use crate::time::Millis;
 
-use super::asking::{Fault, Viewer, number, time};
+use super::asking::{Fault, number, time};
 use super::site::Site;
 use super::view;
+use super::who::Viewer;
 
 /// The longest note.
 const NOTE: usize = 1_000;

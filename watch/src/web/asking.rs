@@ -12,8 +12,6 @@ use serde_json::json;
 use crate::log;
 use crate::time::Millis;
 
-pub use super::who::Viewer;
-
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum Fault {

@@ -9,6 +9,7 @@ pub mod asking;
 pub mod health;
 pub mod limit;
 pub mod metrics;
+pub mod proof;
 pub mod routes;
 pub mod server;
 pub mod site;

@@ -23,8 +23,9 @@ use crate::store::reader::CaptionId;
 use crate::time::Millis;
 
 use super::asking::{Fault, number, time};
+use super::proof::Proof;
 use super::site::Site;
-use super::who::{self, Peer, Proof, Viewer};
+use super::who::{self, Peer, Viewer};
 use super::{admin, alarms, health, metrics, stream, timeline, video, view};
 
 /// A body that is larger is not read.

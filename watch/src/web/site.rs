@@ -15,7 +15,7 @@ use crate::store::reader::Reader;
 use crate::time::Millis;
 
 use super::limit::Limiter;
-use super::who::Proof;
+use super::proof::Proof;
 
 /// Notices that a slow browser may be behind; then it is told everything anew.
 const BEHIND: usize = 256;

@@ -15,9 +15,9 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::hub::{Notice, What};
 use crate::store::reader::Scope;
 
+use super::proof::Proof;
 use super::site::Site;
 use super::view;
-use super::who::Proof;
 
 /// How often a quiet stream says that it is there, and whether its session still holds is looked at.
 const QUIET: Duration = Duration::from_secs(15);

@@ -14,9 +14,10 @@ use crate::fires;
 use crate::store::reader::{Scope, Wanted};
 use crate::time::Millis;
 
-use super::asking::{Fault, Viewer, time};
+use super::asking::{Fault, time};
 use super::site::Site;
 use super::view;
+use super::who::Viewer;
 
 /// The longest time that a timeline shows: 31 days and a little, so that a month fits.
 const LONGEST: Duration = Duration::from_secs(32 * 86_400);

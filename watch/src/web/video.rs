@@ -20,9 +20,10 @@ use crate::video::fmp4;
 use crate::video::packer::Packer;
 use crate::video::ring::{Ring, Unit};
 
-use super::asking::{Fault, Viewer};
+use super::asking::Fault;
 use super::site::{MOST_VIEWERS, Site};
 use super::who::Peer;
+use super::who::Viewer;
 
 /// A browser that takes nothing for this long has gone.
 const PATIENCE: Duration = Duration::from_secs(20);

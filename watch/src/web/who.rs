@@ -19,6 +19,7 @@ use crate::log;
 use crate::store::reader::Scope;
 
 use super::asking::Fault;
+use super::proof::Proof;
 use super::site::Site;
 
 /// The name of the cookie with the session; over TLS with a prefix that browsers hold it to.
@@ -183,17 +184,6 @@ pub fn is_foreign(request: &Request) -> bool {
     }
     let peer = request.extensions().get::<Peer>();
     peer.is_none_or(|peer| peer.is_foreign(request.headers()))
-}
-
-/// What somebody shows to be let in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Proof {
-    /// A cookie.
-    Session(String),
-    /// A program's.
-    Token(String),
-    /// A name that a trusted proxy vouches for.
-    Proxy(String),
 }
 
 /// The token of a program, if it shows one.

@@ -25,6 +25,7 @@ use crate::time::Millis;
 use super::discovery;
 use super::topics::{self, Message};
 
+use crate::out::choice;
 use crate::out::standing::Standing;
 
 /// A still is the largest thing that is sent.
@@ -348,7 +349,7 @@ impl Telling {
         let Teller {
             outbox, standing, ..
         } = &mut self.teller;
-        let due = match crate::out::due(outbox, &hub, standing, now) {
+        let due = match choice::due(outbox, &hub, standing, now) {
             Ok(due) => due,
             Err(error) => {
                 log::debug(format!("mqtt: {error}"));

@@ -189,5 +189,5 @@ fn reachable(topic: &str) -> Value {
 
 /// Whether MQTT is told of an alarm.
 pub fn told(alarm: &crate::config::file::Alarm) -> bool {
-    super::super::is_told("mqtt", alarm)
+    crate::out::choice::is_told("mqtt", alarm)
 }
