@@ -132,6 +132,17 @@ pub enum Problem {
         /// What the server says.
         said: Box<Said>,
     },
+    /// 400, 413 or 422: the question has more tokens than the model holds.
+    #[error(
+        "the question has more tokens than the server's model holds ({status}){}; lower window, max-pixels, video-ratio, max-images or max-tokens, or give the server a longer context (--max-model-len of vLLM, --ctx-size of llama-server)",
+        words(.said)
+    )]
+    ContextLength {
+        /// The status.
+        status: u16,
+        /// What the server says.
+        said: Box<Said>,
+    },
     /// 400 or 422: the server does not take what was asked.
     #[error("the server refuses the request ({status}){}", words(.said))]
     Refused {
@@ -290,8 +301,7 @@ impl Error {
             | Problem::ServerFault { .. }
             | Problem::Said { .. }
             | Problem::Truncated { .. } => true,
-            // What took all the time there was will not have more of it.
-            Problem::Timeout { bound, .. } => *bound != Bound::Whole,
+            // What took all the time there was, [`Problem::Timeout`], will not have more of it.
             _ => false,
         }
     }
@@ -310,11 +320,23 @@ impl Error {
     pub fn blame(&self) -> Blame {
         match &self.problem {
             Problem::Cancelled => Blame::Caller,
-            Problem::TooLarge { .. } | Problem::Refused { .. } | Problem::TooLong { .. } => {
-                Blame::Request
-            }
+            Problem::TooLarge { .. }
+            | Problem::ContextLength { .. }
+            | Problem::Refused { .. }
+            | Problem::TooLong { .. } => Blame::Request,
             _ => Blame::Server,
         }
+    }
+
+    /// Whether the server is there and has answered: that it does not do this, or has too much to do.
+    pub fn says_no(&self) -> bool {
+        matches!(
+            self.problem,
+            Problem::NotFound { .. }
+                | Problem::Refused { .. }
+                | Problem::RateLimited { .. }
+                | Problem::Garbage { .. }
+        )
     }
 
     /// Whether somebody cancelled.
@@ -339,6 +361,7 @@ impl Problem {
                 model: asked.model.to_owned(),
                 said,
             },
+            400 | 413 | 422 if is_of_context(&said) => Self::ContextLength { status, said },
             413 => Self::TooLarge { said },
             400 | 422 => Self::Refused { status, said },
             429 => Self::RateLimited { retry_after, said },
@@ -376,6 +399,24 @@ impl Problem {
             },
         }
     }
+}
+
+/// Whether a server means that a prompt is too long for its model. None has a status for that, and few
+/// a code.
+fn is_of_context(said: &Said) -> bool {
+    let (message, kind) = (said.message.to_ascii_lowercase(), &said.kind);
+    let words = [
+        "context length",
+        "context size",
+        "context window",
+        "maximum model length",
+        "max_model_len",
+        "maximum number of tokens",
+    ];
+    words.iter().any(|words| message.contains(words))
+        || ["context_length", "context_size"]
+            .iter()
+            .any(|code| kind.contains(code))
 }
 
 /// What a problem's words are made of, beside what the server says.

@@ -310,6 +310,7 @@ fn refused<T>(result: Result<T, Problem>) -> Result<Option<T>, Problem> {
         Ok(value) => Ok(Some(value)),
         Err(
             Problem::Refused { .. }
+            | Problem::ContextLength { .. }
             | Problem::NotFound { .. }
             | Problem::ServerFault { .. }
             | Problem::Status { .. }

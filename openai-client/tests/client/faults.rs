@@ -372,6 +372,7 @@ fn timed_out(config: Config) -> Bound {
     match error.problem {
         Problem::Timeout { bound, after } => {
             assert_eq!(after, SHORT);
+            assert!(!error.is_retryable(), "it will not have more time: {error}");
             bound
         }
         _ => panic!("{error}"),
