@@ -27,7 +27,7 @@ pub mod panic;
 pub mod questions;
 pub mod reports;
 
-pub use engine::{breakers, session, source, standing};
+pub use engine::{session, source, standing, succession};
 pub use frames::{gate, ladder, mask, picture, rules, sampler, timeline, window};
 pub use questions::{alarm, inquiry, prompt, question};
 pub use reports::caption::Caption;

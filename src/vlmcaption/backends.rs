@@ -92,7 +92,7 @@ const NAMES: [(&str, Backend); 6] = [
     ("mock", Backend::Mock),
 ];
 
-/// The backends that a list names, none of them twice; an empty list is `auto`.
+/// The backends that a list names; an empty list is `auto`.
 ///
 /// # Errors
 /// A sentence that names what is wrong and what there is.
@@ -111,11 +111,6 @@ pub(super) fn parse(list: &str) -> Result<Vec<Backend>, String> {
                 names.join(", ")
             ));
         };
-        if backends.contains(backend) {
-            return Err(format!(
-                "backend={list:?} names {name} twice; once is enough"
-            ));
-        }
         backends.push(*backend);
     }
     Ok(backends)
@@ -134,6 +129,8 @@ mod tests {
             several,
             Ok(vec![Backend::Sophgo, Backend::OpenAi, Backend::Cpu])
         );
+        let two = parse("openai,openai");
+        assert_eq!(two, Ok(vec![Backend::OpenAi, Backend::OpenAi]));
     }
 
     #[test]
@@ -144,7 +141,6 @@ mod tests {
                 "names \"gpu\", which is none of auto, cpu, axera, sophgo, openai, mock",
             ),
             ("cpu,", "names \"\", which is none of"),
-            ("cpu,cpu", "names cpu twice"),
         ] {
             let error = parse(list).unwrap_err();
             assert!(error.contains(want), "{error}");

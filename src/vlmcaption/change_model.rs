@@ -3,9 +3,11 @@
 //! Goes over to another model on a thread of its own, and listens to it until it has arrived.
 
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use gst::prelude::*;
 
+use super::failover::Failover;
 use super::log::CAT;
 use super::model::Choice;
 use super::output::Origin;
@@ -62,27 +64,20 @@ impl ModelChange {
         }
     }
 
-    /// What answers by the settings.
-    fn source(&self) -> Result<Source, String> {
-        let settings = self.shared.settings().clone();
-        let mut sources = sources(&settings)?;
-        Ok(sources.remove(0))
-    }
-
     fn change_to(
         &self,
         choice: &Choice,
         captioner: &Captioner,
         run: &Arc<Run>,
     ) -> Result<(), String> {
-        if choice.is_of_several() || self.shared.life().failover.is_some() {
-            return Err(
-                "a model cannot be exchanged while there are several backends; set the \
-                        pipeline to READY first"
-                    .into(),
-            );
+        let mut sources = {
+            let settings = self.shared.settings().clone();
+            sources(&settings)?
+        };
+        if sources.len() > 1 || self.shared.life().failover.is_some() {
+            return self.change_all(choice, sources, captioner, run);
         }
-        let source = self.source()?;
+        let source = sources.remove(0);
         let in_use = |life: &Life| life.model.as_ref().map(|m| m.source == source);
         if in_use(&self.shared.life()) == Some(true) {
             forget_coming(&self.element, run);
@@ -117,6 +112,62 @@ impl ModelChange {
             captioner.keep_model();
         }
         Ok(())
+    }
+
+    /// Several backends, now or before: what answers goes on until one of them can that is preferred to it.
+    fn change_all(
+        &self,
+        choice: &Choice,
+        sources: Vec<Source>,
+        captioner: &Captioner,
+        run: &Run,
+    ) -> Result<(), String> {
+        let opened = sources.iter().map(|source| self.open(source));
+        let opened: Vec<Result<Arc<Engine>, String>> = opened.collect();
+        let reasons: Vec<&String> = opened.iter().filter_map(|one| one.as_ref().err()).collect();
+        if reasons.len() == opened.len() {
+            let reasons: Vec<String> = reasons.into_iter().cloned().collect();
+            return Err(reasons.join("; "));
+        }
+        if self.shared.settings().choice != *choice {
+            return Ok(());
+        }
+        for reason in reasons {
+            let text = format!("{reason}; another backend answers");
+            post::warning(&self.element, gst::ResourceError::NotFound, &text);
+        }
+        // Nobody begins to go over to one of those before.
+        let before = self.shared.life().failover.take();
+        forget_coming(&self.element, run);
+        captioner.keep_model();
+        gst::info!(CAT, obj = self.element, "the backends are now {sources:?}");
+        let backends = sources.into_iter().zip(opened.into_iter().map(Result::ok));
+        let mut life = self.shared.life();
+        let known = before.iter().flat_map(Failover::identities);
+        known.for_each(|model| life.remember(model));
+        if let Some(model) = &mut life.model {
+            model.choice = choice.clone();
+            let in_use = (model.source.clone(), model.engine.clone());
+            let failover = Failover::beside(backends.collect(), in_use, Instant::now());
+            life.failover = Some(failover);
+        }
+        drop(life);
+        // May join an engine's thread, so no lock is held.
+        drop(before);
+        Ok(())
+    }
+
+    /// The engine of a backend: the one that was opened already, if it was.
+    fn open(&self, source: &Source) -> Result<Arc<Engine>, String> {
+        let known = {
+            let life = self.shared.life();
+            let model = life.model.as_ref().filter(|model| model.source == *source);
+            let failover = life.failover.as_ref();
+            let opened = || failover.and_then(|failover| failover.engine_of(source));
+            model.map(|model| model.engine.clone()).or_else(opened)
+        };
+        let engine = known.map_or_else(|| Engine::acquire(source), Ok);
+        engine.map_err(|error| error.to_string())
     }
 }
 

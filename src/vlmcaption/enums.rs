@@ -58,6 +58,12 @@ pub enum VideoTransport {
         nick = "images"
     )]
     Images,
+    /// A file.
+    #[enum_value(
+        name = "Mp4: JPEGs as the frames of a video file, without asking; the server samples it again",
+        nick = "mp4"
+    )]
+    Mp4,
 }
 
 /// Number type of the large matrices.

@@ -1,44 +1,38 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Several backends: what is known of each, and what is to be done when the one that answers fails or is
-//! late, or one that is preferred to it can be tried again.
+//! Several backends: their engines, and what of them is to be opened, dropped or gone over to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::caption::breakers::Breakers;
 use crate::caption::engine::Engine;
+use crate::caption::engine::identity::Identity;
 use crate::caption::source::Source;
-use crate::caption::standing::Standing;
+use crate::caption::succession::{Act, Because, Patience, Seen, Succession};
 
 /// The backends of an element that names several.
 pub(super) struct Failover {
-    breakers: Breakers,
+    succession: Succession,
+    /// Those that are named, and behind them one that was before, until another one answers.
     backends: Vec<Member>,
-    pending: Option<Pending>,
+    n_named: usize,
+    /// Whether the one that is to take over has.
+    has_arrived: Arc<AtomicBool>,
 }
 
 /// One of them.
-struct Member {
+pub(super) struct Member {
     source: Source,
     /// `None` while it is left alone.
     engine: Option<Arc<Engine>>,
-    /// How it stood when it was looked at last.
-    seen: Standing,
-}
-
-/// One that is to take over.
-struct Pending {
-    to: usize,
-    has_arrived: Arc<AtomicBool>,
 }
 
 /// What is to be done without a lock.
 pub(super) enum Step {
     /// This one takes over.
     GoOver {
-        to: usize,
+        source: Source,
         engine: Arc<Engine>,
         at_once: bool,
         /// Who answered before, and what is to be said of that.
@@ -46,9 +40,11 @@ pub(super) enum Step {
         has_arrived: Arc<AtomicBool>,
     },
     /// This one is opened anew.
-    Open(usize),
+    Open(usize, Source),
     /// The one that answers stays.
     Stay,
+    /// One that does not answer cannot be used.
+    Tell(String),
     /// Not needed any more; dropping it may wait for a device.
     Drop(Arc<Engine>),
 }
@@ -56,22 +52,56 @@ pub(super) enum Step {
 impl Failover {
     /// `current` of these answers; those that could not be opened have no engine.
     pub fn new(backends: Vec<(Source, Option<Arc<Engine>>)>, current: usize, now: Instant) -> Self {
-        let mut breakers = Breakers::new(backends.len(), current);
-        for (which, (_, engine)) in backends.iter().enumerate() {
-            if engine.is_none() {
-                breakers.failed(which, now);
-            }
-        }
-        let member = |(source, engine): (Source, Option<Arc<Engine>>)| Member {
-            source,
-            seen: standing(engine.as_ref()),
-            engine,
-        };
+        let are_open: Vec<bool> = backends
+            .iter()
+            .map(|(_, engine)| engine.is_some())
+            .collect();
+        let engines = backends.iter().filter_map(|(_, engine)| engine.as_ref());
+        engines.for_each(|engine| engine.stand_by());
+        let member = |(source, engine)| Member { source, engine };
         Self {
-            breakers,
+            succession: Succession::new(&are_open, current, now),
+            n_named: backends.len(),
             backends: backends.into_iter().map(member).collect(),
-            pending: None,
+            has_arrived: Arc::default(),
         }
+    }
+
+    /// The same while `in_use` answers: if it is none of these, it does so until one of them can.
+    pub fn beside(
+        mut backends: Vec<(Source, Option<Arc<Engine>>)>,
+        in_use: (Source, Arc<Engine>),
+        now: Instant,
+    ) -> Self {
+        let known = backends.iter().position(|(source, _)| *source == in_use.0);
+        if let Some(current) = known {
+            backends[current].1 = Some(in_use.1);
+            return Self::new(backends, current, now);
+        }
+        backends.push((in_use.0, Some(in_use.1)));
+        let last = backends.len() - 1;
+        let mut failover = Self::new(backends, last, now);
+        failover.n_named = last;
+        failover.succession.leave_last();
+        failover
+    }
+
+    /// Whether another one answers than is known here: a change that was begun before these were set has
+    /// come to its end.
+    pub fn is_elsewhere(&self, in_use: &Source) -> bool {
+        let current = &self.backends[self.succession.current()].source;
+        self.succession.pending().is_none() && current != in_use
+    }
+
+    /// The same backends beside the one that answers, and an engine that is not needed any more; dropping
+    /// it may wait for a device.
+    pub fn beside_it(self, in_use: (Source, Arc<Engine>), now: Instant) -> (Self, Vec<Member>) {
+        let mut backends = self.backends;
+        let left = backends.split_off(self.n_named);
+        let named = backends
+            .into_iter()
+            .map(|Member { source, engine }| (source, engine));
+        (Self::beside(named.collect(), in_use, now), left)
     }
 
     /// The engine of a source that is opened.
@@ -80,144 +110,84 @@ impl Failover {
         all.find(|member| member.source == *source)?.engine.clone()
     }
 
+    /// What all that are open are, and have sent.
+    pub fn identities(&self) -> impl Iterator<Item = &Arc<Identity>> {
+        let engines = self
+            .backends
+            .iter()
+            .filter_map(|member| member.engine.as_ref());
+        engines.map(|engine| engine.identity())
+    }
+
     /// Looks at all of them; what is to be done.
-    pub fn look(&mut self, now: Instant, budget: Duration) -> Vec<Step> {
-        let mut steps = Vec::new();
-        self.see_pending(now, &mut steps);
-        let current = self.breakers.current();
-        let trouble = self.trouble(current, budget);
-        let is_leaving = self.pending.is_some() && self.breakers.is_stuck();
-        match trouble {
-            Some(reason) if !is_leaving => self.leave(current, &reason, now, &mut steps),
-            _ if self.pending.is_none() => {
-                let due = self.breakers.take_due(now);
-                steps.extend(due.map(Step::Open));
-            }
-            _ => {}
-        }
-        steps
-    }
-
-    /// Whether the one that is to take over has, or cannot.
-    fn see_pending(&mut self, now: Instant, steps: &mut Vec<Step>) {
-        let Some(Pending { to, has_arrived }) = &self.pending else {
-            return;
+    pub fn look(&mut self, now: Instant, patience: Patience) -> Vec<Step> {
+        let seen = |engine: &Arc<Engine>| Seen {
+            standing: engine.standing(),
+            longest_turn: engine.longest_turn(),
+            silence: engine.silence(),
         };
-        let to = *to;
-        if has_arrived.load(Ordering::Acquire) {
-            self.pending = None;
-            let before = self.breakers.current();
-            self.breakers.go_over(to);
-            self.backends[to].seen = standing(self.backends[to].engine.as_ref());
-            // What has failed is opened anew when it is tried again.
-            if self.breakers.has_failed(before) {
-                steps.extend(self.backends[before].engine.take().map(Step::Drop));
+        let engines = self.backends.iter().map(|member| member.engine.as_ref());
+        let all: Vec<Option<Seen>> = engines.map(|engine| engine.map(seen)).collect();
+        let has_arrived = self.has_arrived.load(Ordering::Acquire);
+        let acts = self.succession.look(now, patience, has_arrived, &all);
+        acts.into_iter().filter_map(|act| self.step(act)).collect()
+    }
+
+    fn step(&mut self, act: Act) -> Option<Step> {
+        Some(match act {
+            Act::GoOver {
+                to,
+                at_once,
+                because,
+            } => {
+                self.has_arrived = Arc::default();
+                Step::GoOver {
+                    source: self.backends[to].source.clone(),
+                    engine: self.backends[to].engine.clone()?,
+                    at_once,
+                    because: self.sentence(&because),
+                    has_arrived: self.has_arrived.clone(),
+                }
             }
-        } else if standing(self.backends[to].engine.as_ref())
-            .failure
-            .is_some()
-        {
-            self.give_pending_up(now, steps);
-        }
-    }
-
-    /// The one that was to take over cannot.
-    fn give_pending_up(&mut self, now: Instant, steps: &mut Vec<Step>) {
-        let Some(Pending { to, .. }) = self.pending.take() else {
-            return;
-        };
-        self.breakers.failed(to, now);
-        steps.push(Step::Stay);
-        steps.extend(self.backends[to].engine.take().map(Step::Drop));
-        if self.breakers.is_stuck() {
-            let current = self.breakers.current();
-            let reason = self.backends[current].seen.last_failure.clone();
-            self.choose(current, &reason, now, steps);
-        }
-    }
-
-    /// What is wrong with the one that answers.
-    fn trouble(&mut self, current: usize, budget: Duration) -> Option<String> {
-        let member = &mut self.backends[current];
-        let engine = member.engine.as_ref()?;
-        let now = engine.standing();
-        let before = std::mem::replace(&mut member.seen, now.clone());
-        if now.n_failed > before.n_failed {
-            return Some(now.last_failure);
-        }
-        if let Some(reason) = now.failure {
-            member.seen.last_failure.clone_from(&reason);
-            return Some(reason);
-        }
-        for _ in before.n_answered..now.n_answered {
-            self.breakers.answered();
-        }
-        let is_late = !budget.is_zero() && engine.longest_turn() > budget;
-        is_late.then(|| {
-            let budget = budget.as_millis();
-            format!("an answer takes longer than latency-budget ({budget} ms)")
+            Act::Stay => Step::Stay,
+            Act::Open(which) => Step::Open(which, self.backends[which].source.clone()),
+            Act::Tell(which, reason) => Step::Tell(format!(
+                "{} cannot be used: {reason}; another backend answers",
+                self.name(which)
+            )),
+            Act::Drop(which) => Step::Drop(self.backends[which].engine.take()?),
         })
     }
 
-    /// The one that answers has failed.
-    fn leave(&mut self, current: usize, reason: &str, now: Instant, steps: &mut Vec<Step>) {
-        if !self.breakers.is_stuck() {
-            self.breakers.failed(current, now);
-        }
-        // One that is being tried takes over soon, or is given up for another.
-        if self.pending.is_some() {
-            return;
-        }
-        self.choose(current, reason, now, steps);
-    }
-
-    /// Another one takes over from `current`, if one has not failed.
-    fn choose(&mut self, current: usize, reason: &str, now: Instant, steps: &mut Vec<Step>) {
-        while let Some(to) = self.breakers.successor() {
-            let usable = self.backends[to].engine.clone();
-            let usable = usable.filter(|engine| engine.standing().failure.is_none());
-            let Some(engine) = usable else {
-                self.breakers.failed(to, now);
-                continue;
-            };
-            let because = format!("{} has failed: {reason}", self.name(current));
-            steps.push(self.go_over(to, engine, true, because));
-            return;
+    /// One that is tried again was opened; `None` if that failed. What is not needed any more.
+    #[must_use]
+    pub fn opened(
+        &mut self,
+        which: usize,
+        source: &Source,
+        engine: Option<Arc<Engine>>,
+        now: Instant,
+    ) -> Option<Arc<Engine>> {
+        match self.backends.get_mut(which) {
+            Some(member) if member.source == *source => {
+                engine.iter().for_each(|engine| engine.stand_by());
+                self.succession.opened(which, engine.is_some(), now);
+                std::mem::replace(&mut member.engine, engine)
+            }
+            // Other backends have been set since.
+            _ => engine,
         }
     }
 
-    fn go_over(&mut self, to: usize, engine: Arc<Engine>, at_once: bool, because: String) -> Step {
-        let has_arrived = Arc::new(AtomicBool::new(false));
-        self.pending = Some(Pending {
-            to,
-            has_arrived: has_arrived.clone(),
-        });
-        Step::GoOver {
-            to,
-            engine,
-            at_once,
-            because,
-            has_arrived,
+    fn sentence(&self, because: &Because) -> String {
+        match because {
+            Because::Failed(which, reason) => format!("{} has failed: {reason}", self.name(*which)),
+            Because::NotReady(which, after) => {
+                let after = after.as_secs_f64();
+                format!("{} is not ready after {after} s", self.name(*which))
+            }
+            Because::Usable => "it can be used".into(),
         }
-    }
-
-    /// One that is tried again was opened; `None` if that failed.
-    pub fn opened(&mut self, which: usize, engine: Option<Arc<Engine>>, now: Instant) -> Vec<Step> {
-        let Some(engine) = engine else {
-            self.breakers.failed(which, now);
-            return Vec::new();
-        };
-        let before = self.backends[which].engine.replace(engine.clone());
-        let mut steps: Vec<Step> = before.map(Step::Drop).into_iter().collect();
-        let because = "it can be used again".to_owned();
-        let at_once = self.breakers.is_stuck();
-        steps.push(self.go_over(which, engine, at_once, because));
-        steps
-    }
-
-    /// The source of one of them.
-    pub fn source(&self, which: usize) -> Option<Source> {
-        self.backends.get(which).map(|member| member.source.clone())
     }
 
     /// A backend as users name it, and where it is.
@@ -225,8 +195,4 @@ impl Failover {
         let source = &self.backends[which].source;
         format!("backend {} ({})", source.backend(), source.device())
     }
-}
-
-fn standing(engine: Option<&Arc<Engine>>) -> Standing {
-    engine.map(|engine| engine.standing()).unwrap_or_default()
 }

@@ -59,6 +59,7 @@ impl From<VideoTransport> for source::Transport {
             VideoTransport::Auto => Self::Auto,
             VideoTransport::Sequence => Self::Sequence,
             VideoTransport::Images => Self::Images,
+            VideoTransport::Mp4 => Self::Mp4,
         }
     }
 }

@@ -70,11 +70,15 @@ impl Life {
 
     /// What was sent to servers since the element began.
     fn sent(&self) -> Sent {
-        let current = self.model.as_ref().map(|model| &model.origin.model);
-        let other =
-            |known: &&Arc<Identity>| !current.is_some_and(|current| Arc::ptr_eq(current, known));
-        let all = self.asked.iter().filter(other).chain(current);
-        all.map(|model| model.traffic().now()).sum()
+        let current = self.model.iter().map(|model| &model.origin.model);
+        let others = self.failover.iter().flat_map(Failover::identities);
+        let mut all: Vec<&Arc<Identity>> = Vec::new();
+        for model in self.asked.iter().chain(current).chain(others) {
+            if !all.iter().any(|known| Arc::ptr_eq(known, model)) {
+                all.push(model);
+            }
+        }
+        all.iter().map(|model| model.traffic().now()).sum()
     }
 }
 
@@ -129,9 +133,10 @@ impl Shared {
         life.model.as_ref().map(|model| model.engine.clone())
     }
 
-    /// Another model takes over.
-    pub fn install(&self, model: Model) {
+    /// Another model takes over; whether it is another engine.
+    pub fn install(&self, model: Model) -> bool {
         gst::info!(CAT, "the model is now {}", model.origin.model.name());
+        let engine = model.engine.clone();
         let before = {
             let mut life = self.life();
             let before = life.model.replace(model);
@@ -141,7 +146,7 @@ impl Shared {
             before
         };
         // May join an engine's thread, so no lock is held.
-        drop(before);
+        before.is_none_or(|before| !Arc::ptr_eq(&before.engine, &engine))
     }
 
     /// The numbers of this run, or those of the last one if the element does not run.

@@ -18,29 +18,66 @@ pub(super) fn sources(settings: &Settings) -> Result<Vec<Source>, String> {
     let choice = &settings.choice;
     let named = backends::parse(&choice.backend)?;
     for own in &choice.backends {
-        if !named
+        let is = |backend: &&Backend| backends::name_of(**backend) == own.name;
+        let n_named = named.iter().filter(is).count();
+        let entries = choice
+            .backends
             .iter()
-            .any(|backend| backends::name_of(*backend) == own.name)
-        {
+            .filter(|entry| entry.name == own.name);
+        if n_named == 0 || (n_named > 1 && entries.count() > n_named) {
+            let many = if n_named == 0 {
+                "an entry"
+            } else {
+                "more entries"
+            };
+            let names = if n_named == 0 {
+                "does not name"
+            } else {
+                "names less often"
+            };
             return Err(format!(
-                "backends has an entry for {}, which backend={:?} does not name",
+                "backends has {many} for {}, which backend={:?} {names}",
                 own.name, choice.backend
             ));
         }
     }
-    let source = |backend: &Backend| {
+    let mut sources: Vec<Source> = Vec::new();
+    for (which, backend) in named.iter().enumerate() {
         let name = backends::name_of(*backend);
         let mut own = settings.clone();
-        for entry in choice.backends.iter().filter(|entry| entry.name == name) {
+        for entry in entries_of(which, &named, &choice.backends) {
             apply(&mut own, entry)?;
         }
         let source = own.choice.source_of(*backend);
-        source.map_err(|reason| match named.len() {
+        let source = source.map_err(|reason| match named.len() {
             1 => reason,
             _ => format!("{name}: {reason}"),
-        })
-    };
-    named.iter().map(source).collect()
+        })?;
+        if sources.contains(&source) {
+            return Err(format!(
+                "backend={:?} names {name} twice with the same properties; give each an entry in \
+                 backends, in their order",
+                choice.backend
+            ));
+        }
+        sources.push(source);
+    }
+    Ok(sources)
+}
+
+/// What is set of one backend: all entries of its name, or, if several have that name, the one that is as
+/// far along the list as it is.
+fn entries_of<'a>(
+    which: usize,
+    named: &[Backend],
+    entries: &'a [BackendFields],
+) -> impl Iterator<Item = &'a BackendFields> {
+    let (backend, name) = (named[which], backends::name_of(named[which]));
+    let count = |backends: &[Backend]| backends.iter().filter(|other| **other == backend).count();
+    let (before, all) = (count(&named[..which]), count(named));
+    let of_it = entries.iter().filter(move |entry| entry.name == name);
+    let own = move |(n, entry)| (all == 1 || n == before).then_some(entry);
+    of_it.enumerate().filter_map(own)
 }
 
 /// Sets what an entry of `backends` says.
@@ -103,12 +140,30 @@ mod tests {
     }
 
     #[test]
+    fn several_of_one_name_have_an_entry_each_in_their_order() {
+        let list = r#"<"openai,server-uri=http://a/v1","cpu,device=\"threads=2\"","openai,server-uri=http://b/v1">"#;
+        let sources = with("openai,openai,cpu", list).unwrap();
+        let devices: Vec<String> = sources.iter().map(|source| source.device()).collect();
+        assert_eq!(devices, ["a", "b", "cpu"]);
+    }
+
+    #[test]
     fn what_does_not_belong_there_is_told() {
         for (backend, list, want) in [
             (
                 "cpu",
                 r#"<"openai,server-uri=http://h/v1">"#,
                 "does not name",
+            ),
+            (
+                "cpu,openai,cpu",
+                r#"<"openai,server-uri=http://h/v1">"#,
+                "names cpu twice with the same properties",
+            ),
+            (
+                "mock,mock",
+                r#"<"mock,model=/a","mock,model=/b","mock,model=/c">"#,
+                "names less often",
             ),
             (
                 "cpu",

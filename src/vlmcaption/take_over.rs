@@ -6,18 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::failover::Step;
+use super::failover::{Failover, Member, Step};
 use super::log::CAT;
 use super::model::Choice;
 use super::output::Origin;
 use super::post;
 use super::report;
 use super::run::Run;
-use super::shared::{Model, Shared};
+use super::shared::{Life, Model, Shared};
 use crate::caption::captioner::Captioner;
 use crate::caption::engine::Engine;
 use crate::caption::outbox::Listener;
 use crate::caption::source::Source;
+use crate::caption::succession::Patience;
 use crate::caption::{ModelReport, Report};
 
 /// How often the backends are looked at.
@@ -29,11 +30,20 @@ pub(super) fn watch(
     shared: &Arc<Shared>,
     run: &Arc<Run>,
 ) -> Option<Duration> {
-    let budget = shared.settings().latency_budget();
-    let steps = {
-        let mut life = shared.life();
-        life.failover.as_mut()?.look(Instant::now(), budget)
+    let patience = {
+        let settings = shared.settings();
+        Patience {
+            budget: settings.latency_budget(),
+            silence: settings.model_timeout(),
+        }
     };
+    let now = Instant::now();
+    let (steps, left) = {
+        let mut life = shared.life();
+        let left = follow(&mut life, now);
+        (life.failover.as_mut()?.look(now, patience), left)
+    };
+    drop(left);
     let captioner = shared.captioner()?;
     let doing = Doing {
         element,
@@ -43,6 +53,20 @@ pub(super) fn watch(
     };
     steps.into_iter().for_each(|step| doing.step(step));
     Some(PAUSE)
+}
+
+/// Another one answers than the backends know of; what is not needed any more.
+fn follow(life: &mut Life, now: Instant) -> Vec<Member> {
+    let Some(Model { source, engine, .. }) = &life.model else {
+        return Vec::new();
+    };
+    let is_elsewhere = |failover: &mut Failover| failover.is_elsewhere(source);
+    let Some(failover) = life.failover.take_if(is_elsewhere) else {
+        return Vec::new();
+    };
+    let (failover, left) = failover.beside_it((source.clone(), engine.clone()), now);
+    life.failover = Some(failover);
+    left
 }
 
 /// Does what was decided.
@@ -57,19 +81,16 @@ impl Doing<'_> {
     fn step(&self, step: Step) {
         match step {
             Step::Stay => self.captioner.keep_model(),
-            // May wait for a device that does not return.
-            Step::Drop(engine) => drop(std::thread::spawn(move || drop(engine))),
-            Step::Open(which) => self.open(which),
+            Step::Tell(text) => post::warning(self.element, gst::ResourceError::Failed, &text),
+            Step::Drop(engine) => self.let_go(engine),
+            Step::Open(which, source) => self.open(which, &source),
             Step::GoOver {
-                to,
+                source,
                 engine,
                 at_once,
                 because,
                 has_arrived,
             } => {
-                let Some(source) = self.source(to) else {
-                    return;
-                };
                 gst::info!(
                     CAT,
                     obj = self.element,
@@ -84,27 +105,26 @@ impl Doing<'_> {
         }
     }
 
-    fn source(&self, which: usize) -> Option<Source> {
-        self.shared.life().failover.as_ref()?.source(which)
-    }
-
     /// Opens one that has failed before.
-    fn open(&self, which: usize) {
-        let Some(source) = self.source(which) else {
-            return;
-        };
-        let engine = Engine::acquire(&source);
+    fn open(&self, which: usize, source: &Source) {
+        let engine = Engine::acquire(source);
         if let Err(error) = &engine {
             gst::debug!(CAT, obj = self.element, "{source:?} again: {error}");
         }
-        let steps = {
-            let mut life = self.shared.life();
-            let failover = life.failover.as_mut();
-            failover.map(|failover| failover.opened(which, engine.ok(), Instant::now()))
+        let left = {
+            let (mut life, now) = (self.shared.life(), Instant::now());
+            match life.failover.as_mut() {
+                Some(failover) => failover.opened(which, source, engine.ok(), now),
+                None => engine.ok(),
+            }
         };
-        for step in steps.into_iter().flatten() {
-            self.step(step);
-        }
+        left.into_iter().for_each(|engine| self.let_go(engine));
+    }
+
+    /// Drops an engine, which may wait for a device that does not return. What it has sent is kept.
+    fn let_go(&self, engine: Arc<Engine>) {
+        self.shared.life().remember(engine.identity());
+        drop(std::thread::spawn(move || drop(engine)));
     }
 
     fn listener(
@@ -121,11 +141,11 @@ impl Doing<'_> {
         let choice = self.shared.settings().choice.clone();
         Arc::new(move |report| match report {
             Report::Model(ModelReport::ChangedOver) => {
+                if let (Some(shared), Some(engine)) = (shared.upgrade(), weak.upgrade()) {
+                    arrive(&shared, engine, &source, &choice, &origin, &because);
+                }
+                // Not before it is installed: who looks at the backends must find it there.
                 has_arrived.store(true, Ordering::Release);
-                let (Some(shared), Some(engine)) = (shared.upgrade(), weak.upgrade()) else {
-                    return;
-                };
-                arrive(&shared, engine, &source, &choice, &origin, &because);
             }
             Report::Model(ModelReport::Loaded { notices, .. })
                 if !has_arrived.load(Ordering::Acquire) =>
@@ -134,7 +154,7 @@ impl Doing<'_> {
                     report::post_notices(&element, &notices);
                 }
             }
-            // Of one that does not answer yet it is no matter whether it can.
+            // Of one that does not answer yet it is told where all of them are looked at.
             Report::Model(ModelReport::Loading(_) | ModelReport::Failed(_))
                 if !has_arrived.load(Ordering::Acquire) => {}
             report => report::hear(&shared, &run, &origin, report),
@@ -152,12 +172,16 @@ fn arrive(
     because: &str,
 ) {
     let (backend, device, model) = (source.backend(), source.device(), origin.model.name());
-    shared.install(Model {
+    let is_another = shared.install(Model {
         engine,
         source: source.clone(),
         choice: choice.clone(),
         origin: origin.clone(),
     });
+    // It was to take over between two windows, and then at once.
+    if !is_another {
+        return;
+    }
     let Some(element) = shared.element() else {
         return;
     };

@@ -12,7 +12,7 @@ use gst::prelude::*;
 
 use crate::common::{Run, captions, meta, warnings};
 use crate::server::{FakeServer, Kind, said};
-use crate::{SMALL, assert_video_untouched, count, infos, mock, push, start, text, wait_for};
+use crate::{Remote, count, infos, mock, push, start, text, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// From one frame of the camera to the next.
@@ -61,7 +61,6 @@ fn a_slow_server_costs_windows_and_never_the_video() {
     assert!(count(&run, "dropped-windows") + count(&run, "dropped-frames") > 0);
     assert_eq!(most.load(Ordering::SeqCst), 1, "requests at a time");
     assert_eq!(count(&run, "buffers"), 601);
-    assert_video_untouched(&run);
 }
 
 #[test]
@@ -88,7 +87,6 @@ fn a_server_that_is_full_is_asked_again_when_it_wants() {
     let times = times.lock().unwrap();
     assert!(times[1] - times[0] >= Duration::from_secs(1));
     assert_eq!(count(&run, "sent-frames"), 3, "one for each request");
-    assert_video_untouched(&run);
 }
 
 #[test]
@@ -121,7 +119,23 @@ fn fragments() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let half = [mock::STREAM.as_bytes(), &mock::chunk(mock::text("A wrong"))].concat();
     let inside = r#"{"error":{"message":"the engine died","code":500}}"#;
     let event = format!("data: {inside}\n\n");
+    let long = mock::text(&"x".repeat(100_000));
+    let long: Vec<&str> = std::iter::repeat_n(long.as_str(), 100).collect();
+    let cut = mock::text("A wr\u{f6}ng");
+    let cut = &cut.as_bytes()[..cut.find('\u{f6}').unwrap() + 1];
+    let cut = [
+        mock::STREAM.as_bytes(),
+        &mock::chunk(cut),
+        mock::END.as_bytes(),
+    ]
+    .concat();
     vec![
+        (
+            "10 MB of text",
+            stream(&long),
+            "is longer than 1048576 bytes",
+        ),
+        ("half a character", cut, "the answer "),
         (
             "an error in a 200",
             mock::json("200 OK", inside),
@@ -175,7 +189,6 @@ fn what_is_no_whole_answer_is_no_caption_and_the_next_window_gets_one() {
         healed.store(1, Ordering::SeqCst);
         push(&run, 2);
         assert_eq!(text(&run.next_caption(), "text"), "A yard.", "{name}");
-        assert_video_untouched(&run);
     }
 }
 
@@ -194,7 +207,7 @@ fn a_server_that_is_down_is_told_within_a_second_and_asked_once_it_is_up() {
         ("sample-rate", "5/1"),
         ("drop-policy", "latest"),
     ];
-    let run = Run::start(&properties, SMALL);
+    let run = Remote::start(&properties);
     let (took, n) = play_until(&run, 0, PATIENCE, || status(&run) == "error");
     assert!(took < Duration::from_secs(1), "{took:?}");
     let (_, n) = play_until(&run, n, PATIENCE, {
@@ -219,7 +232,6 @@ fn a_server_that_is_down_is_told_within_a_second_and_asked_once_it_is_up() {
             .iter()
             .any(|told| told.contains("captions again"))
     );
-    assert_video_untouched(&run);
 }
 
 #[test]
@@ -263,5 +275,4 @@ fn a_server_that_hangs_is_given_up_after_its_timeout_and_the_video_flows() {
     let messages = run.messages_until(|m| m.type_() == gst::MessageType::Warning);
     let told = warnings(&messages);
     assert!(told[0].contains("no answer began within 0.3 s"), "{told:?}");
-    assert_video_untouched(&run);
 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 use gst::glib;
 use gst::prelude::*;
 
-use crate::common::{Run, warnings};
+use crate::common::warnings;
 use crate::server::{FakeServer, Kind};
-use crate::{SMALL, mock, push, run, start, text, wait_for};
+use crate::{Remote, mock, push, run, start, text, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -27,15 +27,12 @@ fn nothing_goes_over_the_network_before_ready_or_for_another_backend() {
         ("server-proxy", "none"),
         ("window", "1"),
     ];
-    let other = Run::start(&properties, SMALL);
+    let other = Remote::start(&properties);
     push(&other, 0);
     other.finish();
     assert!(!is_asked(), "another backend answers");
     drop(other);
-    let remote = Run::new(
-        &[("backend", "openai"), properties[1], properties[2]],
-        SMALL,
-    );
+    let remote = Remote::new(&[("backend", "openai"), properties[1], properties[2]]);
     remote.element.set_property("api-key", "k-1234");
     assert!(!is_asked(), "in NULL");
     remote.element.set_state(gst::State::Ready).unwrap();
@@ -85,6 +82,46 @@ fn a_key_in_a_file_is_found() {
         server.asked().header("authorization"),
         Some("Bearer k-from-file")
     );
+}
+
+/// Names the server to the test that is run in a process of its own.
+const SERVER: &str = "VLMCAPTION_TEST_SERVER";
+
+#[test]
+fn a_key_in_the_environment_is_found() {
+    let server = FakeServer::saying(Kind::Vllm, "A yard.");
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let child = child
+        .args([
+            "--ignored",
+            "--exact",
+            "privacy::asks_with_the_key_of_the_environment",
+        ])
+        .env("VLMCAPTION_API_KEY", "k-from-environment")
+        .env(SERVER, server.uri());
+    let output = child.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        server.asked().header("authorization"),
+        Some("Bearer k-from-environment")
+    );
+}
+
+#[test]
+#[ignore = "run by a_key_in_the_environment_is_found, which sets its environment"]
+fn asks_with_the_key_of_the_environment() {
+    let Ok(uri) = std::env::var(SERVER) else {
+        return;
+    };
+    let properties = [
+        ("backend", "openai"),
+        ("server-uri", uri.as_str()),
+        ("server-proxy", "none"),
+        ("window", "1"),
+    ];
+    let run = Remote::start(&properties);
+    push(&run, 0);
+    assert_eq!(text(&run.next_caption(), "text"), "A yard.");
 }
 
 const CANARY: &str = "canary-0f1e2d3c4b5a";
@@ -229,6 +266,22 @@ fn what_is_set_wrongly_is_told_at_the_start_with_what_to_do() {
                 ("api-key-file", "/no/such"),
             ],
             "/no/such",
+        ),
+        (
+            vec![
+                ("backend", "openai"),
+                ("server-uri", "https://h/v1"),
+                ("server-ca-file", "/no/authority"),
+            ],
+            "/no/authority",
+        ),
+        (
+            vec![
+                ("backend", "openai"),
+                ("server-uri", "https://h/v1"),
+                ("client-certificate-file", "/no/certificate"),
+            ],
+            "/no/certificate",
         ),
     ] {
         let element = gst::ElementFactory::make("vlmcaption").build().unwrap();

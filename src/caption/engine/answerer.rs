@@ -47,6 +47,12 @@ pub(crate) trait Server: Send {
         tell: &mut dyn FnMut(WindowReport),
     ) -> Result<Option<vlm::Turn>, Stop>;
 
+    /// Looks whether the server is still there, while it is asked nothing; ends soon after the cancel.
+    ///
+    /// # Errors
+    /// It is not.
+    fn look(&mut self, cancel: &Cancel) -> Result<(), String>;
+
     /// What was wrong with the server since this was asked last.
     fn take_fault(&mut self) -> Fault;
 }

@@ -8,7 +8,7 @@
 //!   Closed ─────────► Open (waits) ───────────────────► Trying (half-open)
 //!      ▲               ▲                                 │    │
 //!      │               └── fails, waits twice as long ───┘    │
-//!      └───────────────────────── can be used ────────────────┘
+//!      └───────────────────────── is open again ──────────────┘
 //! ```
 
 use std::time::{Duration, Instant};
@@ -39,8 +39,19 @@ struct Breaker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Closed,
-    Open { until: Instant },
+    Open {
+        until: Instant,
+    },
     Trying,
+    /// It is not named any more.
+    Gone,
+}
+
+impl Breaker {
+    /// The next time it is left alone for twice as long.
+    fn lengthen(&mut self) {
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+    }
 }
 
 impl Breakers {
@@ -67,8 +78,8 @@ impl Breakers {
         self.all[self.current].state != State::Closed
     }
 
-    /// One cannot be used: it is left alone for a while, twice as long as the last time unless it has
-    /// worked since.
+    /// One cannot be used: it is left alone for a while, twice as long as it was left alone before unless
+    /// it has worked since.
     pub fn failed(&mut self, which: usize, now: Instant) {
         let breaker = &mut self.all[which];
         if breaker.n_answered >= PROOF {
@@ -77,8 +88,26 @@ impl Breakers {
         breaker.state = State::Open {
             until: now + breaker.wait,
         };
-        breaker.wait = (breaker.wait * 2).min(LONGEST_WAIT);
         breaker.n_answered = 0;
+        // The one that answers may have to go on: it is not left alone yet.
+        if which != self.current {
+            breaker.lengthen();
+        }
+    }
+
+    /// One that was tried is open, and takes over once it is ready.
+    pub fn tried(&mut self, which: usize) {
+        self.all[which].state = State::Closed;
+    }
+
+    /// It is not to be used again.
+    pub fn remove(&mut self, which: usize) {
+        self.all[which].state = State::Gone;
+    }
+
+    /// Whether this one has not failed since it was opened.
+    pub fn is_closed(&self, which: usize) -> bool {
+        self.all[which].state == State::Closed
     }
 
     /// The one that answers has answered a window.
@@ -88,22 +117,17 @@ impl Breakers {
         breaker.n_answered = breaker.n_answered.saturating_add(1);
     }
 
-    /// The one to go over to at once, since that which answers has failed: the most preferred of those
-    /// that have not. `None` if all have.
-    pub fn successor(&self) -> Option<usize> {
-        let mut all = self.all.iter();
-        all.position(|breaker| breaker.state == State::Closed)
-            .filter(|next| *next != self.current)
-    }
-
     /// It answers from now on.
     pub fn go_over(&mut self, to: usize) {
+        if self.is_stuck() && to != self.current {
+            self.all[self.current].lengthen();
+        }
         self.current = to;
         self.all[to].state = State::Closed;
     }
 
-    /// One that is to be tried again: a more preferred one than that which answers, or any if that has
-    /// failed. It is being tried from now on.
+    /// One that is to be tried again, to take over if it is preferred, or to be ready when it is needed.
+    /// It is being tried from now on.
     pub fn take_due(&mut self, now: Instant) -> Option<usize> {
         if self
             .all
@@ -114,7 +138,8 @@ impl Breakers {
         }
         let due =
             |which: &usize| matches!(self.all[*which].state, State::Open { until } if until <= now);
-        let which = self.candidates().find(due)?;
+        let mut others = (0..self.all.len()).filter(|which| *which != self.current);
+        let which = others.find(due)?;
         self.all[which].state = State::Trying;
         Some(which)
     }
@@ -122,11 +147,6 @@ impl Breakers {
     /// Whether this one has failed and was not tried since.
     pub fn has_failed(&self, which: usize) -> bool {
         matches!(self.all[which].state, State::Open { .. })
-    }
-
-    fn candidates(&self) -> impl Iterator<Item = usize> + use<> {
-        let (n, current, stuck) = (self.all.len(), self.current, self.is_stuck());
-        (0..n).filter(move |which| *which < current || (stuck && *which != current))
     }
 }
 
@@ -140,7 +160,6 @@ mod tests {
     fn the_most_preferred_that_works_answers_and_the_first_is_returned_to() {
         let (mut breakers, start) = (Breakers::new(3, 0), Instant::now());
         breakers.failed(0, start);
-        assert_eq!(breakers.successor(), Some(1));
         breakers.go_over(1);
         assert_eq!(
             breakers.take_due(start + 4 * SECOND),
@@ -148,7 +167,6 @@ mod tests {
             "it is left alone"
         );
         breakers.failed(1, start + SECOND);
-        assert_eq!(breakers.successor(), Some(2));
         breakers.go_over(2);
         assert_eq!(breakers.take_due(start + 5 * SECOND), Some(0));
         assert_eq!(breakers.take_due(start + 9 * SECOND), None, "one at a time");
@@ -156,8 +174,8 @@ mod tests {
         assert_eq!(breakers.current(), 0);
         assert_eq!(
             breakers.take_due(start + 9 * SECOND),
-            None,
-            "none is preferred to it"
+            Some(1),
+            "it is to be ready when it is needed"
         );
     }
 
@@ -207,30 +225,33 @@ mod tests {
             breakers.go_over(which + 1);
         }
         breakers.failed(2, now);
-        assert_eq!(breakers.successor(), None);
         assert!(breakers.is_stuck());
         assert_eq!(breakers.take_due(now + 5 * SECOND), Some(0));
         breakers.failed(0, now + 5 * SECOND);
-        assert_eq!(
-            breakers.take_due(now + 6 * SECOND),
-            Some(1),
-            "a less preferred one, too"
-        );
+        assert_eq!(breakers.take_due(now + 6 * SECOND), Some(1));
         breakers.go_over(1);
         assert!(!breakers.is_stuck());
-        breakers.answered();
-        assert_eq!(
-            breakers.successor(),
-            None,
-            "it has not failed, and is the best there is"
-        );
+    }
+
+    #[test]
+    fn one_that_goes_on_though_it_fails_is_not_left_alone_for_longer_and_longer() {
+        let (mut breakers, now) = (Breakers::new(2, 1), Instant::now());
+        for _ in 0..5 {
+            breakers.failed(1, now);
+            breakers.answered();
+        }
+        breakers.failed(1, now);
+        breakers.go_over(0);
+        breakers.failed(0, now);
+        assert_eq!(breakers.take_due(now + 4 * SECOND), None);
+        assert_eq!(breakers.take_due(now + 5 * SECOND), Some(1));
     }
 
     #[test]
     fn one_that_answers_after_all_is_not_given_up() {
         let (mut breakers, now) = (Breakers::new(1, 0), Instant::now());
         breakers.failed(0, now);
-        assert!(breakers.is_stuck() && breakers.successor().is_none());
+        assert!(breakers.is_stuck());
         breakers.answered();
         assert!(!breakers.is_stuck());
     }

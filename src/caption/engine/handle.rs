@@ -3,6 +3,7 @@
 //! An engine as elements hold it.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -90,6 +91,13 @@ impl Engine {
     /// How it stands.
     pub fn standing(&self) -> Standing {
         self.shared.record.now()
+    }
+
+    /// It is one of several: while nobody uses it, it is looked whether it is still there, if that can be
+    /// seen without a turn.
+    pub fn stand_by(&self) {
+        self.shared.stands_by.store(true, Ordering::Relaxed);
+        self.shared.notify();
     }
 
     /// How long the turn has been made that began first of those that are being made.

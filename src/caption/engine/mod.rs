@@ -12,13 +12,14 @@
 //! answerer    what makes turns: a model on a device, or a server
 //! worker      what a device does in one turn; prompts: what fits into the model
 //! remote      what is done to ask a server
+//! succession  which of several engines answers, by what is seen of them; breakers: which may be tried
 //! batch       several turns side by side, their tokens made together
 //! ```
 
 mod answerer;
 mod asked;
 mod batch;
-pub mod breakers;
+mod breakers;
 mod error;
 mod handle;
 pub mod identity;
@@ -33,6 +34,7 @@ mod shared;
 pub mod source;
 pub mod standing;
 mod state;
+pub mod succession;
 mod taker;
 #[cfg(test)]
 mod tests;

@@ -204,7 +204,19 @@ fn serve(
             checked = Some(Instant::now());
             shared.set_health(caught(PLACE, || taker.health()).unwrap_or_default());
         }
-        let turn = next_turn(shared, stop)?;
+        let turn = match next_turn(shared, taker.looks_every(), stop) {
+            Next::Turn(turn) => turn,
+            Next::End => return None,
+            Next::Look => {
+                shared.begin_pulse(slot, &shared.cancel);
+                let looked = caught(PLACE, || taker.look(&shared.cancel));
+                shared.end_pulse(slot);
+                match looked.and_then(|looked| looked) {
+                    Ok(()) => continue,
+                    Err(reason) => return Some(reason),
+                }
+            }
+        };
         let began = Instant::now();
         shared.begin_pulse(slot, &turn.cancel);
         taker.begin();
@@ -233,21 +245,38 @@ fn serve(
     }
 }
 
-/// Waits for work; `None` at the end.
-fn next_turn(shared: &Shared, stop: &AtomicBool) -> Option<Turn> {
+/// What is to be done next.
+enum Next {
+    Turn(Turn),
+    /// To look whether what answers is still there: nobody has asked for so long.
+    Look,
+    End,
+}
+
+/// Waits for work. One that nobody uses and that is to be there when it is needed is looked at now and
+/// then.
+fn next_turn(shared: &Shared, looks_every: Option<Duration>, stop: &AtomicBool) -> Next {
+    let began = Instant::now();
     let mut schedule = shared.schedule();
     let turn = loop {
         if schedule.is_quitting() || stop.load(Ordering::Acquire) {
-            return None;
+            return Next::End;
         }
         if let Some(turn) = schedule.next_turn() {
             break turn;
         }
-        schedule = shared.wait(schedule);
+        let stands_by = schedule.is_unused() && shared.stands_by.load(Ordering::Relaxed);
+        schedule = match looks_every.filter(|_| stands_by) {
+            None => shared.wait(schedule),
+            Some(every) => match every.checked_sub(began.elapsed()) {
+                None | Some(Duration::ZERO) => return Next::Look,
+                Some(left) => shared.wait_for(schedule, left),
+            },
+        };
     };
     drop(schedule);
     shared.notify();
-    Some(turn)
+    Next::Turn(turn)
 }
 
 /// A panic ended the turn.

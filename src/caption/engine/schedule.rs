@@ -71,6 +71,11 @@ impl Schedule {
 
 /// Sessions.
 impl Schedule {
+    /// Whether there is none.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
     /// Adds a session, which is told how the model stands; its number.
     pub(crate) fn add(&mut self, session: impl FnOnce(f64) -> SessionState) -> u64 {
         let session = session(self.least_used().unwrap_or(0.0));

@@ -3,6 +3,7 @@
 //! What an engine's threads, its sessions and its handle share.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     /// Ends the loading.
     pub(crate) cancel: Cancel,
     pub(crate) record: Record,
+    /// It is one of several, and is to be there when it is needed.
+    pub(crate) stands_by: AtomicBool,
     schedule: Mutex<Schedule>,
     changed: Condvar,
     health: Mutex<Health>,
@@ -53,6 +56,7 @@ impl Shared {
             notes,
             cancel: Cancel::default(),
             record: Record::default(),
+            stands_by: AtomicBool::new(false),
             schedule: Mutex::default(),
             changed: Condvar::new(),
             health: Mutex::default(),

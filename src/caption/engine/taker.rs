@@ -12,13 +12,30 @@ use super::standing::Fault;
 use super::turn::{Outcome, Turn};
 use super::watched::Watched;
 use super::worker;
-use crate::backend::{Health, Program};
+use crate::backend::{Cancel, Health, Program};
 use crate::vlm::Checkpoint;
+
+/// How often it is looked whether a server that is to take over is still there.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Makes one turn after another.
 pub(crate) trait TurnTaker {
     /// How the device fares.
     fn health(&mut self) -> Health;
+
+    /// How often it is looked whether it is still there while it has nothing to do; `None` if that cannot
+    /// be seen.
+    fn looks_every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Looks whether it is still there.
+    ///
+    /// # Errors
+    /// It is not.
+    fn look(&mut self, _: &Cancel) -> Result<(), String> {
+        Ok(())
+    }
 
     /// A turn begins.
     fn begin(&mut self);
@@ -93,6 +110,14 @@ impl<P: TurnProgram> TurnTaker for OnProgram<'_, P> {
 impl TurnTaker for OnServer {
     fn health(&mut self) -> Health {
         Health::default()
+    }
+
+    fn looks_every(&self) -> Option<Duration> {
+        Some(LOOK)
+    }
+
+    fn look(&mut self, cancel: &Cancel) -> Result<(), String> {
+        self.0.look(cancel)
     }
 
     fn begin(&mut self) {}

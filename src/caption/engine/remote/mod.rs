@@ -7,7 +7,7 @@
 //! known      the servers of this process: one client each, and what each was found to take
 //! probing    how that is found out
 //! frames     frames to JPEG, at the model's own grid
-//! picture    what is sent of a window
+//! picture    what is sent of a window; mp4: as a video file
 //! question   one question and its answer
 //! window     the questions of one window
 //! ```
@@ -18,6 +18,8 @@
 mod frames;
 #[cfg(feature = "openai")]
 mod known;
+#[cfg(feature = "openai")]
+mod mp4;
 #[cfg(feature = "openai")]
 mod opening;
 pub mod options;

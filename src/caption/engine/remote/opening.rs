@@ -16,7 +16,7 @@ use super::frames::{Grid, JpegProcessor};
 use super::known::Known;
 use super::options::{KeyHeader, RemoteOptions, Transport};
 use super::probing;
-use super::window::{Bill, OpenAi};
+use super::window::{Bill, OpenAi, Room};
 use crate::caption::engine::answerer::{Answerer, Loader};
 use crate::caption::engine::error::Error;
 use crate::caption::engine::identity::Identity;
@@ -48,8 +48,12 @@ pub(crate) fn open(options: &RemoteOptions) -> Result<Opened, Error> {
     let grid = Arc::new(Grid::default());
     let identity = Arc::new(Identity::new(name));
     Ok(Opened {
-        processor: Arc::new(JpegProcessor::new(options.quality, grid.clone(), family)),
-        loader: loader(options, place, known, grid, identity.clone()),
+        processor: Arc::new(JpegProcessor::new(
+            options.quality,
+            grid.clone(),
+            family.clone(),
+        )),
+        loader: loader(options, place, known, grid, (identity.clone(), family)),
         identity,
         longest_pause: LONGEST_PAUSE,
         notes: Vec::new(),
@@ -62,12 +66,13 @@ fn loader(
     place: String,
     known: Arc<Known>,
     grid: Arc<Grid>,
-    identity: Arc<Identity>,
+    (identity, family): (Arc<Identity>, Option<Arc<dyn Vlm>>),
 ) -> Loader {
     let (transport, quality) = (options.transport, options.quality);
     let max_images = options.max_images;
     // Who says how frames are sent wants no questions that find it out.
     let ask = transport == Transport::Auto;
+    let reference = family.and_then(|family| probing::reference(family.as_ref()));
     let mut was_ready = false;
     Box::new(move |_, cancel| {
         if std::mem::take(&mut was_ready) {
@@ -86,8 +91,10 @@ fn loader(
         }
         identity.rename(&traits.model);
         was_ready = true;
+        let mut notices = probing::notices(&place, transport, sending, quality, &traits);
+        notices.extend(probing::compared(&place, sending, &traits, reference));
         Ok(Answerer::Server(Box::new(OpenAi {
-            notices: probing::notices(&place, transport, sending, quality, &traits),
+            notices,
             client,
             known: known.clone(),
             traits,
@@ -95,6 +102,7 @@ fn loader(
             max_images,
             bill,
             fault: Fault::None,
+            room: Room::default(),
         })))
     })
 }
@@ -155,4 +163,53 @@ fn family(folder: &Path) -> Result<Arc<dyn Vlm>, Error> {
         )));
     }
     Ok(checkpoint.vlm)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caption::engine::remote::options::Secret;
+
+    #[test]
+    fn what_is_set_becomes_the_clients_configuration() {
+        let options = RemoteOptions {
+            server_uri: "https://h:8443/v1?api-version=1".into(),
+            model: Some("m".into()),
+            key: Secret("k-1".into()),
+            key_file: None,
+            key_header: KeyHeader::ApiKey,
+            extra_body: Secret(r#"{"user": "u"}"#.into()),
+            quality: 90,
+            max_images: None,
+            transport: Transport::Auto,
+            ca: Some("/ca.pem".into()),
+            client_certificate: Some("/me.pem".into()),
+            client_key: None,
+            proxy: Secret("http://proxy:3128".into()),
+            timeout: Duration::from_secs(2),
+            config: None,
+        };
+        let made = config(&options).unwrap();
+        assert_eq!(made.server.authority(), "h:8443");
+        assert_eq!(made.model.as_deref(), Some("m"));
+        assert_eq!(made.key, Some(ApiKey::new("k-1").unwrap()));
+        assert_eq!(made.key_header, openai_client::KeyHeader::ApiKey);
+        assert_eq!(made.tls.ca.as_deref(), Some(Path::new("/ca.pem")));
+        let client = made.tls.client.unwrap();
+        assert_eq!(client.certificate, Path::new("/me.pem"));
+        assert_eq!(client.key, client.certificate, "it is in the same file");
+        assert_eq!(made.proxy, Proxy::Uri("http://proxy:3128".into()));
+        let bounds = made.bounds;
+        assert_eq!(bounds.first_byte, Duration::from_secs(2));
+        assert!(bounds.connect <= bounds.first_byte && bounds.lookup <= bounds.first_byte);
+        let none = RemoteOptions {
+            proxy: Secret("none".into()),
+            client_key: Some("/key.pem".into()),
+            timeout: Duration::MAX,
+            ..options
+        };
+        let made = config(&none).unwrap();
+        assert_eq!(made.proxy, Proxy::None);
+        assert_eq!(made.tls.client.unwrap().key, Path::new("/key.pem"));
+    }
 }

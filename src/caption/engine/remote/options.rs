@@ -60,6 +60,8 @@ pub enum Transport {
     Sequence,
     /// Single images: what moves is lost.
     Images,
+    /// JPEGs as a video file.
+    Mp4,
 }
 
 /// A text that no log may show.

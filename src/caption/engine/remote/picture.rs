@@ -3,9 +3,11 @@
 //! What is sent of a window: which frames, and in which form.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openai_client::{Media, VideoTimes};
 
+use super::mp4::mp4;
 use super::probing::Sending;
 use crate::caption::frames::visual::{Jpeg, Visual};
 use crate::caption::frames::window::{FrameTime, Window};
@@ -37,7 +39,7 @@ pub(super) fn picture(
         });
     let jpegs = jpegs.collect::<Result<Vec<_>, _>>()?;
     let mut shown: Vec<(FrameTime, Arc<Jpeg>)> = window.frames.iter().copied().zip(jpegs).collect();
-    if let (Sending::Sequence, Some((_, last))) = (sending, shown.last().cloned()) {
+    if let (Sending::Sequence | Sending::Mp4, Some((_, last))) = (sending, shown.last().cloned()) {
         // Frames of a video have one size; it changes where the overload ladder gave way.
         shown.retain(|(_, jpeg)| (jpeg.width, jpeg.height) == (last.width, last.height));
     }
@@ -47,18 +49,26 @@ pub(super) fn picture(
         .iter()
         .map(|(_, jpeg)| jpeg.bytes.as_slice())
         .collect();
-    Ok(match sending {
-        Sending::Sequence if shown.len() > 1 => {
-            let first = frames[0].pts;
-            let since = frames.iter().map(|frame| frame.pts.saturating_sub(first));
+    let first = frames.first().map(|frame| frame.pts).unwrap_or_default();
+    let since = frames.iter().map(|frame| frame.pts.saturating_sub(first));
+    Ok(match (sending, shown.as_slice()) {
+        (Sending::Sequence, [_, _, ..]) => Picture {
+            media: vec![Media::jpeg_sequence(&bytes)],
+            times: Some(VideoTimes::new(since)),
+            frames,
+        },
+        (Sending::Mp4, [(_, jpeg), _, ..]) => {
+            let times: Vec<Duration> = since.collect();
+            let file = mp4(&bytes, &times, (jpeg.width, jpeg.height));
             Picture {
-                media: vec![Media::jpeg_sequence(&bytes)],
-                times: Some(VideoTimes::new(since)),
+                media: vec![Media::mp4(&file)],
+                // They are in the file.
+                times: None,
                 frames,
             }
         }
         // A video of one frame is an image.
-        Sending::Sequence | Sending::Images => Picture {
+        _ => Picture {
             frames,
             media: bytes.iter().map(|bytes| Media::jpeg(bytes)).collect(),
             times: None,
@@ -82,7 +92,6 @@ fn thinned<T: Clone>(all: &[T], most: usize) -> Vec<T> {
 mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::AtomicBool;
-    use std::time::Duration;
 
     use openai_client::MediaKind;
 
@@ -127,14 +136,20 @@ mod tests {
         assert_eq!(video, (vec![0, 1, 2], vec![MediaKind::Video]));
         let images = sent(&[1; 3], Sending::Images, None);
         assert_eq!(images, (vec![0, 1, 2], vec![MediaKind::Image; 3]));
-        let one = sent(&[1], Sending::Sequence, None);
-        assert_eq!(one, (vec![0], vec![MediaKind::Image]));
+        let file = sent(&[1; 3], Sending::Mp4, None);
+        assert_eq!(file, (vec![0, 1, 2], vec![MediaKind::Video]));
+        for sending in [Sending::Sequence, Sending::Mp4] {
+            let one = sent(&[1], sending, None);
+            assert_eq!(one, (vec![0], vec![MediaKind::Image]));
+        }
     }
 
     #[test]
     fn frames_of_a_video_have_one_size_that_of_the_last() {
-        let (seconds, _) = sent(&[2, 2, 1, 1], Sending::Sequence, None);
-        assert_eq!(seconds, [2, 3]);
+        for sending in [Sending::Sequence, Sending::Mp4] {
+            let (seconds, _) = sent(&[2, 2, 1, 1], sending, None);
+            assert_eq!(seconds, [2, 3]);
+        }
         assert_eq!(sent(&[2, 2, 1, 1], Sending::Images, None).0.len(), 4);
     }
 

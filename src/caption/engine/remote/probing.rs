@@ -10,6 +10,7 @@ use super::options::Transport;
 use crate::backend::Cancel;
 use crate::caption::reports::report::Notice;
 use crate::vlm::image::RgbImage;
+use crate::vlm::{PromptRequest, VisualInput, VisualKind, Vlm};
 
 /// Side of the frames that a server is probed with: a whole number of visual tokens of 28 and of 32
 /// pixels.
@@ -26,6 +27,8 @@ pub(super) enum Sending {
     Sequence,
     /// As single images.
     Images,
+    /// As a video file.
+    Mp4,
 }
 
 /// Finds out what a server takes. Nothing of a camera is sent: the frames are drawn.
@@ -68,6 +71,56 @@ pub(super) fn factor(traits: &ServerTraits) -> Option<usize> {
         .then_some(OLDER_FACTOR)
 }
 
+/// Tokens that the video of the probe becomes in a prompt of this machine's, which is that of the
+/// processor that the checkpoint was published with.
+pub(super) fn reference(family: &dyn Vlm) -> Option<u64> {
+    let frames = [drawn(0), drawn(1)];
+    let grid = family.patches(&frames).ok()?.grid;
+    let video = VisualInput {
+        grid,
+        seconds: vec![0.0, 1.0],
+    };
+    let rows = |visuals: &[VisualInput]| {
+        let request = PromptRequest {
+            system: None,
+            history: &[],
+            text: "?",
+            kind: VisualKind::Video,
+            visuals,
+        };
+        family.prompt(&request).ok().map(|prompt| prompt.n_rows())
+    };
+    Some(rows(&[video])?.checked_sub(rows(&[])?)? as u64)
+}
+
+/// What is to be said of a server's prompt beside that of this machine.
+pub(super) fn compared(
+    place: &str,
+    sending: Sending,
+    traits: &ServerTraits,
+    reference: Option<u64>,
+) -> Option<Notice> {
+    let (tokens, reference) = (traits.video_tokens?, reference?);
+    // What it shrinks is told by itself.
+    if sending != Sending::Sequence || tokens < TOKENS {
+        return None;
+    }
+    Some(match tokens.checked_signed_diff(reference) {
+        Some(0) => Notice::Info(format!(
+            "{place} puts a video into its prompt as a model on this machine has it, to the token"
+        )),
+        Some(2) => Notice::Info(format!(
+            "{place} puts two tokens more around a video than the checkpoint was published with: its \
+             transformers is 5.10 or later; captions differ little (docs/remote.md, The prompt of \
+             Qwen3-VL)"
+        )),
+        _ => Notice::Warning(format!(
+            "{place} makes {tokens} tokens of a video that the checkpoint in config makes {reference} of; \
+             does it run that checkpoint, and does it leave the size of frames as it is?"
+        )),
+    })
+}
+
 /// The form in which frames go to a server.
 ///
 /// # Errors
@@ -75,6 +128,7 @@ pub(super) fn factor(traits: &ServerTraits) -> Option<usize> {
 pub(super) fn sending(transport: Transport, traits: &ServerTraits) -> Result<Sending, String> {
     match (transport, traits.video, traits.images) {
         (Transport::Sequence, ..) | (Transport::Auto, Support::Yes, _) => Ok(Sending::Sequence),
+        (Transport::Mp4, ..) => Ok(Sending::Mp4),
         (Transport::Auto, Support::No, Support::No) => Err(traits.sentence()),
         (Transport::Images | Transport::Auto, ..) => Ok(Sending::Images),
     }
@@ -91,10 +145,11 @@ pub(super) fn notices(
     let form = match sending {
         Sending::Sequence => "the frames of each window as one video",
         Sending::Images => "the frames of each window as single images",
+        Sending::Mp4 => "the frames of each window as a video file",
     };
     let found = match transport {
         Transport::Auto => traits.sentence(),
-        Transport::Sequence | Transport::Images => {
+        Transport::Sequence | Transport::Images | Transport::Mp4 => {
             format!("{} is asked, as video-transport says", traits.model)
         }
     };
@@ -124,6 +179,8 @@ pub(super) fn notices(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vlm::Checkpoint;
+    use crate::vlm::files::ModelFiles;
 
     fn traits(video: Support, images: Support) -> ServerTraits {
         ServerTraits {
@@ -145,6 +202,7 @@ mod tests {
         let set = |transport| sending(transport, &traits(No, No));
         assert_eq!(set(Transport::Sequence), Ok(Sending::Sequence));
         assert_eq!(set(Transport::Images), Ok(Sending::Images));
+        assert_eq!(set(Transport::Mp4), Ok(Sending::Mp4));
     }
 
     #[test]
@@ -164,6 +222,35 @@ mod tests {
         assert_eq!(told(Sending::Sequence, Some(205)), (1, 0));
         assert_eq!(told(Sending::Images, None), (2, 1));
         assert_eq!(told(Sending::Sequence, Some(24)), (2, 1));
+    }
+
+    #[test]
+    fn a_servers_prompt_is_compared_with_that_of_this_machine() {
+        let demo = Checkpoint::open_compiled(ModelFiles::demo()).unwrap();
+        let reference = reference(demo.vlm.as_ref()).unwrap();
+        // Visual tokens, the markers around them and a time in words.
+        assert!(
+            (TOKENS + 3..TOKENS + 20).contains(&reference),
+            "{reference}"
+        );
+        let told = |tokens| {
+            let traits = ServerTraits {
+                video_tokens: Some(tokens),
+                ..traits(Support::Yes, Support::Yes)
+            };
+            compared("h:1", Sending::Sequence, &traits, Some(reference))
+        };
+        let is_info = |notice: Option<Notice>, words: &str| match notice {
+            Some(Notice::Info(text)) => text.contains(words),
+            _ => false,
+        };
+        assert!(is_info(told(reference), "to the token"));
+        assert!(is_info(
+            told(reference + 2),
+            "transformers is 5.10 or later"
+        ));
+        assert!(matches!(told(reference + 7), Some(Notice::Warning(_))));
+        assert!(told(24).is_none());
     }
 
     #[test]

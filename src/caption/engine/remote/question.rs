@@ -21,12 +21,14 @@ pub(super) struct Prepared {
     pub(super) text: String,
 }
 
-/// A question about a window, in the form that the server holds answers to.
+/// A question about a window, in the form that the server holds answers to, without the `forget` oldest
+/// exchanges.
 pub(super) fn prepare(
     context: &Context,
     question: &Question,
     picture: &Picture,
     traits: &ServerTraits,
+    forget: usize,
 ) -> Prepared {
     let variables = variables(context, &picture.frames);
     let system = render(&context.ask.system_prompt, &variables);
@@ -39,7 +41,7 @@ pub(super) fn prepare(
     // The pictures go before the question, so that a server computes them once for all questions.
     let mut messages = Vec::new();
     messages.extend((!system.is_empty()).then(|| Message::system(system)));
-    for vlm::Turn { user, assistant } in &context.history {
+    for vlm::Turn { user, assistant } in &context.history[forget..] {
         messages.push(Message::user(user.as_str()));
         messages.push(Message::assistant(assistant.as_str()));
     }

@@ -5,12 +5,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openai_client::{Blame, Client, Metered, Piece, Problem, Retry, ServerTraits};
+use openai_client::{Answer, Blame, Client, Metered, Piece, Problem, Retry, ServerTraits};
 
 use super::known::Known;
 use super::picture::{Picture, picture};
 use super::probing::Sending;
-use super::question::prepare;
+use super::question::{Prepared, prepare};
+use crate::backend::Cancel;
 use crate::caption::engine::answerer::Server;
 use crate::caption::engine::asked::{Asked, Stop, tell_failed};
 use crate::caption::engine::identity::{Identity, Sent};
@@ -39,6 +40,15 @@ pub(super) struct OpenAi {
     pub(super) notices: Vec<Notice>,
     pub(super) bill: Bill,
     pub(super) fault: Fault,
+    pub(super) room: Room,
+}
+
+/// How many earlier exchanges the server's model has room for, as far as it has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    most: usize,
+    /// Windows that were answered with so many.
+    n_answered: u32,
 }
 
 /// Counts what was sent.
@@ -46,6 +56,57 @@ pub(super) struct Bill {
     identity: Arc<Identity>,
     /// What is counted already.
     counted: Metered,
+}
+
+/// Windows after which one exchange more is tried.
+const TRIES_MORE: u32 = 16;
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            most: usize::MAX,
+            n_answered: 0,
+        }
+    }
+}
+
+impl Room {
+    /// How many of so many exchanges are left out, the oldest.
+    fn forget(&self, n_history: usize) -> usize {
+        n_history.saturating_sub(self.most)
+    }
+
+    /// A question without the `forgotten` of so many exchanges was refused: how many are to be left out,
+    /// if it is too long and there are more.
+    fn less(
+        &mut self,
+        error: &openai_client::Error,
+        forgotten: usize,
+        n_history: usize,
+    ) -> Option<usize> {
+        let is_too_long = matches!(error.problem, Problem::ContextLength { .. });
+        if !is_too_long || forgotten == n_history {
+            return None;
+        }
+        // Each refusal costs a request with all frames: few of them.
+        let forget = (forgotten * 2).clamp(1, n_history);
+        *self = Self {
+            most: n_history - forget,
+            n_answered: 0,
+        };
+        Some(forget)
+    }
+
+    /// A window was answered. Others may be shorter, so that more has room again.
+    fn answered(&mut self) {
+        self.n_answered += 1;
+        if self.n_answered >= TRIES_MORE {
+            *self = Self {
+                most: self.most.saturating_add(1),
+                n_answered: 0,
+            };
+        }
+    }
 }
 
 /// Why a question was not answered.
@@ -114,8 +175,27 @@ impl Server for OpenAi {
                 Err(Refusal::Cancelled) => return Err(Stop::Cancelled),
             }
         }
+        if exchange.is_some() {
+            self.room.answered();
+        }
         tell_failed(failed, n_answered, tell).map_err(Stop::Failed)?;
         Ok(exchange)
+    }
+
+    fn look(&mut self, cancel: &Cancel) -> Result<(), String> {
+        let wire = openai_client::Cancel::default();
+        let _woken = cancel.on_cancel({
+            let wire = wire.clone();
+            move || wire.cancel()
+        });
+        let looked = self.client.models(&wire);
+        self.bill.count(&self.client, 0);
+        match looked {
+            Ok(_) => Ok(()),
+            // It answers, and has no list or too much to do.
+            Err(error) if error.says_no() => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     fn take_fault(&mut self) -> Fault {
@@ -137,7 +217,35 @@ impl OpenAi {
             let wire = wire.clone();
             move || wire.cancel()
         });
-        let prepared = prepare(asked.context, question, picture, &self.traits);
+        let n_history = asked.context.history.len();
+        let mut forget = self.room.forget(n_history);
+        loop {
+            let prepared = prepare(asked.context, question, picture, &self.traits, forget);
+            let answer = self.chat(asked, question, &prepared, &wire, tell);
+            self.bill.count(&self.client, picture.frames.len());
+            match answer {
+                Ok(answer) => {
+                    let generated = prepared.read(question, &answer);
+                    let generated = generated.map_err(Refusal::Question)?;
+                    return Ok((generated, prepared.text));
+                }
+                Err(error) => match self.room.less(&error, forget, n_history) {
+                    Some(more) => forget = more,
+                    None => return Err(self.refusal(&error, picture.frames.len())),
+                },
+            }
+        }
+    }
+
+    /// Asks it in this form.
+    fn chat(
+        &self,
+        asked: &Asked<'_>,
+        question: &Question,
+        prepared: &Prepared,
+        wire: &openai_client::Cancel,
+        tell: &mut dyn FnMut(WindowReport),
+    ) -> Result<Answer, openai_client::Error> {
         let mut partial = String::new();
         let mut on = |piece: Piece<'_>| {
             asked.cancel.alive();
@@ -147,16 +255,17 @@ impl OpenAi {
             }
         };
         asked.cancel.alive();
-        let answer = self.client.chat(&prepared.request, &RETRY, &wire, &mut on);
-        self.bill.count(&self.client, picture.frames.len());
-        let answer = answer.map_err(|error| self.refusal(&error))?;
-        let generated = prepared.read(question, &answer);
-        let generated = generated.map_err(Refusal::Question)?;
-        Ok((generated, prepared.text))
+        self.client.chat(&prepared.request, &RETRY, wire, &mut on)
     }
 
-    fn refusal(&mut self, error: &openai_client::Error) -> Refusal {
-        let reason = error.to_string();
+    fn refusal(&mut self, error: &openai_client::Error, n_frames: usize) -> Refusal {
+        let reason = match (&error.problem, self.traits.context) {
+            (Problem::ContextLength { .. }, Some(context)) => format!(
+                "{error}; it says that its model holds {context} tokens, and this window has \
+                 {n_frames} frames"
+            ),
+            _ => error.to_string(),
+        };
         match error.blame() {
             Blame::Caller => return Refusal::Cancelled,
             Blame::Request => return Refusal::Question(reason),
