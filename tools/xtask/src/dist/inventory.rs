@@ -57,9 +57,8 @@ impl Tool {
                 .args(["--version", self.version, "--features", self.features])
                 .arg("--root")
                 .arg(&root)
-                // They run for seconds: to optimise them takes longer.
+                // They run for seconds: to optimise them across crates takes longer.
                 .env("CARGO_PROFILE_RELEASE_LTO", "off")
-                .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
                 // Not among what is built of this project.
                 .env("CARGO_TARGET_DIR", release.cache().join("tools-target"));
             shell::run(&mut install)?;
