@@ -11,6 +11,7 @@ import { timelinePage } from "./timeline.js";
 const images = new Map();
 const stale = 60e3;
 let source = null;
+let wrong = 0;
 
 /** The state of a camera: class, shape, words. A shape and a word stand beside each colour. */
 function state(camera) {
@@ -247,11 +248,20 @@ function header() {
   const failing = all.map(modelWords).find((words) => words);
   const alarms = all.filter((camera) => !camera.snoozed).flatMap(open).length;
   document.getElementById("health").textContent = offline
-    ? `✕ ${offline} camera${offline > 1 ? "s" : ""} offline` : failing ?? (all.every(isLive) ? "● all well" : "◌ some cameras are not live");
+    ? `✕ ${offline} camera${offline > 1 ? "s" : ""} offline` : failing ?? (wrong ? `✕ ${wrong} thing${wrong > 1 ? "s" : ""} wrong`
+      : all.every(isLive) ? "● all well" : "◌ some cameras are not live");
   const count = document.getElementById("open-alarms");
   count.textContent = alarms;
   count.hidden = !alarms;
 }
+
+/** What is wrong with the program itself is in no camera's state. */
+async function lookAtHealth() {
+  if (!page.me) return;
+  try { wrong = (await call("health")).words.length; } catch { return; }
+  header();
+}
+setInterval(lookAtHealth, 15e3);
 
 function lost(yes) {
   const banner = document.getElementById("banner");
@@ -264,6 +274,7 @@ function enter() {
   document.querySelector("header").hidden = false;
   document.getElementById("try").hidden = page.me.role !== "admin";
   document.getElementById("who").textContent = `${page.me.name} (${page.me.role})`;
+  lookAtHealth();
   source?.close();
   source = new EventSource(`${api}stream`);
   source.addEventListener("camera", (event) => {

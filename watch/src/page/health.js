@@ -53,7 +53,7 @@ export async function healthPage() {
     if (!box.isConnected) return clearInterval(again);
     if (getSelection().containsNode?.(box, true) && !getSelection().isCollapsed) return;
     try {
-      const parts = lines(await call("health"));
+      const parts = lines(await call("health?disk=true"));
       report = parts.map(([title, texts]) => `${title ? `${title}\n` : ""}${texts.map((text) => `  ${text}`).join("\n")}`).join("\n");
       box.replaceChildren(...parts.map(([title, texts]) => make("section", { class: "card" },
         title ? make("h2", {}, title) : null, ...texts.map((text) => make("p", {}, text)))));

@@ -6,8 +6,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::camera::supervisor::Model;
@@ -37,8 +38,20 @@ pub async fn ready(State(site): State<Arc<Site>>) -> (StatusCode, &'static str) 
     }
 }
 
+/// What else is asked for.
+#[derive(Deserialize)]
+pub struct Asked {
+    /// How much room there is, which takes a look at every file.
+    #[serde(default)]
+    disk: bool,
+}
+
 /// How everything stands that he may know of.
-pub async fn health(State(site): State<Arc<Site>>, viewer: Viewer) -> Json<Value> {
+pub async fn health(
+    State(site): State<Arc<Site>>,
+    viewer: Viewer,
+    Query(asked): Query<Asked>,
+) -> Json<Value> {
     let status = site.store.lock().unwrap().clone();
     let scope = viewer.scope();
     let cameras: Vec<Seen> = site
@@ -56,7 +69,11 @@ pub async fn health(State(site): State<Arc<Site>>, viewer: Viewer) -> Json<Value
     let words = words(&site, &cameras);
     // What is said about files and addresses is for who looks after them.
     let admin = viewer.user.admin;
-    let disk = if admin { disk(&site) } else { Value::Null };
+    let disk = if admin && asked.disk {
+        disk(&site)
+    } else {
+        Value::Null
+    };
     Json(json!({
         "well": words.is_empty(),
         "words": words.iter().filter(|word| admin || !word.admin).map(|word| &word.text).collect::<Vec<_>>(),

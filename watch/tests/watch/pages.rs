@@ -47,6 +47,7 @@ fn walk(each: &dyn Fn(&Browser, &str)) {
     alarms(&browser, each);
     search(&browser, each);
     trying(&browser, each);
+    health(&browser, each);
     browser.script("document.activeElement.blur()");
     browser.keys("n");
     browser.until("location.hash === '#/camera/front'");
@@ -227,6 +228,21 @@ fn trying(browser: &Browser, each: &dyn Fn(&Browser, &str)) {
     browser.click("form:nth-of-type(2) button");
     browser.until("document.querySelector('form:nth-of-type(2)').innerText.includes('It would have begun once')");
     each(browser, "try");
+}
+
+/// How everything stands, in words, and the report that is copied.
+fn health(browser: &Browser, each: &dyn Fn(&Browser, &str)) {
+    browser.click("header a[href='#/health']");
+    browser.until("document.querySelector('h1').textContent === 'Health'");
+    let parts = ["front: live", "Disk", "mock", "vlmcaption-watch 0."];
+    browser.until(&format!(
+        "{}.every(part => document.querySelector('main').innerText.includes(part))",
+        json!(parts)
+    ));
+    browser.click("main button");
+    browser.until("/copied|marked/.test(document.querySelector('main [role=status]').textContent)");
+    browser.script("getSelection().removeAllRanges()");
+    each(browser, "health");
 }
 
 #[test]
