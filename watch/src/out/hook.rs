@@ -26,6 +26,9 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 /// How often is looked without being told to.
 const TURN: Duration = Duration::from_secs(5);
+/// How soon, and how many times, after it was.
+const SOON: Duration = Duration::from_millis(200);
+const LOOKS: u32 = 10;
 
 /// The CloudEvent of it, in the structured mode.
 pub fn cloud_event(due: &Due, instance: &str) -> Value {
@@ -70,6 +73,7 @@ pub fn run(
         }
     };
     let mut failures = 0_u32;
+    let mut eager = 0_u32;
     while !stop.ended() {
         let now = Millis::now();
         let due = match choice::due(outbox, hub, standing, now) {
@@ -81,7 +85,13 @@ pub fn run(
             }
         };
         let Some(next) = due.first() else {
-            bell.wait(TURN);
+            // It rings when an alarm is heard of, which is a little before it is on the disk.
+            let wait = if eager > 0 { SOON } else { TURN };
+            eager = if bell.wait(wait) {
+                LOOKS
+            } else {
+                eager.saturating_sub(1)
+            };
             continue;
         };
         let outcome = send(&agent, hook, instance, next).and_then(|()| {

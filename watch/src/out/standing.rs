@@ -132,13 +132,13 @@ impl Bell {
         self.changed.notify_all();
     }
 
-    /// Waits for it, this long at most.
-    pub fn wait(&self, time: Duration) {
+    /// Waits for it, this long at most; says whether it rang.
+    pub fn wait(&self, time: Duration) -> bool {
         let rung = self.rung.lock().unwrap();
         let (mut rung, _) = self
             .changed
             .wait_timeout_while(rung, time, |rung| !*rung)
             .unwrap();
-        *rung = false;
+        std::mem::take(&mut *rung)
     }
 }

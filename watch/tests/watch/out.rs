@@ -633,7 +633,7 @@ fn an_alarm_is_told_to_whom_it_names_alone() {
         probability: None,
     };
     fixture.hub.heard("back", Heard::Begin(dog));
-    std::thread::sleep(Duration::from_millis(600));
+    std::thread::sleep(Duration::from_millis(1_500));
     fixture.hub.snooze("back", Millis::now());
     fixture.end_of("back", "dog", 3);
     fixture.end_of("back", "dog", 2);
