@@ -22,7 +22,7 @@ use crate::log;
 use crate::secret;
 
 /// Watches cameras by their captions: keeps every one, finds them by words, and keeps alarms with
-/// their begin and end. It is no recorder: video is never stored.
+/// their begin and end. It is no recorder: of video it stores clips of alarms, where the file asks for them.
 #[derive(Debug, Parser)]
 #[command(name = "vlmcaption-watch", version, max_term_width = 100)]
 struct Line {
