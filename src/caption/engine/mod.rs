@@ -14,12 +14,14 @@
 //! remote      what is done to ask a server
 //! succession  which of several engines answers, by what is seen of them; breakers: which may be tried
 //! batch       several turns side by side, their tokens made together
+//! charge      what of the time of a turn is put down to its session
 //! ```
 
 mod answerer;
 mod asked;
 mod batch;
 mod breakers;
+mod charge;
 mod error;
 mod handle;
 pub mod identity;

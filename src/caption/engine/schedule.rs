@@ -177,7 +177,7 @@ impl Schedule {
         let Some(session) = self.sessions.get_mut(&turn.session) else {
             return false;
         };
-        session.end_turn(took);
+        session.end_turn(&turn.work, took);
         if !session.is_of(turn.epoch) {
             return false;
         }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use super::charge::Charges;
 use super::pairs::{OpenWindow, Pairs};
 use super::turn::{Context, Epoch, InquiryJob, Job, Turn, Work};
 use crate::backend::Cancel;
@@ -43,8 +44,9 @@ pub(crate) struct SessionState {
     ask: Arc<Ask>,
     stream: String,
     weight: f64,
-    /// Device time used, divided by the weight: the session with the least is next.
+    /// Device time charged, divided by the weight: the session with the least is next.
     used: f64,
+    charges: Charges,
     policy: DropPolicy,
     windows: Queue<Job>,
     pairs: Pairs,
@@ -86,6 +88,7 @@ impl SessionState {
             stream: options.stream,
             weight: f64::from(options.weight.max(1)),
             used,
+            charges: Charges::default(),
             policy: options.policy,
             windows: Queue::new(options.max_queued),
             pairs: Pairs::default(),
@@ -271,9 +274,9 @@ impl SessionState {
     }
 
     /// The turn that took `took` is over.
-    pub(crate) fn end_turn(&mut self, took: Duration) {
+    pub(crate) fn end_turn(&mut self, work: &Work, took: Duration) {
         self.running = None;
-        self.used += took.as_secs_f64() / self.weight;
+        self.used += self.charges.charge(work, took) / self.weight;
     }
 
     /// Remembers an exchange for later prompts.

@@ -2,9 +2,12 @@
 
 //! The plain loops ([`plain`](super::plain)), compiled for each instruction set, as tables.
 
-#![expect(
-    unsafe_code,
-    reason = "functions with target features are called where the features were found"
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(
+        unsafe_code,
+        reason = "functions with target features are called where the features were found"
+    )
 )]
 
 use half::bf16;
@@ -13,6 +16,7 @@ use super::operands::ByteMatrix;
 use super::plain;
 
 /// Compiles the loops that it lists for one instruction set.
+#[cfg(target_arch = "x86_64")]
 macro_rules! compiled {
     ($features:tt, $(fn $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?;)*) => {
         $(

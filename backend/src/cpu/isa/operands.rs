@@ -117,6 +117,10 @@ pub(crate) enum ByteForm {
     /// are multiplied one after the other.
     Quads,
     /// Two numbers of 16 bits to a word, to which weights are widened: many rows have 16 bits too.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "other processors have no such table yet")
+    )]
     Pairs,
 }
 

@@ -11,10 +11,6 @@ use super::operands::{
 
 /// Products of 8 rows of a matrix with a tile of activations, and of a matrix with very few rows.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(
-    not(target_arch = "x86_64"),
-    expect(dead_code, reason = "other processors have no such table yet")
-)]
 pub(crate) struct TileKernels {
     /// What a word of `bytes` and `few_words` is.
     pub(crate) form: ByteForm,
@@ -53,10 +49,6 @@ pub(crate) type PairProduct = fn(&[Words], &Lines<u32>, Out<'_>);
 
 /// Attention to keys and values kept in bf16, and products that round their operands to it.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(
-    not(target_arch = "x86_64"),
-    expect(dead_code, reason = "other processors have no such table yet")
-)]
 pub(crate) struct Bf16Kernels {
     /// Products of pairs of bf16: words of a matrix with as many words of activations, 1 to 3 lines
     /// each. Where there are none, numbers are widened to f32.
