@@ -2,6 +2,7 @@
 // Alarms: what is to be seen to, what was; clips, how likely they were, and what people say of them.
 
 import { api, at, call, cameras, day, make, nameOf, page, show, twice } from "./lib.js";
+import { t } from "./words.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const percent = (part) => `${Math.round(100 * part)} %`;
@@ -15,14 +16,14 @@ function drawn(tag, attributes, text) {
 
 /** How likely "yes" was over time, with the thresholds; and the same in words. */
 export function trace(found, event) {
-  if (!found.points.length) return make("p", { class: "small" }, "No answers are kept of this time.");
+  if (!found.points.length) return make("p", { class: "small" }, t("No answers are kept of this time."));
   const times = found.points.map((point) => Date.parse(point.at));
   const first = Math.min(times[0], Date.parse(event.start));
   const last = Math.max(times.at(-1), first + 1000);
   const x = (time) => 300 * (time - first) / (last - first);
   const y = (part) => 62 - 60 * part;
-  const words = `${found.points.length} answers from ${at(found.points[0].at)} to ${at(found.points.at(-1).at)}, `
-    + `${percent(Math.min(...found.points.map((point) => point.probability)))} to ${percent(Math.max(...found.points.map((point) => point.probability)))}`;
+  const words = t("{0} answers from {1} to {2}, {3} to {4}", found.points.length, at(found.points[0].at), at(found.points.at(-1).at),
+    percent(Math.min(...found.points.map((point) => point.probability))), percent(Math.max(...found.points.map((point) => point.probability))));
   const svg = drawn("svg", { viewBox: "0 0 300 64", class: "trace", role: "img", "aria-label": words, preserveAspectRatio: "none" });
   const end = event.end ? Date.parse(event.end) : last;
   svg.append(drawn("rect", { x: x(Date.parse(event.start)), y: 0, width: Math.max(1, x(Math.min(end, last)) - x(Date.parse(event.start))), height: 64, class: "span" }));
@@ -31,20 +32,20 @@ export function trace(found, event) {
   }
   svg.append(drawn("polyline", { points: found.points.map((point, n) => `${x(times[n]).toFixed(1)},${y(point.probability).toFixed(1)}`).join(" ") }));
   return make("figure", {}, svg, make("figcaption", { class: "small" },
-    `${words}${found.on == null ? "" : `; begins at ${percent(found.on)}, ends below ${percent(found.off)}`}`));
+    found.on == null ? words : `${words}; ${t("begins at {0}, ends below {1}", percent(found.on), percent(found.off))}`));
 }
 
 /** When an event was, and how it ended. */
 export function eventTimes(event) {
-  return `${day.format(Date.parse(event.start))} ${event.end ? `to ${at(event.end)} (${event.reason})` : "and still"}`
-    + (event.peak != null ? `, at most ${percent(event.peak)}` : "");
+  return (event.end ? t("{0} to {1} ({2})", day.format(Date.parse(event.start)), at(event.end), event.reason)
+    : t("{0} and still", day.format(Date.parse(event.start)))) + (event.peak != null ? t(", at most {0}", percent(event.peak)) : "");
 }
 
 /** The clip of an event, or why there is none. */
 export function clip(event) {
-  if (!event.clip) return event.no_clip ? make("p", { class: "small" }, `No clip: ${event.no_clip}`) : null;
+  if (!event.clip) return event.no_clip ? make("p", { class: "small" }, t("No clip: {0}", event.no_clip)) : null;
   return make("video", { controls: true, preload: "metadata", playsinline: true, class: "clip",
-    "aria-label": `Clip of ${event.alarm}, ${nameOf(event.camera)}`, src: `${api}events/${event.id}/clip.mp4` });
+    "aria-label": t("Clip of {0}, {1}", event.alarm, nameOf(event.camera)), src: `${api}events/${event.id}/clip.mp4` });
 }
 
 /** The latest and open alarms in a line, for the first page. */
@@ -53,15 +54,15 @@ export async function strip(box) {
     const { events } = await call("events?limit=4");
     box.hidden = !events.length;
     box.replaceChildren(...events.map((event) => make("li", {}, make("a", { href: "#/alarms", class: event.end ? "" : "chip" },
-      `${event.end ? "△" : "▲"} ${event.alarm}, ${nameOf(event.camera)}, ${at(event.start)}${event.end ? "" : ", and still"}`))));
+      `${event.end ? "△" : "▲"} ${event.alarm}, ${nameOf(event.camera)}, ${event.end ? at(event.start) : t("{0}, and still", at(event.start))}`))));
   } catch { box.hidden = true; }
 }
 
 export async function alarmsPage(all) {
   const list = make("ul", { class: "list events" });
   const tab = (name, href, here) => make("a", { href, "aria-current": here ? "page" : null }, name);
-  show("Alarms", make("nav", { class: "tabs", "aria-label": "Which alarms" },
-    tab("To do", "#/alarms", !all), tab("All", "#/alarms/all", all)), make("div", { class: "card" }, list));
+  show(t("Alarms"), make("nav", { class: "tabs", "aria-label": t("Which alarms") },
+    tab(t("To do"), "#/alarms", !all), tab(t("All"), "#/alarms/all", all)), make("div", { class: "card" }, list));
   let events = [];
   let most = 100;
   let picked = null;
@@ -86,27 +87,27 @@ export async function alarmsPage(all) {
       if (!more.open || more.children.length > 1) return;
       const found = await call(`events/${event.id}/trace`).catch(() => ({ points: [] }));
       more.append(...[clip(event), trace(found, event)].filter(Boolean));
-    } }, make("summary", {}, event.clip ? "Clip, and how likely it was" : "How likely it was"));
+    } }, make("summary", {}, event.clip ? t("Clip, and how likely it was") : t("How likely it was")));
     const note = make("input", { id: `note-${event.id}`, maxlength: 1000, value: event.note, autocomplete: "off",
       onchange: () => say(event, { note: note.value }) });
     const until = cameras.get(event.camera)?.snoozed;
     const rest = make("select", { id: `snooze-${event.id}`, onchange: () => snooze(event, rest.value) },
-      make("option", { value: "0" }, until ? "Not snoozed" : "No"),
-      ...[[10, "10 minutes"], [30, "30 minutes"], [60, "1 hour"], [120, "2 hours"], [480, "8 hours"]]
+      make("option", { value: "0" }, until ? t("Not snoozed") : t("No")),
+      ...[[10, t("10 minutes")], [30, t("30 minutes")], [60, t("1 hour")], [120, t("2 hours")], [480, t("8 hours")]]
         .map(([minutes, words]) => make("option", { value: minutes }, words)));
-    if (until) rest.prepend(make("option", { value: "", selected: true, disabled: true }, `until ${at(until)}`));
+    if (until) rest.prepend(make("option", { value: "", selected: true, disabled: true }, t("until {0}", at(until))));
     return make("li", { id: `event-${event.id}`, class: event.id === picked ? "picked" : "", tabindex: -1 }, make("div", { class: "event" },
       make("h2", {}, `${event.end ? "△" : "▲"} ${event.alarm}, ${nameOf(event.camera)}`,
-        ...[[event.starred, "★ starred"], [event.false_alarm, "✕ false alarm"], [event.acknowledged, "✓ seen to"]]
+        ...[[event.starred, t("★ starred")], [event.false_alarm, t("✕ false alarm")], [event.acknowledged, t("✓ seen to")]]
           .filter(([is]) => is).map(([, words]) => make("span", { class: "small" }, ` ${words}`))),
       event.caption ? make("div", {}, event.caption) : null,
       make("div", { class: "small" }, eventTimes(event), " ",
-        make("a", { href: `#/moment/${encodeURIComponent(event.camera)}/${event.start}` }, "what was around it")),
-      make("div", { class: "buttons" }, toggle(event, "acknowledged", "Acknowledge", "Acknowledged"),
-        toggle(event, "starred", "Star", "Starred"), toggle(event, "false_alarm", "False alarm", "A false alarm")),
+        make("a", { href: `#/moment/${encodeURIComponent(event.camera)}/${event.start}` }, t("what was around it"))),
+      make("div", { class: "buttons" }, toggle(event, "acknowledged", t("Acknowledge"), t("Acknowledged")),
+        toggle(event, "starred", t("Star"), t("Starred")), toggle(event, "false_alarm", t("False alarm"), t("A false alarm"))),
       make("div", { class: "fields" },
-        make("div", {}, make("label", { for: note.id }, "Note"), note),
-        make("div", {}, make("label", { for: rest.id }, "Snooze the camera"), rest)),
+        make("div", {}, make("label", { for: note.id }, t("Note")), note),
+        make("div", {}, make("label", { for: rest.id }, t("Snooze the camera")), rest)),
       more, make("p", { class: "wrong", id: `wrong-${event.id}`, role: "alert" })));
   }
 
@@ -121,8 +122,8 @@ export async function alarmsPage(all) {
       if (more) fresh.querySelector("details").replaceWith(more);
       return fresh;
     }));
-    if (events.length >= most) list.append(make("li", {}, make("button", { type: "button", onclick: () => { most += 100; load(); } }, "Older ones")));
-    if (!events.length) list.replaceChildren(make("li", {}, all ? "No alarm yet." : "Nothing is to do."));
+    if (events.length >= most) list.append(make("li", {}, make("button", { type: "button", onclick: () => { most += 100; load(); } }, t("Older ones"))));
+    if (!events.length) list.replaceChildren(make("li", {}, all ? t("No alarm yet.") : t("Nothing is to do.")));
     const again = focus[0] && document.getElementById(focus[0]);
     if (again) (focus[1] ? again.querySelector(`[id="${focus[1]}"],[data-key="${focus[1]}"]`) ?? again : again).focus({ preventScroll: true });
   }

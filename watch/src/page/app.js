@@ -7,6 +7,7 @@ import { healthPage } from "./health.js";
 import { play } from "./player.js";
 import { momentPage, searchPage, tryPage } from "./search.js";
 import { timelinePage } from "./timeline.js";
+import { begin, many, t } from "./words.js";
 
 const images = new Map();
 const stale = 60e3;
@@ -16,18 +17,18 @@ let wrong = 0;
 /** The state of a camera: class, shape, words. A shape and a word stand beside each colour. */
 function state(camera) {
   switch (camera.state) {
-    case "live": return ["live", "●", "live"];
-    case "connecting": return ["wait", "◌", "connecting"];
-    case "stalled": return ["wait", "◐", "stalled"];
-    case "disabled": return ["", "–", "switched off"];
-    default: return ["bad", "✕", `offline since ${at(camera.since)}`];
+    case "live": return ["live", "●", t("live")];
+    case "connecting": return ["wait", "◌", t("connecting")];
+    case "stalled": return ["wait", "◐", t("stalled")];
+    case "disabled": return ["", "–", t("switched off")];
+    default: return ["bad", "✕", t("offline since {0}", at(camera.since))];
   }
 }
 
 function modelWords(camera) {
   const model = camera.model;
-  if (model.state === "loading") return `model loading ${Math.round(100 * model.progress)} %`;
-  if (model.state === "failing") return `model failing: ${model.reason}`;
+  if (model.state === "loading") return t("model loading {0} %", Math.round(100 * model.progress));
+  if (model.state === "failing") return t("model failing: {0}", model.reason);
   return null;
 }
 
@@ -39,7 +40,7 @@ const isOld = (camera) => !camera.caption || now() - Date.parse(camera.caption.e
 function still(camera) {
   if (!camera.still) return null;
   let image = images.get(camera.id);
-  if (!image) images.set(camera.id, image = make("img", { alt: `Picture of ${camera.name}` }));
+  if (!image) images.set(camera.id, image = make("img", { alt: t("Picture of {0}", camera.name) }));
   const address = `${api}cameras/${encodeURIComponent(camera.id)}/still.jpg?at=${encodeURIComponent(camera.still)}`;
   if (image.getAttribute("src") !== address) image.setAttribute("src", address);
   return image;
@@ -49,7 +50,7 @@ function still(camera) {
 function over(camera) {
   if (isLive(camera)) return null;
   const [, shape, words] = state(camera);
-  const seen = camera.still ? `, picture of ${at(camera.still)}` : "";
+  const seen = camera.still ? `, ${t("picture of {0}", at(camera.still))}` : "";
   return make("span", { class: "over" }, `${shape} ${words}${camera.reason ? `: ${camera.reason}` : ""}${seen}`);
 }
 
@@ -66,22 +67,22 @@ function stateWord(camera) {
 
 function chips(camera) {
   const words = open(camera).map((alarm) =>
-    make("span", { class: "chip" }, `▲ alarm: ${alarm.id}, since ${at(alarm.open)}`));
-  if (camera.snoozed) words.push(make("span", { class: "small" }, `☾ snoozed until ${at(camera.snoozed)}`));
-  if (camera.masked) words.push(make("span", { class: "small" }, "▨ masked"));
+    make("span", { class: "chip" }, t("▲ alarm: {0}, since {1}", alarm.id, at(alarm.open))));
+  if (camera.snoozed) words.push(make("span", { class: "small" }, t("☾ snoozed until {0}", at(camera.snoozed))));
+  if (camera.masked) words.push(make("span", { class: "small" }, t("▨ masked")));
   const model = modelWords(camera);
   if (model) words.push(make("span", { class: "small" }, model));
   return words.length ? make("div", { class: "chips" }, ...words) : null;
 }
 
 function said(camera, kind) {
-  if (!camera.caption) return make("p", { class: `${kind} old` }, camera.state === "disabled" ? "" : "no caption yet");
+  if (!camera.caption) return make("p", { class: `${kind} old` }, camera.state === "disabled" ? "" : t("no caption yet"));
   return make("p", { class: isOld(camera) ? `${kind} old` : kind }, camera.caption.text);
 }
 
 function captionAge(camera) {
   if (!camera.caption) return null;
-  return make("span", { class: "age" }, `${isOld(camera) ? "old caption, " : ""}${age(camera.caption.end)}`);
+  return make("span", { class: "age" }, isOld(camera) ? t("old caption, {0}", age(camera.caption.end)) : age(camera.caption.end));
 }
 
 function tile(camera, number) {
@@ -96,14 +97,14 @@ function tile(camera, number) {
 
 function live() {
   const list = make("ul", { class: "grid" });
-  const alarms = make("ul", { class: "strip", "aria-label": "Latest alarms", hidden: true });
-  show("Live", alarms, list);
+  const alarms = make("ul", { class: "strip", "aria-label": t("Latest alarms"), hidden: true });
+  show(t("Live"), alarms, list);
   let standing = null;
   page.redraw = (id) => {
     const all = [...cameras.values()];
     const now = JSON.stringify(all.map((camera) => camera.alarms.map((alarm) => alarm.open)));
     if (now !== standing) { standing = now; twice(() => strip(alarms)); }
-    if (!all.length) list.replaceChildren(make("li", {}, "There is no camera that you may see."));
+    if (!all.length) list.replaceChildren(make("li", {}, t("There is no camera that you may see.")));
     all.forEach((camera, index) => {
       const before = list.querySelector(`[data-camera="${CSS.escape(camera.id)}"]`);
       if (before && id && id !== camera.id) return;
@@ -118,40 +119,40 @@ function live() {
 
 function bar(alarm) {
   const known = alarm.probability != null;
-  const words = known ? `${Math.round(100 * alarm.probability)} %` : "not asked yet";
+  const words = known ? `${Math.round(100 * alarm.probability)} %` : t("not asked yet");
   return make("div", { class: "bar" },
     make("span", {}, alarm.question), make("span", {}, alarm.open ? `▲ ${words}` : words),
     make("meter", {
       min: 0, max: 1, low: alarm.off, high: alarm.on, optimum: 0, value: known ? alarm.probability : 0,
       "aria-label": `${alarm.question} ${words}`,
     }),
-    make("span", { class: "small" }, `begins at ${Math.round(100 * alarm.on)} %, ends below ${Math.round(100 * alarm.off)} %`));
+    make("span", { class: "small" }, t("begins at {0}, ends below {1}", `${Math.round(100 * alarm.on)} %`, `${Math.round(100 * alarm.off)} %`)));
 }
 
 async function cameraPage(id) {
   const camera = cameras.get(id);
-  if (!camera) return show("Camera", make("p", {}, "There is no such camera, or you may not see it."));
+  if (!camera) return show(t("Camera"), make("p", {}, t("There is no such camera, or you may not see it.")));
   const box = make("div", { class: "picture" });
   const words = make("div", { class: "body" });
   const left = make("div", { class: "tile" }, box, words);
-  const video = make("video", { muted: true, playsinline: true, hidden: true, "aria-label": `Video of ${camera.name}` });
+  const video = make("video", { muted: true, playsinline: true, hidden: true, "aria-label": t("Video of {0}", camera.name) });
   const shown = make("p", { class: "small", role: "status" });
   const bars = make("div", { class: "card" });
   const input = make("input", { id: "question", maxlength: 500, required: true, autocomplete: "off" });
   const answer = make("p", { role: "status" });
-  const button = make("button", {}, "Ask");
+  const button = make("button", {}, t("Ask"));
   const ask = make("form", { class: "card", onsubmit: async (event) => {
     event.preventDefault();
     button.disabled = true;
-    answer.textContent = "asking …";
+    answer.textContent = t("asking …");
     try {
       answer.textContent = (await call(`cameras/${encodeURIComponent(id)}/ask`, { text: input.value })).answer;
     } catch (error) { answer.textContent = error.message; }
     button.disabled = false;
-  } }, make("label", { for: "question" }, "Ask about this moment"), input, button, answer);
+  } }, make("label", { for: "question" }, t("Ask about this moment")), input, button, answer);
   const list = make("ul", { class: "list" });
   show(camera.name, make("div", { class: "two" }, left,
-    make("div", {}, bars, ask, make("section", { class: "card" }, make("h2", {}, "Captions"), list))));
+    make("div", {}, bars, ask, make("section", { class: "card" }, make("h2", {}, t("Captions")), list))));
   box.append(video);
   let stop = null;
   page.ends.push(() => stop?.());
@@ -159,10 +160,10 @@ async function cameraPage(id) {
     if (camera.live === "stills") {
       stop?.();
       stop = null;
-      shown.textContent = `Stills, one a second: ${camera.no_video}`;
+      shown.textContent = t("Stills, one a second: {0}", camera.no_video);
     } else if (!stop) {
       stop = play(video, `${api}cameras/${encodeURIComponent(id)}/live`, (why) => {
-        shown.textContent = why === "live" ? "Video, live" : `Stills, one a second: ${why}`;
+        shown.textContent = why === "live" ? t("Video, live") : t("Stills, one a second: {0}", why);
       });
     }
   };
@@ -174,7 +175,7 @@ async function cameraPage(id) {
     try {
       const found = await call(`captions?camera=${encodeURIComponent(id)}&limit=50`);
       list.replaceChildren(...found.captions.map(captionRow));
-      if (!found.captions.length) list.replaceChildren(make("li", {}, "Captions are listed some seconds after they are made."));
+      if (!found.captions.length) list.replaceChildren(make("li", {}, t("Captions are listed some seconds after they are made.")));
     } catch (error) { list.replaceChildren(make("li", {}, error.message)); }
     pending = false;
   };
@@ -192,9 +193,9 @@ async function cameraPage(id) {
     words.replaceChildren(...[make("div", { class: "head" }, stateWord(camera)),
       said(camera, "large"), captionAge(camera),
       camera.partial ? make("p", { class: "old" }, `${camera.partial} …`) : null, chips(camera), shown,
-      camera.caption ? make("p", { class: "small" }, `model ${camera.caption.model}`) : null].filter(Boolean));
+      camera.caption ? make("p", { class: "small" }, t("model {0}", camera.caption.model)) : null].filter(Boolean));
     bars.hidden = !camera.alarms.length;
-    bars.replaceChildren(make("h2", {}, "Questions"), ...camera.alarms.map(bar));
+    bars.replaceChildren(make("h2", {}, t("Questions")), ...camera.alarms.map(bar));
     if (camera.caption?.end !== last) { last = camera.caption?.end; captions(); }
   };
   page.redraw();
@@ -203,7 +204,7 @@ async function cameraPage(id) {
 }
 
 function captionRow(caption) {
-  const times = caption.count > 1 ? `${at(caption.start)} to ${at(caption.until)}, ${caption.count} times` : at(caption.start);
+  const times = caption.count > 1 ? t("{0} to {1}, {2} times", at(caption.start), at(caption.until), caption.count) : at(caption.start);
   return make("li", {}, thumb(caption.id, caption.thumb, caption.camera),
     make("div", {}, make("div", {}, caption.text), make("div", { class: "small" }, times)));
 }
@@ -216,9 +217,9 @@ function login() {
   const password = make("input", { id: "password", type: "password", required: true,
     autocomplete: link ? "new-password" : "current-password", minlength: link ? 10 : null });
   const wrong = make("p", { class: "wrong", role: "alert" });
-  const button = make("button", {}, link ? "Make the first user" : "Log in");
+  const button = make("button", {}, link ? t("Make the first user") : t("Log in"));
   document.querySelector("header").hidden = true;
-  show(link ? "First user" : "Log in", make("form", { class: "card login", onsubmit: async (event) => {
+  show(link ? t("First user") : t("Log in"), make("form", { class: "card login", onsubmit: async (event) => {
     event.preventDefault();
     button.disabled = true;
     wrong.textContent = "";
@@ -229,8 +230,8 @@ function login() {
       enter();
     } catch (error) { wrong.textContent = error.message; }
     button.disabled = false;
-  } }, make("label", { for: "name" }, "Name"), name,
-  make("label", { for: "password" }, link ? "Password, 10 characters at least" : "Password"), password, button, wrong));
+  } }, make("label", { for: "name" }, t("Name")), name,
+  make("label", { for: "password" }, link ? t("Password, 10 characters at least") : t("Password")), password, button, wrong));
   name.focus();
 }
 
@@ -248,8 +249,8 @@ function header() {
   const failing = all.map(modelWords).find((words) => words);
   const alarms = all.filter((camera) => !camera.snoozed).flatMap(open).length;
   document.getElementById("health").textContent = offline
-    ? `✕ ${offline} camera${offline > 1 ? "s" : ""} offline` : failing ?? (wrong ? `✕ ${wrong} thing${wrong > 1 ? "s" : ""} wrong`
-      : all.every(isLive) ? "● all well" : "◌ some cameras are not live");
+    ? many(offline, "✕ {0} camera offline", "✕ {0} cameras offline") : failing ?? (wrong ? many(wrong, "✕ {0} thing wrong", "✕ {0} things wrong")
+      : all.every(isLive) ? t("● all well") : t("◌ some cameras are not live"));
   const count = document.getElementById("open-alarms");
   count.textContent = alarms;
   count.hidden = !alarms;
@@ -266,7 +267,7 @@ setInterval(lookAtHealth, 15e3);
 function lost(yes) {
   const banner = document.getElementById("banner");
   banner.hidden = !yes;
-  banner.textContent = yes ? "The connection to the server is lost: what you see is old. Trying again …" : "";
+  banner.textContent = yes ? t("The connection to the server is lost: what you see is old. Trying again …") : "";
   main.classList.toggle("off", yes);
 }
 
@@ -307,7 +308,7 @@ function enter() {
     for (const camera of found.cameras) cameras.set(camera.id, camera);
     header();
     route();
-  }).catch((error) => show("Live", make("p", { class: "wrong" }, error.message)));
+  }).catch((error) => show(t("Live"), make("p", { class: "wrong" }, error.message)));
 }
 
 function route() {
@@ -335,16 +336,16 @@ function another(step) {
   if (ids.length) location.hash = `#/camera/${encodeURIComponent(ids[here < 0 ? (step > 0 ? 0 : ids.length - 1) : (here + step + ids.length) % ids.length])}`;
 }
 
-const keys = [["1 to 9", "a camera"], ["n p", "the next and the previous camera"], ["/", "search"], ["a", "alarms; there: acknowledge"],
-  ["j k", "the next and the previous alarm"], ["s f", "star, false alarm"], ["space", "the clip of an alarm"], ["t", "timeline"],
-  ["+ −", "a shorter and a longer time"], ["← →", "the cursor; another moment"], ["Esc", "back to Live"], ["?", "this list"]];
+const keys = [[t("1 to 9"), t("a camera")], ["n p", t("the next and the previous camera")], ["/", t("search")], ["a", t("alarms; there: acknowledge")],
+  ["j k", t("the next and the previous alarm")], ["s f", t("star, false alarm")], [t("space"), t("the clip of an alarm")], ["t", t("timeline")],
+  ["+ −", t("a shorter and a longer time")], ["← →", t("the cursor; another moment")], ["Esc", t("back to Live")], ["?", t("this list")]];
 
 /** What can be done by keys. */
 function help() {
   if (document.querySelector("dialog")) return;
-  const box = make("dialog", { "aria-labelledby": "keys", onclose: () => box.remove() }, make("h2", { id: "keys" }, "Keys"),
+  const box = make("dialog", { "aria-labelledby": "keys", onclose: () => box.remove() }, make("h2", { id: "keys" }, t("Keys")),
     make("dl", {}, ...keys.flatMap(([key, words]) => [make("dt", {}, key), make("dd", {}, words)])),
-    make("form", { method: "dialog" }, make("button", {}, "Close")));
+    make("form", { method: "dialog" }, make("button", {}, t("Close"))));
   document.body.append(box);
   box.showModal();
 }
@@ -372,6 +373,7 @@ addEventListener("keydown", (event) => {
 document.getElementById("logout").addEventListener("click", async () => { await call("logout", {}).catch(() => {}); page.leave(); });
 setInterval(() => { if (page.me) page.redraw(); }, 5000);
 
+begin();
 fetch(`${api}me`).then(async (response) => {
   if (!response.ok) return login();
   page.me = await response.json();

@@ -2,6 +2,7 @@
 // How everything stands, and a report to copy. Only ever put in as text.
 
 import { call, make, page, show } from "./lib.js";
+import { t } from "./words.js";
 
 const size = (bytes) => {
   const units = ["B", "kB", "MB", "GB", "TB"];
@@ -41,14 +42,14 @@ export async function healthPage() {
   const copy = make("button", { type: "button", onclick: async () => {
     try {
       await navigator.clipboard.writeText(report);
-      said.textContent = "copied";
+      said.textContent = t("copied");
     } catch {
       // Without TLS browsers give no clipboard: it is marked instead.
       getSelection().selectAllChildren(box);
-      said.textContent = "marked: copy it with Ctrl+C";
+      said.textContent = t("marked: copy it with Ctrl+C");
     }
-  } }, "Copy the report");
-  show("Health", make("p", {}, copy, " ", said), box);
+  } }, t("Copy the report"));
+  show(t("Health"), make("p", {}, copy, " ", said), box);
   const load = async () => {
     if (!box.isConnected) return clearInterval(again);
     if (getSelection().containsNode?.(box, true) && !getSelection().isCollapsed) return;

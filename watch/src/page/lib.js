@@ -2,6 +2,8 @@
 // What all pages have: elements, questions to the server, times. Captions, names and reasons are only
 // ever put in as text.
 
+import { locale, t } from "./words.js";
+
 export const api = "api/v1/";
 export const cameras = new Map();
 export const main = document.getElementById("main");
@@ -29,24 +31,24 @@ export async function call(path, body) {
   const response = await fetch(api + path, options);
   const answer = await response.json().catch(() => ({}));
   if (response.status === 401 && page.me) page.leave();
-  if (!response.ok) throw new Error(answer.error?.message ?? `the server said ${response.status}`);
+  if (!response.ok) throw new Error(answer.error?.message ?? t("the server said {0}", response.status));
   return answer;
 }
 
 export const now = () => Date.now() + page.clockAhead;
-const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-export const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const time = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+export const day = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "medium" });
 export const at = (text) => (Math.abs(now() - Date.parse(text)) < 20 * 3600e3 ? time : day).format(Date.parse(text));
 
 export function age(text) {
   const seconds = Math.max(0, Math.round((now() - Date.parse(text)) / 1000));
-  if (seconds < 90) return `${seconds} s ago`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min ago`;
+  if (seconds < 90) return t("{0} s ago", seconds);
+  if (seconds < 5400) return t("{0} min ago", Math.round(seconds / 60));
   return at(text);
 }
 
 export function thumb(id, there, name) {
-  return there ? make("img", { src: `${api}captions/${id}/thumb.jpg`, alt: `Picture of ${name}`, loading: "lazy" }) : null;
+  return there ? make("img", { src: `${api}captions/${id}/thumb.jpg`, alt: t("Picture of {0}", name), loading: "lazy" }) : null;
 }
 
 export const nameOf = (id) => cameras.get(id)?.name ?? id;

@@ -2,6 +2,8 @@
 // A camera's video over a WebSocket into a MediaSource. The still lies below it: whatever does not work,
 // a picture is there, and words say why it is a still.
 
+import { t } from "./words.js";
+
 const Source = self.ManagedMediaSource ?? self.MediaSource;
 /** How far behind the end of what has come the picture may be, in seconds. */
 const near = 0.4;
@@ -10,9 +12,9 @@ const past = 10;
 
 /** What keeps this browser from showing a coding, in words; nothing if it shows it. */
 function unsupported(mime) {
-  if (!Source) return "this browser has no MediaSource";
+  if (!Source) return t("this browser has no MediaSource");
   if (Source.isTypeSupported(mime)) return null;
-  return `this browser does not show ${/hvc1|hev1/.test(mime) ? "H.265" : mime}`;
+  return t("this browser does not show {0}", /hvc1|hev1/.test(mime) ? "H.265" : mime);
 }
 
 /**
@@ -62,13 +64,13 @@ export function play(video, address, tell) {
         } else if (waiting.length) {
           buffer.appendBuffer(waiting.shift());
         }
-      } catch (error) { again(`the video stopped: ${error.message}`); }
+      } catch (error) { again(t("the video stopped: {0}", error.message)); }
     };
     mine.onmessage = (event) => {
       if (mine !== socket) return;
       if (typeof event.data !== "string") {
         // A browser that has shown nothing of so much will not.
-        if (waiting.push(event.data) > 300) return again("the browser is too slow for the video");
+        if (waiting.push(event.data) > 300) return again(t("the browser is too slow for the video"));
         return feed();
       }
       const { mime } = JSON.parse(event.data);
@@ -101,12 +103,12 @@ export function play(video, address, tell) {
         tell("live");
       }
     };
-    mine.onclose = (event) => { if (mine === socket) again(event.reason || "the video is interrupted"); };
+    mine.onclose = (event) => { if (mine === socket) again(event.reason || t("the video is interrupted")); };
   }
 
   const onHidden = () => (document.hidden ? end() : begin());
   document.addEventListener("visibilitychange", onHidden);
-  video.addEventListener("error", () => { if (socket) again("the browser cannot decode the video"); });
+  video.addEventListener("error", () => { if (socket) again(t("the browser cannot decode the video")); });
   begin();
   return () => {
     stopped = true;

@@ -3,6 +3,7 @@
 
 import { clip, eventTimes } from "./alarms.js";
 import { at, call, cameras, day, make, nameOf, page, show, thumb } from "./lib.js";
+import { many, t } from "./words.js";
 
 /** The text with its marked parts. */
 function marked(text, marks) {
@@ -16,7 +17,7 @@ function marked(text, marks) {
 }
 
 const momentOf = (camera, time) => `#/moment/${encodeURIComponent(camera)}/${time}`;
-const times = (n) => (n === 1 ? "once" : `${n} times`);
+const times = (n) => many(n, "once", "{0} times");
 const filter = /(?:^|\s)((camera|alarm|after|before):\S+)/g;
 
 /** The filters of a query as chips that can be taken out, and lists to add some. */
@@ -32,10 +33,10 @@ function chips(query, go) {
   const all = [...cameras.values()];
   const alarms = [...new Set(all.flatMap((camera) => camera.alarms.map((alarm) => alarm.id)))];
   return make("div", { class: "chips filters" },
-    ...found.map((chip) => make("button", { type: "button", class: "chip", "aria-label": `Without ${chip}`, onclick: () => go(without(chip)) }, `${chip} ✕`)),
-    ...[add("+ camera", "camera", all.map((camera) => [camera.id, camera.name])),
-      add("+ alarm", "alarm", alarms.map((alarm) => [alarm, alarm])),
-      add("+ since", "after", [["1h", "1 hour ago"], ["6h", "6 hours ago"], ["1d", "1 day ago"], ["7d", "7 days ago"], ["30d", "30 days ago"]])].filter(Boolean));
+    ...found.map((chip) => make("button", { type: "button", class: "chip", "aria-label": t("Without {0}", chip), onclick: () => go(without(chip)) }, `${chip} ✕`)),
+    ...[add(t("+ camera"), "camera", all.map((camera) => [camera.id, camera.name])),
+      add(t("+ alarm"), "alarm", alarms.map((alarm) => [alarm, alarm])),
+      add(t("+ since"), "after", [["1h", t("1 hour ago")], ["6h", t("6 hours ago")], ["1d", t("1 day ago")], ["7d", t("7 days ago")], ["30d", t("30 days ago")]])].filter(Boolean));
 }
 
 export async function searchPage(query) {
@@ -43,33 +44,33 @@ export async function searchPage(query) {
   const input = make("input", { id: "query", type: "search", value: query, autocomplete: "off",
     placeholder: "dog  \"red coat\"  walk*  -cat" });
   const list = make("ul", { class: "list", "aria-live": "polite" });
-  show("Search", make("form", { class: "row", onsubmit: (event) => { event.preventDefault(); go(input.value); } },
-    make("label", { for: "query", class: "small" }, "Words in captions"), input, make("button", {}, "Find")),
+  show(t("Search"), make("form", { class: "row", onsubmit: (event) => { event.preventDefault(); go(input.value); } },
+    make("label", { for: "query", class: "small" }, t("Words in captions")), input, make("button", {}, t("Find"))),
   chips(query, go), make("div", { class: "card" }, list));
-  if (!query) return list.replaceChildren(make("li", {}, "Captions are found by words, all of which must be there."));
+  if (!query) return list.replaceChildren(make("li", {}, t("Captions are found by words, all of which must be there.")));
   try {
     const { visits } = await call(`search?limit=200&q=${encodeURIComponent(query)}`);
     list.replaceChildren(...visits.map((visit) => make("li", {}, thumb(visit.id, visit.thumb, nameOf(visit.camera)),
       make("div", {}, marked(visit.caption, visit.marks), make("div", { class: "small" },
         make("a", { href: momentOf(visit.camera, visit.from) }, `${nameOf(visit.camera)}, ${day.format(Date.parse(visit.from))}`),
-        visit.count > 1 ? ` to ${at(visit.to)}, ${visit.count} captions` : "")))));
-    if (!visits.length) list.replaceChildren(make("li", {}, "Nothing was found."));
+        visit.count > 1 ? ` ${t("to {0}, {1} captions", at(visit.to), visit.count)}` : "")))));
+    if (!visits.length) list.replaceChildren(make("li", {}, t("Nothing was found.")));
   } catch (error) { list.replaceChildren(make("li", { class: "wrong" }, error.message)); }
 }
 
 /** What was said of a camera around a moment, with pictures, and its alarms with their clips. */
 export async function momentPage(id, when) {
   const middle = Date.parse(when);
-  if (!cameras.has(id) || Number.isNaN(middle)) return show("Moment", make("p", {}, "There is no such moment, or you may not see it."));
+  if (!cameras.has(id) || Number.isNaN(middle)) return show(t("Moment"), make("p", {}, t("There is no such moment, or you may not see it.")));
   const list = make("ul", { class: "list" });
   const alarms = make("div");
   const step = (minutes) => `#/moment/${encodeURIComponent(id)}/${new Date(middle + 60e3 * minutes).toISOString()}`;
   show(`${nameOf(id)}, ${day.format(middle)}`,
-    make("nav", { class: "tabs", "aria-label": "Another moment" },
-      make("a", { href: step(-4) }, "◀ before"), make("a", { href: step(4) }, "after ▶"),
-      make("a", { href: `#/timeline?at=${when}` }, "on the timeline"),
-      make("a", { href: `#/camera/${encodeURIComponent(id)}` }, "live")),
-    alarms, make("section", { class: "card" }, make("h2", {}, "Captions around it"), list));
+    make("nav", { class: "tabs", "aria-label": t("Another moment") },
+      make("a", { href: step(-4) }, t("◀ before")), make("a", { href: step(4) }, t("after ▶")),
+      make("a", { href: `#/timeline?at=${when}` }, t("on the timeline")),
+      make("a", { href: `#/camera/${encodeURIComponent(id)}` }, t("live"))),
+    alarms, make("section", { class: "card" }, make("h2", {}, t("Captions around it")), list));
   page.key = (key) => {
     if (key !== "ArrowLeft" && key !== "ArrowRight") return false;
     location.hash = step(key === "ArrowLeft" ? -4 : 4);
@@ -83,8 +84,8 @@ export async function momentPage(id, when) {
     for (const caption of captions) if (Date.parse(caption.start) <= middle) nearest = caption.id;
     list.replaceChildren(...captions.map((caption) => make("li", { class: caption.id === nearest ? "picked" : "", "aria-current": caption.id === nearest ? "true" : null },
       thumb(caption.id, caption.thumb, nameOf(id)), make("div", {}, make("div", {}, caption.text),
-        make("div", { class: "small" }, caption.count > 1 ? `${at(caption.start)} to ${at(caption.until)}, ${caption.count} times` : at(caption.start))))));
-    if (!captions.length) list.replaceChildren(make("li", {}, "Nothing was said in these five minutes."));
+        make("div", { class: "small" }, caption.count > 1 ? t("{0} to {1}, {2} times", at(caption.start), at(caption.until), caption.count) : at(caption.start))))));
+    if (!captions.length) list.replaceChildren(make("li", {}, t("Nothing was said in these five minutes.")));
     alarms.replaceChildren(...events.map((event) => make("section", { class: "card" },
       ...[make("h2", {}, `${event.end ? "△" : "▲"} ${event.alarm}`), make("div", { class: "small" }, eventTimes(event)), clip(event)].filter(Boolean))));
     list.querySelector(".picked")?.scrollIntoView({ block: "nearest" });
@@ -112,7 +113,7 @@ export function tryPage() {
   const field = (label, input) => make("div", {}, make("label", { for: input.id }, label), input);
   const ask = async (event) => {
     event.preventDefault();
-    answer.textContent = "asking …";
+    answer.textContent = t("asking …");
     try { answer.textContent = (await call(`cameras/${encodeURIComponent(pick.value)}/ask`, { text: question.value })).answer; }
     catch (error) { answer.textContent = error.message; }
   };
@@ -122,17 +123,17 @@ export function tryPage() {
     try {
       const told = await call(`cameras/${encodeURIComponent(camera.id)}/fires?alarm=${encodeURIComponent(alarm.id)}&on=${on.value}&off=${off.value}`);
       found.replaceChildren(
-        make("p", {}, `It would have begun ${times(told.count)} since ${day.format(Date.parse(told.from))}; it did ${times(told.began)}. `
-          + `${told.answers} answers of ${told.minutes} minutes are kept.`),
-        make("p", { class: "small" }, "By the minute: the shortest duration and the cool-down of the alarm are not counted in."),
+        make("p", {}, t("It would have begun {0} since {1}; it did {2}. {3} answers of {4} minutes are kept.",
+          times(told.count), day.format(Date.parse(told.from)), times(told.began), told.answers, told.minutes)),
+        make("p", { class: "small" }, t("By the minute: the shortest duration and the cool-down of the alarm are not counted in.")),
         make("ul", { class: "list" }, ...told.fires.slice(0, 20).map(([from, to]) => make("li", {},
-          make("a", { href: momentOf(camera.id, from) }, `${day.format(Date.parse(from))} to ${at(to)}`)))));
+          make("a", { href: momentOf(camera.id, from) }, t("{0} to {1}", day.format(Date.parse(from)), at(to)))))));
     } catch (error) { found.replaceChildren(make("p", { class: "wrong" }, error.message)); }
   };
-  show("Try a question",
-    make("form", { class: "card", onsubmit: ask }, make("h2", {}, "The answer now"), field("Camera", pick), field("Question", question), make("button", {}, "Ask"), answer,
-      make("p", { class: "small" }, "Of a question that no alarm asks nothing is kept: how often it would have alarmed can only be told of alarms.")),
-    asks.length ? make("form", { class: "card", onsubmit: count }, make("h2", {}, "How often it would have alarmed"), field("Alarm", which),
-      make("div", { class: "fields" }, field("Begins at", on), field("Ends below", off)), make("button", {}, "Count"), found) : make("p", {}, "No camera has an alarm."));
+  show(t("Try a question"),
+    make("form", { class: "card", onsubmit: ask }, make("h2", {}, t("The answer now")), field(t("Camera"), pick), field(t("Question"), question), make("button", {}, t("Ask")), answer,
+      make("p", { class: "small" }, t("Of a question that no alarm asks nothing is kept: how often it would have alarmed can only be told of alarms."))),
+    asks.length ? make("form", { class: "card", onsubmit: count }, make("h2", {}, t("How often it would have alarmed")), field(t("Alarm"), which),
+      make("div", { class: "fields" }, field(t("Begins at"), on), field(t("Ends below"), off)), make("button", {}, t("Count")), found) : make("p", {}, t("No camera has an alarm.")));
   page.redraw = () => {};
 }

@@ -2,17 +2,19 @@
 // The timeline of all cameras, from five minutes to thirty days: drawn, and as a list.
 
 import { api, at, call, cameras, day, make, now, page, show } from "./lib.js";
+import { locale, many, t } from "./words.js";
 
 const shortest = 5 * 60e3;
 const longest = 30 * 86400e3;
 const height = 46;
-const spans = [["5 min", 300], ["1 h", 3600], ["6 h", 21600], ["1 day", 86400], ["7 days", 604800], ["30 days", 2592000]];
+const spans = [[t("5 min"), 300], [t("1 h"), 3600], [t("6 h"), 21600], [t("1 day"), 86400], [t("7 days"), 604800], [t("30 days"), 2592000]];
 /** Steps between times that are written below, in seconds. */
 const steps = [60, 300, 900, 3600, 10800, 21600, 43200, 86400, 432000];
-const short = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const date = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+const short = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
+const date = new Intl.DateTimeFormat(locale, { month: "short", day: "numeric" });
 
-const count = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
+/** What a span is, in words. */
+const named = (state) => ({ connecting: t("connecting"), offline: t("offline"), disabled: t("switched off") })[state] ?? state;
 
 export function timelinePage(query) {
   const asked = Date.parse(query.get("at") ?? "");
@@ -28,21 +30,21 @@ export function timelinePage(query) {
   const spoken = make("p", { id: "spoken", class: "small", role: "status" });
   // Tells what a colour of the style sheet is, dark or light.
   const probe = make("span", { hidden: true });
-  const moment = make("ul", { class: "moment", "aria-label": "All cameras at the cursor" });
+  const moment = make("ul", { class: "moment", "aria-label": t("All cameras at the cursor") });
   const list = make("ul", { class: "list" });
   const goto = make("input", { id: "goto", type: "datetime-local", onchange: () => {
     const time = new Date(goto.value).getTime();
     if (time) { follows = false; cursor = time; view(time - (to - from) / 2, time + (to - from) / 2); }
   } });
   const button = (label, words, act) => make("button", { type: "button", "aria-label": words, onclick: act }, label);
-  show("Timeline",
+  show(t("Timeline"),
     make("div", { class: "tools" }, ...spans.map(([label, seconds]) => make("button", { type: "button", "data-span": seconds, onclick: () => zoomTo(seconds * 1000) }, label)),
-      button("−", "Longer", () => zoom(2)), button("+", "Shorter", () => zoom(0.5)),
-      button("◀", "Earlier", () => pan(-0.5)), button("▶", "Later", () => pan(0.5)),
-      button("Now", "Now", () => { follows = true; cursor = null; view(now() - (to - from), now()); }),
-      make("div", { class: "goto" }, make("label", { for: "goto", class: "small" }, "Go to"), goto)),
+      button("−", t("Longer"), () => zoom(2)), button("+", t("Shorter"), () => zoom(0.5)),
+      button("◀", t("Earlier"), () => pan(-0.5)), button("▶", t("Later"), () => pan(0.5)),
+      button(t("Now"), t("Now"), () => { follows = true; cursor = null; view(now() - (to - from), now()); }),
+      make("div", { class: "goto" }, make("label", { for: "goto", class: "small" }, t("Go to")), goto)),
     make("div", { class: "card line" }, canvas, spoken, probe), moment,
-    make("section", { class: "card" }, make("h2", {}, "The same as a list"), list));
+    make("section", { class: "card" }, make("h2", {}, t("The same as a list")), list));
 
   const x = (time) => (time - from) / (to - from) * canvas.clientWidth;
   const timeAt = (px) => from + px / canvas.clientWidth * (to - from);
@@ -93,11 +95,11 @@ export function timelinePage(query) {
       moment.replaceChildren(...[...cameras.values()].map((camera) => {
         const seen = said.get(camera.id);
         return make("li", {}, make("a", { href: `#/moment/${encodeURIComponent(camera.id)}/${when}` },
-          make("div", { class: "picture" }, ...(seen?.thumb ? [make("img", { src: `${api}captions/${seen.thumb}/thumb.jpg`, alt: `Picture of ${camera.name}` })] : [])),
-          make("strong", {}, camera.name), make("div", { class: seen ? "" : "old" }, seen?.caption.text ?? "nothing was said")));
+          make("div", { class: "picture" }, ...(seen?.thumb ? [make("img", { src: `${api}captions/${seen.thumb}/thumb.jpg`, alt: t("Picture of {0}", camera.name) })] : [])),
+          make("strong", {}, camera.name), make("div", { class: seen ? "" : "old" }, seen?.caption.text ?? t("nothing was said"))));
       }));
     } catch (error) { moment.replaceChildren(make("li", {}, error.message)); }
-    spoken.textContent = `Cursor at ${day.format(cursor)}`;
+    spoken.textContent = t("Cursor at {0}", day.format(cursor));
   }
 
   function draw() {
@@ -175,17 +177,17 @@ export function timelinePage(query) {
     const entries = [];
     for (const row of data.cameras) {
       const n = (row.ticks ?? []).reduce((sum, count) => sum + count, 0);
-      entries.push({ time: -Infinity, words: `${row.name}: ${count(n, "caption")}, ${count(row.events.length, "alarm")}` });
-      for (const event of row.events) entries.push({ time: Date.parse(event.start), words: `${event.end ? "△" : "▲"} ${row.name}: ${event.alarm}, ${event.end ? `until ${at(event.end)}` : "and still"}` });
-      for (const span of row.spans) entries.push({ time: Date.parse(span.start), words: `▨ ${row.name}: ${span.state}${span.reason ? `, ${span.reason}` : ""}, ${span.end ? `until ${at(span.end)}` : "and still"}` });
+      entries.push({ time: -Infinity, words: `${row.name}: ${many(n, "{0} caption", "{0} captions")}, ${many(row.events.length, "{0} alarm", "{0} alarms")}` });
+      for (const event of row.events) entries.push({ time: Date.parse(event.start), words: `${event.end ? "△" : "▲"} ${row.name}: ${event.alarm}, ${event.end ? t("until {0}", at(event.end)) : t("and still")}` });
+      for (const span of row.spans) entries.push({ time: Date.parse(span.start), words: `▨ ${row.name}: ${named(span.state)}${span.reason ? `, ${span.reason}` : ""}, ${span.end ? t("until {0}", at(span.end)) : t("and still")}` });
     }
     entries.sort((one, other) => one.time - other.time);
     const cut = entries.slice(0, 300);
     list.replaceChildren(...cut.map(({ time, words }) => make("li", {}, time === -Infinity ? words
       : make("button", { type: "button", class: "plain", onclick: () => { follows = false; point(time); } }, `${day.format(time)} ${words}`))));
-    if (entries.length > cut.length) list.append(make("li", {}, `and ${entries.length - cut.length} more: a shorter time shows them`));
-    canvas.setAttribute("aria-label", `Timeline of ${data.cameras.length} cameras from ${day.format(from)} to ${day.format(to)}`);
-    if (!cursor) spoken.textContent = `${day.format(from)} to ${day.format(to)}`;
+    if (entries.length > cut.length) list.append(make("li", {}, t("and {0} more: a shorter time shows them", entries.length - cut.length)));
+    canvas.setAttribute("aria-label", t("Timeline of {0} cameras from {1} to {2}", data.cameras.length, day.format(from), day.format(to)));
+    if (!cursor) spoken.textContent = t("{0} to {1}", day.format(from), day.format(to));
   }
 
   canvas.addEventListener("wheel", (event) => {

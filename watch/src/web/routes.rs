@@ -40,6 +40,9 @@ pub const ROUTES: &[(&str, &str, bool)] = &[
     ("GET", "/", false),
     ("GET", "/app.js", false),
     ("GET", "/lib.js", false),
+    ("GET", "/words.js", false),
+    ("GET", "/de.js", false),
+    ("GET", "/zh.js", false),
     ("GET", "/player.js", false),
     ("GET", "/alarms.js", false),
     ("GET", "/search.js", false),
@@ -151,6 +154,12 @@ fn files() -> Router<Arc<Site>> {
         )
         .route("/app.js", get(|| script(include_bytes!("../page/app.js"))))
         .route("/lib.js", get(|| script(include_bytes!("../page/lib.js"))))
+        .route(
+            "/words.js",
+            get(|| script(include_bytes!("../page/words.js"))),
+        )
+        .route("/de.js", get(|| script(include_bytes!("../page/de.js"))))
+        .route("/zh.js", get(|| script(include_bytes!("../page/zh.js"))))
         .route(
             "/health.js",
             get(|| script(include_bytes!("../page/health.js"))),

@@ -25,6 +25,11 @@ pub struct Browser {
 impl Browser {
     /// Starts one; nothing where there is none.
     pub fn start() -> Option<Self> {
+        Self::that_speaks("en")
+    }
+
+    /// Starts one whose user wants this language.
+    pub fn that_speaks(language: &str) -> Option<Self> {
         let port = crate::live::free_port();
         let mut command = Command::new("chromedriver");
         command
@@ -47,7 +52,8 @@ impl Browser {
             "--no-sandbox",
             "--disable-gpu",
             "--disable-dev-shm-usage",
-            "--lang=en",
+            &format!("--lang={language}"),
+            &format!("--accept-lang={language}"),
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
         ];
         let wish = json!({"capabilities": {"alwaysMatch": {

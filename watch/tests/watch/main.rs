@@ -4,6 +4,7 @@
 
 mod browser;
 mod door;
+mod languages;
 mod live;
 mod out;
 mod pages;
