@@ -22,6 +22,9 @@ use crate::video::clips::Rings;
 use crate::video::format::Codec;
 use crate::video::ring::Ring;
 
+/// The longest time for which nobody is told of a camera's alarms, in minutes.
+const LONGEST_SNOOZE: u32 = 480;
+
 /// A camera as it is seen right now.
 #[derive(Debug, Clone)]
 pub struct Seen {
@@ -110,6 +113,8 @@ pub enum What {
     Phase,
     Model,
     Still,
+    /// Somebody said something of this event.
+    Event(i64),
     /// There are others than before.
     Cameras,
 }
@@ -276,6 +281,30 @@ impl Hub {
             seen.lock().unwrap().snoozed = Some(until);
             self.tell(camera, What::Alarm);
         }
+    }
+
+    /// The same from now on and for so many minutes, and after a restart too; 0 ends it.
+    ///
+    /// # Errors
+    /// That there is no such camera, or that it is too long.
+    pub fn rest(&self, camera: &str, minutes: u32) -> Result<(), String> {
+        if self.seen(camera).is_none() {
+            return Err("there is no such camera".into());
+        }
+        if minutes > LONGEST_SNOOZE {
+            return Err(format!(
+                "minutes is a whole number up to {LONGEST_SNOOZE}; 0 ends it"
+            ));
+        }
+        let until = Millis::now().plus(Duration::from_secs(60 * u64::from(minutes)));
+        self.hand.keep(Item::Snooze(camera.to_owned(), until));
+        self.snooze(camera, until);
+        Ok(())
+    }
+
+    /// Somebody said something of an event of this camera, and it is kept.
+    pub fn said_of(&self, camera: &str, event: i64) {
+        self.tell(camera, What::Event(event));
     }
 
     /// Asks about the moment, and waits for the answer.

@@ -51,7 +51,7 @@ pub fn due(
 
 /// Whether this one is told of an event. One of an alarm that is no longer in the file is told: it was
 /// asked for when it was.
-fn wanted(target: &str, config: &Config, due: &Due) -> bool {
+pub fn wanted(target: &str, config: &Config, due: &Due) -> bool {
     let camera = config.cameras.iter().find(|camera| camera.id == due.camera);
     let alarm = camera.and_then(|camera| camera.alarms.iter().find(|alarm| alarm.id == due.alarm));
     alarm.is_none_or(|alarm| is_told(target, alarm))

@@ -75,6 +75,15 @@ impl Due {
     }
 }
 
+/// An event, and what people said of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Marked {
+    pub due: Due,
+    pub acknowledged: bool,
+    pub starred: bool,
+    pub false_alarm: bool,
+}
+
 /// The outbox of one of those who are told.
 #[derive(Debug)]
 pub struct Outbox {
@@ -136,20 +145,7 @@ impl Outbox {
             "SELECT id, camera, alarm, start, end, probability, peak, reason, caption FROM event
              WHERE id > ?1 AND snoozed = 0 AND (end IS NULL OR start >= ?2 OR end >= ?2) ORDER BY id",
             params![after, oldest.0],
-            &mut |row| {
-                Ok(Due {
-                    event: row.get(0)?,
-                    moment: Moment::Begin,
-                    camera: row.get(1)?,
-                    alarm: row.get(2)?,
-                    start: Millis(row.get(3)?),
-                    end: row.get::<_, Option<i64>>(4)?.map(Millis),
-                    probability: row.get(5)?,
-                    peak: row.get(6)?,
-                    reason: row.get(7)?,
-                    caption: row.get(8)?,
-                })
-            },
+            &mut begun,
         )?;
         for begin in rows {
             let end = begin.end.map(|_| Due {
@@ -171,6 +167,27 @@ impl Outbox {
         }
         due.sort_by_key(|item| (item.at(), item.event, item.moment));
         Ok(due)
+    }
+
+    /// An event whose begin was told, with what people said of it.
+    pub fn event(&mut self, id: i64) -> Result<Option<Marked>, Error> {
+        let found = self.ask(
+            "SELECT id, camera, alarm, start, end, probability, peak, reason, caption, acknowledged, starred,
+             false_alarm FROM event WHERE id = ?1 AND snoozed = 0",
+            [id],
+            &mut |row| {
+                Ok(Marked {
+                    due: begun(row)?,
+                    acknowledged: row.get(9)?,
+                    starred: row.get(10)?,
+                    false_alarm: row.get(11)?,
+                })
+            },
+        )?;
+        match found.into_iter().next() {
+            Some(marked) if self.was_told(&marked.due)? => Ok(Some(marked)),
+            _ => Ok(None),
+        }
     }
 
     /// Somebody has it.
@@ -257,6 +274,22 @@ impl Outbox {
         let run = || self.connection.prepare_cached(sql)?.execute(values);
         run().map(|_| ()).map_err(Error::sqlite(&self.path))
     }
+}
+
+/// The begin of an event, with all that is known of it.
+fn begun(row: &rusqlite::Row) -> rusqlite::Result<Due> {
+    Ok(Due {
+        event: row.get(0)?,
+        moment: Moment::Begin,
+        camera: row.get(1)?,
+        alarm: row.get(2)?,
+        start: Millis(row.get(3)?),
+        end: row.get::<_, Option<i64>>(4)?.map(Millis),
+        probability: row.get(5)?,
+        peak: row.get(6)?,
+        reason: row.get(7)?,
+        caption: row.get(8)?,
+    })
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 //! Alarms: which there were, how likely they were, and what people say of them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -11,10 +10,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::log;
-use crate::store::keeper::Item;
 use crate::store::reader::{Event, Wanted};
 use crate::store::state::Mark;
-use crate::time::Millis;
 
 use super::asking::{Fault, number, time};
 use super::site::Site;
@@ -23,8 +20,6 @@ use super::who::Viewer;
 
 /// The longest note.
 const NOTE: usize = 1_000;
-/// The longest time for which nobody is told of a camera's alarms, in minutes.
-const LONGEST_SNOOZE: u32 = 480;
 
 /// What is asked for.
 #[derive(Deserialize)]
@@ -96,7 +91,7 @@ pub async fn say(
     Path(id): Path<i64>,
     Json(said): Json<Said>,
 ) -> Result<Json<Value>, Fault> {
-    event(&site, &viewer, id)?;
+    let camera = event(&site, &viewer, id)?.camera;
     if said
         .note
         .as_ref()
@@ -117,6 +112,7 @@ pub async fn say(
     if !done.map_err(|error| Fault::Inside(error.to_string()))?? {
         return Err(Fault::NotFound);
     }
+    site.hub.said_of(&camera, id);
     one(State(site), viewer, Path(id)).await
 }
 
@@ -157,17 +153,36 @@ pub async fn snooze(
     Json(snooze): Json<Snooze>,
 ) -> Result<Json<Value>, Fault> {
     viewer.camera(&site, &id)?;
-    let Some(minutes) = snooze.minutes.filter(|n| *n <= LONGEST_SNOOZE) else {
-        return Err(Fault::Wrong(format!(
-            "minutes is a whole number up to {LONGEST_SNOOZE}; 0 ends it"
-        )));
-    };
-    let until = Millis::now().plus(Duration::from_secs(60 * u64::from(minutes)));
-    site.hub.hand().keep(Item::Snooze(id.clone(), until));
-    site.hub.snooze(&id, until);
+    let minutes = snooze.minutes.unwrap_or(u32::MAX);
+    site.hub.rest(&id, minutes).map_err(Fault::Wrong)?;
     log::info(format!(
         "{} snoozed camera {id} for {minutes} minutes",
         viewer.user.name
     ));
     Ok(Json(view::camera(&viewer.camera(&site, &id)?)))
+}
+
+/// Whether a camera is watched, until the next start.
+#[derive(Deserialize)]
+pub struct Switch {
+    on: bool,
+}
+
+pub async fn enabled(
+    State(site): State<Arc<Site>>,
+    viewer: Viewer,
+    Path(id): Path<String>,
+    Json(switch): Json<Switch>,
+) -> Result<Json<Value>, Fault> {
+    viewer.camera(&site, &id)?;
+    if !viewer.user.admin {
+        return Err(Fault::AdminOnly);
+    }
+    site.hub.switch(&id, switch.on).map_err(Fault::Wrong)?;
+    log::info(format!(
+        "{} switched camera {id} {}",
+        viewer.user.name,
+        if switch.on { "on" } else { "off" }
+    ));
+    Ok(Json(json!({"id": id, "on": switch.on})))
 }

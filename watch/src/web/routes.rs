@@ -63,6 +63,7 @@ pub const ROUTES: &[(&str, &str, bool)] = &[
     ("POST", "/api/v1/cameras/{camera}/ask", true),
     ("GET", "/api/v1/cameras/{camera}/live", true),
     ("POST", "/api/v1/cameras/{camera}/snooze", true),
+    ("POST", "/api/v1/cameras/{camera}/enabled", true),
     ("GET", "/api/v1/cameras/{camera}/fires", true),
     ("GET", "/api/v1/captions", true),
     ("GET", "/api/v1/captions/{id}/thumb.jpg", true),
@@ -120,6 +121,7 @@ fn api() -> Router<Arc<Site>> {
         .route("/cameras/{camera}/ask", post(ask))
         .route("/cameras/{camera}/live", get(video::live))
         .route("/cameras/{camera}/snooze", post(alarms::snooze))
+        .route("/cameras/{camera}/enabled", post(alarms::enabled))
         .route("/cameras/{camera}/fires", get(timeline::fires))
         .route("/captions", get(captions))
         .route("/captions/{id}/thumb.jpg", get(thumb))

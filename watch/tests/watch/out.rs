@@ -20,6 +20,7 @@ use vlmcaption_watch::hub::Hub;
 use vlmcaption_watch::out::{Out, signature};
 use vlmcaption_watch::store::files::Layout;
 use vlmcaption_watch::store::keeper::Keeper;
+use vlmcaption_watch::store::state::Mark;
 use vlmcaption_watch::store::writer::Writer;
 use vlmcaption_watch::time::Millis;
 
@@ -118,19 +119,28 @@ impl Listener {
 
     /// Waits for a message of this topic that fits.
     pub fn wait(&mut self, topic: &str, fits: impl Fn(&str) -> bool) -> String {
+        let found = self.wait_for(PATIENCE, topic, fits);
+        found.unwrap_or_else(|| panic!("no fitting {topic} in {:#?}", self.seen))
+    }
+
+    /// The same, for so long.
+    fn wait_for(
+        &mut self,
+        time: Duration,
+        topic: &str,
+        fits: impl Fn(&str) -> bool,
+    ) -> Option<String> {
         let begin = Instant::now();
         loop {
-            let left = PATIENCE.saturating_sub(begin.elapsed());
-            let Ok(line) = self.lines.recv_timeout(left) else {
-                panic!("no fitting {topic} in {:#?}", self.seen);
-            };
+            let left = time.saturating_sub(begin.elapsed());
+            let line = self.lines.recv_timeout(left).ok()?;
             let mut parts = line.splitn(3, ' ');
             let _retained = parts.next();
             let of = parts.next().unwrap_or_default().to_owned();
             let payload = parts.next().unwrap_or_default().to_owned();
             self.seen.push((of.clone(), payload.clone()));
             if of == topic && fits(&payload) {
-                return payload;
+                return Some(payload);
             }
         }
     }
@@ -331,6 +341,47 @@ fn a_broker_hears_of_cameras_captions_and_alarms_and_a_will_when_the_program_die
     listener.wait("vlmwatch/front/alarm/lying/attributes", |payload| {
         payload.contains("\"event\":\"1\"")
     });
+    // It becomes more likely, and somebody sees to it: both are told.
+    until("its begin is acknowledged", || fixture.standing().told == 1);
+    let surer = || {
+        let answer = Answer {
+            alarm: "lying".into(),
+            at: Millis::now(),
+            probability: 0.97,
+        };
+        fixture.hub.heard("front", Heard::Answer(answer));
+    };
+    let mut update = None;
+    until("it is surer", || {
+        surer();
+        update = listener.wait_for(Duration::from_millis(100), "vlmwatch/events", |_| true);
+        update.is_some()
+    });
+    let event: Value = serde_json::from_str(&update.unwrap()).unwrap();
+    assert_eq!(event["peak"], 0.97);
+    assert_eq!(
+        (&event["type"], &event["id"], &event["acknowledged"]),
+        (&json!("update"), &json!("1"), &json!(false))
+    );
+    let mark = Mark {
+        acknowledged: Some(true),
+        false_alarm: Some(true),
+        ..Mark::default()
+    };
+    assert!(fixture.hub.hand().mark(1, mark).unwrap());
+    fixture.hub.said_of("front", 1);
+    let event = listener.wait("vlmwatch/events", |_| true);
+    let event: Value = serde_json::from_str(&event).unwrap();
+    assert_eq!(event["type"], "update");
+    assert_eq!(event["peak"], 0.97);
+    assert_eq!(
+        [
+            &event["acknowledged"],
+            &event["false_alarm"],
+            &event["starred"]
+        ],
+        [&json!(true), &json!(true), &json!(false)]
+    );
     fixture.end(1);
     listener.wait("vlmwatch/front/alarm/lying", |payload| payload == "OFF");
     let event = listener.wait("vlmwatch/events", |_| true);
@@ -343,6 +394,18 @@ fn a_broker_hears_of_cameras_captions_and_alarms_and_a_will_when_the_program_die
     publish(port, "vlmwatch/front/ask", "Who is there?");
     let answer = listener.wait("vlmwatch/front/answer", |_| true);
     assert!(answer.contains("switched off"), "{answer}");
+    // Nobody is to be told of the back for a while; what is not a number of minutes changes nothing.
+    let snoozed = || fixture.hub.camera("back").unwrap().snoozed;
+    publish(port, "vlmwatch/back/snooze/set", "481");
+    publish(port, "vlmwatch/back/snooze/set", "soon");
+    publish(port, "vlmwatch/back/snooze/set", "30");
+    until("it is snoozed", || snoozed().is_some());
+    let left = snoozed().unwrap().0 - Millis::now().0;
+    assert!((29 * 60_000..=30 * 60_000).contains(&left), "{left}");
+    publish(port, "vlmwatch/back/snooze/set", "0");
+    until("it is no longer", || {
+        snoozed().is_some_and(|until| until <= Millis::now())
+    });
     // Home Assistant begins anew.
     publish(port, "homeassistant/status", "online");
     listener.wait("homeassistant/device/vlmwatch_test_front/config", |_| true);

@@ -14,7 +14,7 @@ use vlmcaption_watch::camera::pipeline::Still;
 use vlmcaption_watch::camera::supervisor::Heard;
 use vlmcaption_watch::config::{Config, Process};
 use vlmcaption_watch::heard::{Begin, Caption, Phase};
-use vlmcaption_watch::hub::Hub;
+use vlmcaption_watch::hub::{Hub, Wish};
 use vlmcaption_watch::store::files::Layout;
 use vlmcaption_watch::store::keeper::Keeper;
 use vlmcaption_watch::store::reader::{Reader, Scope};
@@ -473,4 +473,33 @@ fn one_address_holds_64_connections_at_most() {
     while !served() {
         assert!(begin.elapsed() < Duration::from_secs(20));
     }
+}
+
+#[test]
+fn a_viewer_neither_tries_thresholds_nor_switches_a_camera_and_an_admin_does() {
+    let fixture = Fixture::new();
+    let (ann, bob, root) = (
+        fixture.log_in("ann"),
+        fixture.log_in("bob"),
+        fixture.log_in("root"),
+    );
+    let fires = "/api/v1/cameras/back/fires?alarm=dog&on=0.9&off=0.2";
+    let enabled = "/api/v1/cameras/back/enabled";
+    let ours = |who: &str| format!("{who}Sec-Fetch-Site: same-origin\r\n");
+    for (who, status) in [(&ann, 403), (&bob, 404), (&root, 200)] {
+        assert_eq!(fixture.get(fires, who).status, status);
+    }
+    let ann_s = fixture.send("POST", enabled, &ours(&ann), "{\"on\":false}");
+    assert_eq!(ann_s.status, 403);
+    assert_eq!(ann_s.json()["error"]["code"], "admin-only");
+    let bob_s = fixture.send("POST", enabled, &ours(&bob), "{\"on\":false}");
+    assert_eq!(bob_s.status, 404);
+    // Whoever watches the cameras hears of the admin's wish, and of no other.
+    let wishes = fixture.hub.wishes();
+    let root_s = fixture.send("POST", enabled, &ours(&root), "{\"on\":false}");
+    assert_eq!((root_s.status, &root_s.json()["on"]), (200, &json!(false)));
+    let heard: Vec<Wish> = wishes.try_iter().collect();
+    assert_eq!(heard, [Wish::Switch("back".into(), false)]);
+    let wrong = fixture.send("POST", enabled, &ours(&root), "{\"on\":1}");
+    assert!((400..500).contains(&wrong.status), "{}", wrong.status);
 }

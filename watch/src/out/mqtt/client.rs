@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc};
 
 use crate::camera::supervisor::{Clock, Stop};
 use crate::config::out::Broker;
-use crate::hub::{Hub, Notice, What};
+use crate::hub::{Alarm, Hub, Notice, What};
 use crate::log;
 use crate::secret;
 use crate::store::keeper::Status;
@@ -43,6 +43,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// How long an answer may take, and how many questions may be open.
 const ASKING: Duration = Duration::from_secs(60);
 const QUESTIONS: usize = 4;
+/// By how much, and how often at most, the likelihood of an open alarm is told anew.
+const HIGHER: f64 = 0.01;
+const PEAKS: Duration = Duration::from_secs(1);
 
 /// What has changed since it was told.
 #[derive(Debug, Default)]
@@ -56,6 +59,7 @@ enum Kind {
     Status,
     Caption,
     Alarm,
+    Event(i64),
     All,
 }
 
@@ -66,6 +70,7 @@ impl Changed {
             What::Caption => Kind::Caption,
             What::Alarm => Kind::Alarm,
             What::Phase => Kind::Status,
+            What::Event(event) => Kind::Event(event),
             What::Cameras => Kind::All,
             What::Partial | What::Model | What::Still => return,
         };
@@ -118,6 +123,14 @@ pub fn run(teller: Teller) {
     }
 }
 
+/// How likely "yes" was at most, and what of it was told.
+struct Peak {
+    event: i64,
+    most: f64,
+    told: f64,
+    at: Instant,
+}
+
 struct Telling {
     teller: Teller,
     client: AsyncClient,
@@ -127,6 +140,8 @@ struct Telling {
     under_way: HashSet<(i64, Moment)>,
     /// The last event of each alarm.
     last: BTreeMap<(String, String), Due>,
+    /// How likely an alarm that is open was at most.
+    peaks: BTreeMap<(String, String), Peak>,
     /// When a still of a camera was sent.
     stills: BTreeMap<String, Instant>,
     questions: Arc<tokio::sync::Semaphore>,
@@ -153,6 +168,7 @@ impl Telling {
             connected: false,
             under_way: HashSet::new(),
             last: BTreeMap::new(),
+            peaks: BTreeMap::new(),
             stills: BTreeMap::new(),
             questions: Arc::new(tokio::sync::Semaphore::new(QUESTIONS)),
             begin: Instant::now(),
@@ -220,6 +236,7 @@ impl Telling {
         if broker.commands {
             topics.push(format!("{}/+/ask", broker.prefix));
             topics.push(format!("{}/+/enabled/set", broker.prefix));
+            topics.push(format!("{}/+/snooze/set", broker.prefix));
         }
         for topic in topics {
             if let Err(error) = self.client.try_subscribe(topic, QoS::AtLeastOnce) {
@@ -320,6 +337,7 @@ impl Telling {
                     self.send(message);
                 }
             }
+            Kind::Event(event) => self.update(event),
             Kind::Alarm | Kind::All => {
                 let config = self.teller.hub.config();
                 let asked = config.cameras.iter().find(|camera| camera.id == id);
@@ -338,7 +356,57 @@ impl Telling {
                     self.send(topics::attributes(&prefix, &seen, alarm, last));
                     self.send(topics::alarm(&prefix, id, alarm));
                 }
+                for alarm in &seen.alarms {
+                    self.peak(id, alarm);
+                }
             }
+        }
+    }
+
+    /// Looks whether an alarm that is open has become more likely than was told.
+    fn peak(&mut self, camera: &str, alarm: &Alarm) {
+        let key = (camera.to_owned(), alarm.id.clone());
+        let last = self.last.get(&key).filter(|due| due.end.is_none());
+        let (Some(_), Some(now), Some(last)) = (alarm.open, alarm.probability, last) else {
+            self.peaks.remove(&key);
+            return;
+        };
+        let (event, begin) = (last.event, last.probability.unwrap_or(now));
+        let fresh = Peak {
+            event,
+            most: begin,
+            told: begin,
+            at: Instant::now(),
+        };
+        // One after the other: the next event begins from its own.
+        self.peaks
+            .retain(|of, peak| *of != key || peak.event == event);
+        let peak = self.peaks.entry(key).or_insert(fresh);
+        peak.most = peak.most.max(now);
+        if peak.most >= peak.told + HIGHER && peak.at.elapsed() >= PEAKS {
+            peak.told = peak.most;
+            peak.at = Instant::now();
+            self.update(event);
+        }
+    }
+
+    /// Tells how an event stands that was told of; of what is missed while nobody is there, its end tells.
+    fn update(&mut self, event: i64) {
+        if !self.connected {
+            return;
+        }
+        let config = self.teller.hub.config();
+        match self.teller.outbox.event(event) {
+            Ok(Some(mut marked)) if choice::wanted("mqtt", &config, &marked.due) => {
+                let open = self.peaks.values().find(|peak| peak.event == event);
+                // Of an open event the store has what it began with.
+                if let Some(peak) = open {
+                    marked.due.peak = Some(peak.most.max(marked.due.peak.unwrap_or(0.0)));
+                }
+                self.send(topics::update(&self.teller.broker.prefix, &marked));
+            }
+            Ok(_) => {}
+            Err(error) => log::debug(format!("mqtt: {error}")),
         }
     }
 
@@ -445,6 +513,18 @@ impl Telling {
             "enabled/set" if text == "ON" || text == "OFF" => {
                 if let Err(reason) = self.teller.hub.switch(camera, text == "ON") {
                     log::warning(format!("mqtt: a camera cannot be switched: {reason}"));
+                }
+            }
+            "snooze/set" => {
+                // What is not a number is too long.
+                let minutes = text.parse().unwrap_or(u32::MAX);
+                match self.teller.hub.rest(camera, minutes) {
+                    Ok(()) => log::info(format!(
+                        "mqtt: camera {camera} is snoozed for {minutes} minutes"
+                    )),
+                    Err(reason) => {
+                        log::warning(format!("mqtt: a camera cannot be snoozed: {reason}"));
+                    }
                 }
             }
             _ => log::debug(format!("mqtt: nothing is known of {wish}")),

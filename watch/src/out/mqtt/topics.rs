@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::heard::Phase;
 use crate::hub::{Alarm, Seen};
 use crate::secret;
-use crate::store::outbox::{Due, Moment};
+use crate::store::outbox::{Due, Marked, Moment};
 use crate::time::Millis;
 
 /// The longest state of a sensor that Home Assistant takes is 255 characters.
@@ -109,8 +109,25 @@ pub fn still(prefix: &str, seen: &Seen) -> Option<Message> {
 
 /// A begin or an end of an event.
 pub fn event(prefix: &str, due: &Due) -> Message {
-    let payload = json!({
-        "type": match due.moment { Moment::Begin => "new", Moment::End => "end" },
+    let kind = match due.moment {
+        Moment::Begin => "new",
+        Moment::End => "end",
+    };
+    events(prefix, &of_event(kind, due))
+}
+
+/// What people said of an event, and how likely it was at most.
+pub fn update(prefix: &str, marked: &Marked) -> Message {
+    let mut payload = of_event("update", &marked.due);
+    payload["acknowledged"] = json!(marked.acknowledged);
+    payload["starred"] = json!(marked.starred);
+    payload["false_alarm"] = json!(marked.false_alarm);
+    events(prefix, &payload)
+}
+
+fn of_event(kind: &str, due: &Due) -> Value {
+    json!({
+        "type": kind,
         "id": due.event.to_string(),
         "camera": due.camera,
         "alarm": due.alarm,
@@ -120,7 +137,10 @@ pub fn event(prefix: &str, due: &Due) -> Message {
         "peak": due.peak,
         "reason": due.reason,
         "caption": secret::redact(&due.caption),
-    });
+    })
+}
+
+fn events(prefix: &str, payload: &Value) -> Message {
     Message {
         topic: format!("{prefix}/events"),
         payload: payload.to_string().into(),
