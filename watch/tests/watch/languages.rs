@@ -146,6 +146,7 @@ fn a_browser_gets_its_language_and_people_can_choose_another() {
             for width in [360, 1280] {
                 browser.look(width, 740, "light");
                 browser.until("document.documentElement.scrollWidth <= innerWidth");
+                browser.until("[...document.querySelectorAll('header nav a')].every(a => a.getBoundingClientRect().right <= innerWidth)");
             }
         }
         browser.script("void (location.hash = '#/alarms')");

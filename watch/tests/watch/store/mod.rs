@@ -6,4 +6,5 @@ pub mod common;
 mod day;
 mod faults;
 mod kept;
+mod old;
 mod timeline;
