@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -42,7 +43,13 @@ def router(place, args):
     return [place / "bin/python", "-m", "vllm_router.launch_router", "--host", "127.0.0.1", "--port",
             args.port, "--worker-urls", *args.behind.split(","), "--policy", "round_robin",
             "--health-check-interval-secs", "2", "--prometheus-host", "127.0.0.1",
-            "--prometheus-port", str(int(args.port) - 1)]
+            "--prometheus-port", str(free_port())]
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def ray(place, args):

@@ -17,7 +17,7 @@ use figures::Figures;
 use one::{Camera, Event, What};
 pub use options::HELP;
 use options::parse;
-use outage::{Fault, outage, shown};
+use outage::{Fault, outage, period, shown};
 use processes::{command, engine_seconds, pin_engines};
 use wire::Wire;
 
@@ -89,7 +89,8 @@ pub fn run(words: &[&str]) -> Result<(), String> {
     drop(cameras);
     print!("{}{}", figures.text(), lost.unwrap_or_default());
     if let Some(fault) = &cut {
-        print!("{}", shown(&errors, fault)?);
+        let period = period(&heard, fault.began, options.count);
+        print!("{}", shown(&errors, fault, period)?);
     }
     if let Some(file) = &options.json {
         std::fs::write(file, figures.json()).map_err(|error| format!("{file}: {error}"))?;

@@ -18,7 +18,8 @@ each got. Counting begins when all have had a caption.
   --kill PID          kills this process after a third of the time (several with commas), and says
                       what was lost and how soon captions came again
   --cut SECONDS       the server of server-uri cannot be reached for so long after a third of the time;
-                      all buffers have to say so within a second, and no more 5 s after it is back
+                      all buffers have to say so within a second of the next window, and no more 5 s after
+                      the first one once it is back
   --text TEXT         what every caption has to say; another one is a failure
   --json FILE         writes the figures";
 

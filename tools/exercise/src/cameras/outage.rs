@@ -13,13 +13,28 @@ pub struct Fault {
     pub ended: Instant,
 }
 
+/// The longest time between two captions of a camera until `end`.
+pub fn period(heard: &[Event], end: Instant, count: usize) -> Duration {
+    let mut last = vec![None; count];
+    let mut longest = Duration::ZERO;
+    for event in heard.iter().filter(|event| event.at < end) {
+        if matches!(event.what, What::Caption { .. })
+            && let Some(before) = last[event.camera].replace(event.at)
+        {
+            longest = longest.max(event.at - before);
+        }
+    }
+    longest
+}
+
 /// How soon every camera's buffers said `error` after a fault began, and how soon none did after it ended.
+/// A server is asked when there is a window, every `period` at least.
 ///
 /// # Errors
-/// One did not within a second, or still did after five.
-pub fn shown(cameras: &[Vec<Shown>], fault: &Fault) -> Result<String, String> {
-    const TO_ERROR: Duration = Duration::from_secs(1);
-    const BACK: Duration = Duration::from_secs(5);
+/// One did not within a second of the window that came next, or still did five seconds after it.
+pub fn shown(cameras: &[Vec<Shown>], fault: &Fault, period: Duration) -> Result<String, String> {
+    let to_error_limit = Duration::from_secs(1) + period;
+    let back_limit = Duration::from_secs(5) + period;
     let (mut to_error, mut back) = (Duration::ZERO, Duration::ZERO);
     for (number, shown) in cameras.iter().enumerate() {
         let of = |began: Instant, is_error: bool| {
@@ -34,13 +49,15 @@ pub fn shown(cameras: &[Vec<Shown>], fault: &Fault) -> Result<String, String> {
         back = back.max(well.ok_or(format!("camera {number} says `error` to the end"))?);
     }
     let text = format!(
-        "all buffers said `error` {:.2} s after the fault began, none {:.2} s after it ended",
+        "with a window every {:.1} s, all buffers said `error` {:.2} s after the fault began, none \
+         {:.2} s after it ended",
+        period.as_secs_f64(),
         to_error.as_secs_f64(),
         back.as_secs_f64()
     );
-    if to_error > TO_ERROR || back > BACK {
+    if to_error > to_error_limit || back > back_limit {
         return Err(format!(
-            "{text}: more than {TO_ERROR:?} and {BACK:?} are too long"
+            "{text}: more than {to_error_limit:.1?} and {back_limit:.1?} are too long"
         ));
     }
     Ok(text + "\n")
