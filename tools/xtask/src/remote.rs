@@ -120,16 +120,9 @@ fn alone(name: &'static str, clips: &[&str]) -> Outcome {
     shell::run(exercise().arg("frames").arg(&jpegs))?;
     let files = ["0.jpg", "1.jpg"].map(|name| jpegs.join(name).display().to_string());
     let mut client = shell::cargo();
+    // The selection of the whole run, for the same features of dependencies.
     client
-        .args([
-            "test",
-            "--locked",
-            "-p",
-            "openai-client",
-            "--test",
-            "real",
-            "--",
-        ])
+        .args(["test", "--workspace", "--locked", "--test", "real", "--"])
         .args(["--ignored", "--nocapture", "--test-threads", "1"])
         .env("VLMCAPTION_SERVER", server.uri())
         .env("VLMCAPTION_JPEGS", files.join(","));

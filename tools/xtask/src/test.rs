@@ -129,12 +129,9 @@ fn servers(extent: remote::Extent, yes: bool) -> Outcome {
     setup::ensure(Level::Tpu, yes)?;
     let mut steps = Steps::default();
     steps.step("build", "the plugin, and what exercises it", || {
-        let packages = ["-p", "gst-plugin-vlmcaption", "-p", "exercise"];
-        shell::run(
-            shell::cargo()
-                .args(["build", "--locked", "--lib", "--bins"])
-                .args(packages),
-        )
+        // The selection of the whole run, for the same features of dependencies.
+        let selection = ["--workspace", "--locked", "--lib", "--bins"];
+        shell::run(shell::cargo().arg("build").args(selection))
     });
     remote::add(&mut steps, extent);
     steps.finish()
