@@ -165,7 +165,7 @@ pub async fn snooze(
 /// Whether a camera is watched, until the next start.
 #[derive(Deserialize)]
 pub struct Switch {
-    on: bool,
+    on: Option<bool>,
 }
 
 pub async fn enabled(
@@ -178,11 +178,14 @@ pub async fn enabled(
     if !viewer.user.admin {
         return Err(Fault::AdminOnly);
     }
-    site.hub.switch(&id, switch.on).map_err(Fault::Wrong)?;
+    // Only now: what is wrong with a request is told to whoever may make it.
+    let wrong = || Fault::Wrong("`on` is to be true or false".into());
+    let on = switch.on.ok_or_else(wrong)?;
+    site.hub.switch(&id, on).map_err(Fault::Wrong)?;
     log::info(format!(
         "{} switched camera {id} {}",
         viewer.user.name,
-        if switch.on { "on" } else { "off" }
+        if on { "on" } else { "off" }
     ));
-    Ok(Json(json!({"id": id, "on": switch.on})))
+    Ok(Json(json!({"id": id, "on": on})))
 }
