@@ -2,13 +2,17 @@
 
 //! What every command has: the file, the plugin, and how it speaks.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::accounts::Accounts;
+use crate::config::Config;
 use crate::log::{self, Level};
 use crate::secret;
+use crate::store::files::Layout;
 
 /// What every command takes.
 #[derive(Debug, Clone, Args)]
@@ -31,17 +35,41 @@ pub struct Common {
 
 impl Common {
     /// Reads the configuration.
-    pub fn load(&self) -> Result<crate::config::Config, String> {
+    pub fn load(&self) -> Result<Config, String> {
         if self.verbose {
             log::set_level(Level::Debug);
         }
-        crate::config::Config::load(&self.config)
+        Config::load(&self.config)
+    }
+
+    /// The file, and who may look.
+    pub fn accounts(&self) -> Result<(Config, Accounts), String> {
+        let config = self.load()?;
+        let accounts = Accounts::open(&Layout::new(&config.storage.path)).map_err(say)?;
+        Ok((config, accounts))
     }
 
     /// Makes GStreamer and the plugin ready.
     pub fn gstreamer(&self) -> Result<(), String> {
         gstreamer(self.plugin.as_deref())
     }
+}
+
+/// An error of the store for whoever started the command.
+pub fn say(error: crate::store::Error) -> String {
+    error.to_string()
+}
+
+/// The cameras that somebody is to see: all, where none is named.
+///
+/// # Errors
+/// One is not in the file.
+pub fn scope(config: &Config, cameras: Vec<String>) -> Result<Option<BTreeSet<String>>, String> {
+    let known = |id: &String| config.cameras.iter().any(|camera| camera.id == *id);
+    if let Some(id) = cameras.iter().find(|id| !known(id)) {
+        return Err(format!("no camera is called {id}"));
+    }
+    Ok((!cameras.is_empty()).then(|| cameras.into_iter().collect()))
 }
 
 /// Makes GStreamer and the plugin ready.

@@ -4,11 +4,10 @@
 
 use clap::{Args, Subcommand};
 
-use crate::accounts::{Accounts, Pass};
-use crate::store::files::Layout;
+use crate::accounts::Pass;
 use crate::time::Millis;
 
-use super::common::{Common, print};
+use super::common::{Common, print, say, scope};
 
 /// Make, list and take away the tokens of programs
 #[derive(Debug, Args)]
@@ -46,12 +45,6 @@ enum What {
 
 impl TokenCommand {
     pub fn run(self) -> Result<(), String> {
-        let say = |error: crate::store::Error| error.to_string();
-        let open = |common: &Common| {
-            let config = common.load()?;
-            let accounts = Accounts::open(&Layout::new(&config.storage.path)).map_err(say)?;
-            Ok::<_, String>((config, accounts))
-        };
         match self.what {
             What::Add {
                 common,
@@ -59,17 +52,13 @@ impl TokenCommand {
                 metrics,
                 camera,
             } => {
-                let (config, accounts) = open(&common)?;
-                let known = |id: &String| config.cameras.iter().any(|camera| camera.id == *id);
-                if let Some(id) = camera.iter().find(|id| !known(id)) {
-                    return Err(format!("no camera is called {id}"));
-                }
-                let cameras = (!camera.is_empty()).then(|| camera.into_iter().collect());
+                let (config, accounts) = common.accounts()?;
+                let cameras = scope(&config, camera)?;
                 let token = accounts.add_token(&name, cameras.as_ref(), metrics, Millis::now());
                 print(&token.map_err(say)?)
             }
             What::Remove { common, name } => {
-                let (_, accounts) = open(&common)?;
+                let (_, accounts) = common.accounts()?;
                 if accounts.remove_token(&name).map_err(say)? {
                     print(&format!("{name} is gone"))
                 } else {
@@ -77,7 +66,7 @@ impl TokenCommand {
                 }
             }
             What::List { common } => {
-                let (_, accounts) = open(&common)?;
+                let (_, accounts) = common.accounts()?;
                 let tokens = accounts.tokens().map_err(say)?;
                 if tokens.is_empty() {
                     return print("there is no token yet");

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::accounts::{self, Accounts, User};
-use crate::store::files::Layout;
+use crate::accounts::{self, User};
 
-use super::common::{Common, print};
+use super::common::{Common, print, say, scope};
 
 /// Who may look at the page
 #[derive(Debug, Args)]
@@ -81,12 +80,6 @@ impl Password {
 
 impl UserCommand {
     pub fn run(self) -> Result<(), String> {
-        let say = |error: crate::store::Error| error.to_string();
-        let open = |common: &Common| {
-            let config = common.load()?;
-            let accounts = Accounts::open(&Layout::new(&config.storage.path)).map_err(say)?;
-            Ok::<_, String>((config, accounts))
-        };
         match self.what {
             What::Add {
                 common,
@@ -95,14 +88,8 @@ impl UserCommand {
                 camera,
                 password,
             } => {
-                let (config, accounts) = open(&common)?;
-                if let Some(id) = camera
-                    .iter()
-                    .find(|id| !config.cameras.iter().any(|known| known.id == **id))
-                {
-                    return Err(format!("no camera is called {id}"));
-                }
-                let cameras = (!camera.is_empty()).then(|| camera.into_iter().collect());
+                let (config, accounts) = common.accounts()?;
+                let cameras = scope(&config, camera)?;
                 let user = User {
                     name,
                     admin,
@@ -116,17 +103,17 @@ impl UserCommand {
                 name,
                 password,
             } => {
-                let (_, accounts) = open(&common)?;
+                let (_, accounts) = common.accounts()?;
                 accounts.change(&name, &password.read()?).map_err(say)?;
                 print(&format!("{name} has another password"))
             }
             What::Remove { common, name } => {
-                let (_, accounts) = open(&common)?;
+                let (_, accounts) = common.accounts()?;
                 accounts.remove(&name).map_err(say)?;
                 print(&format!("{name} is gone"))
             }
             What::List { common } => {
-                let (_, accounts) = open(&common)?;
+                let (_, accounts) = common.accounts()?;
                 let users = accounts.users().map_err(say)?;
                 if users.is_empty() {
                     return print("there is no user yet");

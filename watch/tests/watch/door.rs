@@ -15,7 +15,7 @@ use vlmcaption_watch::store::files::Layout;
 use vlmcaption_watch::time::Millis;
 
 use crate::live::free_port;
-use crate::out::{Ends, until};
+use crate::out::Ends;
 use crate::web::{Fixture, PASSWORD};
 
 /// Sends a request and gives its status, its head and its body.
@@ -58,20 +58,9 @@ fn nginx(port: u16, folder: &std::path::Path, locations: &str) -> Option<Ends> {
          server {{ listen 127.0.0.1:{port}; {locations} }} }}\n"
     );
     std::fs::write(&file, text).unwrap();
-    let child = Command::new("nginx")
-        .arg("-p")
-        .arg(folder)
-        .arg("-c")
-        .arg(&file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let child = Ends(child);
-    until("nginx listens", || {
-        TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
-    Some(child)
+    let mut nginx = Command::new("nginx");
+    nginx.arg("-p").arg(folder).arg("-c").arg(&file);
+    Ends::listening(&mut nginx, port)
 }
 
 #[test]

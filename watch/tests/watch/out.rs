@@ -32,6 +32,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A program that ends with the test.
 pub struct Ends(pub Child);
 
+impl Ends {
+    /// Starts a server and waits until it listens on a port of loopback; nothing where it is not installed.
+    pub fn listening(command: &mut Command, port: u16) -> Option<Self> {
+        let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = Self(quiet.spawn().ok()?);
+        until("it listens", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Some(child)
+    }
+}
+
 impl Drop for Ends {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -57,18 +69,7 @@ pub fn broker(port: u16, folder: &Path) -> Option<Ends> {
         passwords.display()
     );
     std::fs::write(&file, text).unwrap();
-    let child = Command::new("mosquitto")
-        .arg("-c")
-        .arg(&file)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .ok()?;
-    let child = Ends(child);
-    until("the broker listens", || {
-        TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
-    Some(child)
+    Ends::listening(Command::new("mosquitto").arg("-c").arg(&file), port)
 }
 
 pub const PASSWORD: &str = "canary-of-the-broker";

@@ -18,6 +18,7 @@ use vlmcaption_watch::web::routes::ROUTES;
 
 use crate::live::{CANARY, Running, Site, free_port};
 use crate::out::{Listener, Receiver4Hooks, broker, until};
+use crate::web::Answer;
 
 /// A client of the page.
 struct Client {
@@ -79,21 +80,8 @@ impl Client {
                 _ => break,
             }
         }
-        let end = bytes
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-            .unwrap_or(bytes.len());
-        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .unwrap_or(0);
-        (
-            status,
-            head,
-            bytes.get(end + 4..).unwrap_or_default().to_vec(),
-        )
+        let Answer { status, head, body } = Answer::of(&bytes);
+        (status, head, body)
     }
 
     fn json(&self, path: &str) -> Value {

@@ -43,6 +43,25 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What a server has said until it closed.
+    pub fn of(bytes: &[u8]) -> Self {
+        let end = bytes
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap_or(bytes.len());
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let status = head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0);
+        Self {
+            status,
+            head,
+            body: bytes.get(end + 4..).unwrap_or_default().to_vec(),
+        }
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
@@ -158,21 +177,7 @@ impl Fixture {
         let _ = stream.write_all(body.as_bytes());
         let mut bytes = Vec::new();
         let _ = stream.read_to_end(&mut bytes);
-        let end = bytes
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-            .unwrap_or(bytes.len());
-        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .unwrap_or(0);
-        Answer {
-            status,
-            head,
-            body: bytes.get(end + 4..).unwrap_or_default().to_vec(),
-        }
+        Answer::of(&bytes)
     }
 
     pub fn get(&self, path: &str, session: &str) -> Answer {
