@@ -6,7 +6,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::arch::Arch;
-use super::package::PLUGIN;
 use super::release::{Release, build};
 use super::{compile, pack, package, source};
 use crate::steps::Steps;
@@ -89,7 +88,6 @@ fn lintian(deb: &Path) -> Outcome {
 
 /// Runs `packaging/check-install` in a bare root.
 fn in_root(release: &Release, suite: &str, arch: Arch, out: &Path) -> Outcome {
-    let older = pack::deb(release, build(arch), &PLUGIN, arch, Some(OLDER))?;
     fs::create_dir_all(out).map_err(|error| format!("{}: {error}", out.display()))?;
     let mut bare = shell::program(shell::root().join(".ci/bare"));
     bare.args(["--plain", "--show"]).arg(release.cache());
@@ -97,11 +95,11 @@ fn in_root(release: &Release, suite: &str, arch: Arch, out: &Path) -> Outcome {
     if Some(arch) != Arch::here() {
         bare.args(["--arch", arch.debian()]);
     }
-    bare.arg(suite)
-        .arg("packaging/check-install")
-        .arg(release.deb(&PLUGIN, arch))
-        .arg(older)
-        .arg(out);
+    bare.arg(suite).arg("packaging/check-install").arg(out);
+    for package in package::ALL {
+        let older = pack::deb(release, build(arch), package, arch, Some(OLDER))?;
+        bare.arg(release.deb(package, arch)).arg(older);
+    }
     if arch == Arch::Arm64 {
         bare.arg(golden(release, arch)?);
     }

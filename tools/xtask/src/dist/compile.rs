@@ -9,6 +9,7 @@ use std::process::Command;
 use super::arch::Arch;
 use super::package;
 use super::release::Release;
+use super::source;
 use crate::{Outcome, shell};
 
 /// The Debian whose Rust compiles where this machine's Rust has no library for an architecture.
@@ -19,12 +20,36 @@ const SUITE: &str = "forky";
 /// # Errors
 /// A sentence that says what is missing, or that cargo did not end well.
 pub fn packages(release: &Release, build: &str, arch: Arch) -> Result<PathBuf, String> {
-    let mut words = vec!["build", "--release"];
+    // One after the other: together, each would get the features that another asks of a crate.
     for package in package::ALL {
-        words.extend(["--package", package.program]);
+        for name in package.crates {
+            compile(
+                release,
+                build,
+                arch,
+                &["build", "--release", "--package", name],
+            )?;
+        }
     }
-    compile(release, build, arch, &words)?;
     Ok(release.target(build).join(arch.triple()).join("release"))
+}
+
+/// A program of the packages that runs on this machine. For another architecture than this machine's the
+/// packages' programs are compiled for this one as well.
+///
+/// # Errors
+/// A sentence if no packages are made for this machine, or cargo did not end well.
+pub fn native(release: &Release, arch: Arch, build: &str, name: &str) -> Result<PathBuf, String> {
+    let here = Arch::here().ok_or("no packages are made for this machine's architecture")?;
+    let folder = if here == arch {
+        release.target(build).join(arch.triple()).join("release")
+    } else {
+        let build = super::release::build(here);
+        println!("Compiling {name} for this machine, which writes its man page");
+        source::unpack(release, build)?;
+        packages(release, build, here)?
+    };
+    Ok(folder.join(name))
 }
 
 /// Compiles a test program of the sources of `build`.

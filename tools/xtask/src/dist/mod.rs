@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::args::Args;
+use crate::setup::{self, Level};
 use crate::{Outcome, shell};
 use arch::Arch;
 use release::{Release, build};
@@ -67,6 +68,8 @@ pub fn command(mut args: Args) -> Outcome {
     if suite.is_some() {
         return Err("--suite goes with --check".into());
     }
+    // vlmcaption-watch writes its own man page, which takes GStreamer's libraries here.
+    setup::ensure(Level::Build, false)?;
     let changed = shell::output_of(shell::program("git").args(["status", "--porcelain"]))?;
     if !changed.is_empty() {
         println!("Files that are not committed are not in the packages.");
@@ -89,16 +92,18 @@ fn one(release: &Release, arch: Arch, twice: bool) -> Result<String, String> {
     let history = compile::sysroot(release, arch)?.join("symbols");
     let mut part = format!("\n## {}\n", arch.debian());
     for package in package::ALL {
-        let file = folder.join(package.file);
-        let needs = Needs::of(&file, &history)?;
-        println!("\n{}:\n{needs}\n", package.name);
-        needs.check()?;
-        let compiler = compiler(&file)?;
-        let _ = writeln!(
-            part,
-            "\n`{}`:\n\n{needs}\n- compiler: {compiler}",
-            package.name
-        );
+        for file in package.compiled(&folder) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let needs = Needs::of(&file, &history)?;
+            println!("\n{name} of {}:\n{needs}\n", package.name);
+            needs.check()?;
+            let compiler = compiler(&file)?;
+            let _ = writeln!(
+                part,
+                "\n`{name}` of `{}`:\n\n{needs}\n- compiler: {compiler}",
+                package.name
+            );
+        }
     }
     pack::prepare(release, build, arch)?;
     pack::debs(release, build, arch)?;

@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::arch::Arch;
+use super::compile;
 use super::inventory::{self, DEB};
 use super::manual;
-use super::package::{self, PLUGIN, Package};
+use super::package::{self, PLUGIN, Package, WATCH};
 use super::release::Release;
 use super::source;
 use crate::{Outcome, shell};
@@ -18,6 +19,14 @@ const MADE: &str = "packaging/made";
 const MANUAL: &str = "vlmcaption.7";
 const LICENCES: &str = "THIRD-PARTY-LICENSES.md";
 const MATERIALS: &str = "materials.cdx.json";
+
+/// What `vlmcaption-watch generate` writes, by its word for it.
+const PAPERS: [(&str, &str); 4] = [
+    ("man", "vlmcaption-watch.1"),
+    ("bash", "vlmcaption-watch.bash"),
+    ("fish", "vlmcaption-watch.fish"),
+    ("zsh", "_vlmcaption-watch"),
+];
 
 /// Folders and files of the sources that the archive holds.
 const TAKEN: [&str; 4] = ["docs", "pipelines", "LICENSE", "CHANGELOG.md"];
@@ -51,7 +60,18 @@ pub fn prepare(release: &Release, build: &str, arch: Arch) -> Outcome {
         summary,
         &documents.each_ref().map(String::as_str),
     );
-    write(&made(release, build, &PLUGIN).join(MANUAL), &page)
+    write(&made(release, build, &PLUGIN).join(MANUAL), &page)?;
+    papers(release, build, arch)
+}
+
+/// Has `vlmcaption-watch` write its man page and what shells complete it with.
+fn papers(release: &Release, build: &str, arch: Arch) -> Outcome {
+    let program = compile::native(release, arch, build, WATCH.files[0])?;
+    for (word, name) in PAPERS {
+        let text = shell::output_of(shell::program(&program).args(["generate", word]))?;
+        write(&made(release, build, &WATCH).join(name), &text)?;
+    }
+    Ok(())
 }
 
 /// Makes the Debian packages of an architecture.
@@ -86,7 +106,7 @@ pub fn deb(
     let mut command = DEB.command(release, build)?;
     command
         .args(["deb", "--no-build", "--no-strip", "--offline", "--quiet"])
-        .args(["--package", package.program])
+        .args(["--package", package.manifest()])
         .args(["--multiarch", package.multiarch, "--target", arch.triple()])
         .arg("--deb-version")
         .arg(format!("{}-1", version.unwrap_or(&release.version)))
@@ -112,7 +132,9 @@ pub fn tarball(release: &Release, build: &str, arch: Arch, folder: &Path) -> Out
         shell::run(copy.arg("--recursive").arg(from).arg(to))
     };
     let sources = release.unpacked(build);
-    copy(&folder.join(PLUGIN.file), plugins)?;
+    for file in PLUGIN.compiled(folder) {
+        copy(&file, plugins.clone())?;
+    }
     for name in TAKEN {
         copy(&sources.join(name), archive.join(name))?;
     }

@@ -16,9 +16,10 @@ const GSTREAMER: Version = Version(1, 20);
 /// More is no plugin for a box with a small disk.
 const SIZE_BYTES: u64 = 20_000_000;
 /// Libraries that every system with GStreamer has.
-const LIBRARIES: [&str; 12] = [
+const LIBRARIES: [&str; 13] = [
     "libgstreamer-1.0.so.0",
     "libgstbase-1.0.so.0",
+    "libgstapp-1.0.so.0",
     "libgstvideo-1.0.so.0",
     "libglib-2.0.so.0",
     "libgobject-2.0.so.0",
