@@ -118,25 +118,27 @@ fn one(release: &Release, arch: Arch, twice: bool) -> Result<String, String> {
 /// Compiles and packs in a folder of another name, and compares.
 fn again(release: &Release, arch: Arch) -> Outcome {
     const OTHER: &str = "build-once-more";
-    let first = |deb: &Path| deb.with_extension("deb.first");
-    let debs = package::ALL.map(|package| release.deb(package, arch));
-    for deb in &debs {
-        fs::rename(deb, first(deb)).map_err(|error| format!("{}: {error}", deb.display()))?;
+    let first = |file: &Path| file.with_extension("first");
+    let mut files = vec![release.tarball(arch)];
+    files.extend(package::ALL.map(|package| release.deb(package, arch)));
+    for file in &files {
+        fs::rename(file, first(file)).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     source::unpack(release, OTHER)?;
     source::remove(&release.target(OTHER))?;
-    compile::packages(release, OTHER, arch)?;
+    let folder = compile::packages(release, OTHER, arch)?;
     pack::prepare(release, OTHER, arch)?;
     pack::debs(release, OTHER, arch)?;
+    pack::tarball(release, OTHER, arch, &folder)?;
     source::remove(&release.cache().join(OTHER))?;
-    for deb in &debs {
-        let first = first(deb);
-        shell::run(shell::program("sha256sum").arg(&first).arg(deb))?;
-        if !shell::succeeds(shell::program("cmp").arg(&first).arg(deb)) {
+    for file in &files {
+        let first = first(file);
+        shell::run(shell::program("sha256sum").arg(&first).arg(file))?;
+        if !shell::succeeds(shell::program("cmp").arg(&first).arg(file)) {
             return Err(format!(
                 "two builds differ: diffoscope {} {}",
                 first.display(),
-                deb.display()
+                file.display()
             ));
         }
         fs::remove_file(&first).map_err(|error| format!("{}: {error}", first.display()))?;

@@ -148,6 +148,18 @@ pub fn tarball(release: &Release, build: &str, arch: Arch, folder: &Path) -> Out
             archive.join(name),
         )?;
     }
+    let watch = archive.join("watch");
+    fs::create_dir_all(&watch).map_err(|error| format!("{}: {error}", watch.display()))?;
+    let papers = PAPERS.map(|(_, name)| name);
+    for name in papers.into_iter().chain([LICENCES, MATERIALS]) {
+        copy(&made(release, build, &WATCH).join(name), watch.join(name))?;
+    }
+    for name in ["vlmcaption-watch.service", "vlmcaption-watch.toml"] {
+        copy(&sources.join("packaging").join(name), watch.join(name))?;
+    }
+    for file in WATCH.compiled(folder) {
+        copy(&file, watch.clone())?;
+    }
     source::pack(release, &parent, &name, &release.tarball(arch))?;
     source::remove(&parent)
 }
