@@ -52,7 +52,7 @@ MANIFEST = """\
 
 The demo model, compiled with TPU-MLIR {compiler}
 (`{flags}`).
-`sha256sum -c SHA256SUMS` checks the files; docs/sophgo.md says what a board needs.
+`sha256sum --check --ignore-missing SHA256SUMS` checks the files; docs/sophgo.md says what a board needs.
 
 | file | for | bytes | SHA-256 |
 |---|---|---|---|

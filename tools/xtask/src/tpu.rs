@@ -5,7 +5,7 @@
 //! The work is done by the scripts of `tools/tpu`; they install the vendor's compiler below cargo's
 //! output folder. This is their face on the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,8 @@ Makes the files that a release has beside the plugin, in target/release-files: t
 for Sophgo's BM1684X and BM1688, an archive each, with MANIFEST.md and SHA256SUMS. Installs the vendor's
 compiler first, as `cargo xtask bmodel` does.
 
-  --out DIR    where to; files of these names are written over";
+  --out DIR    where to; files of these names are written over: `cargo xtask dist --boards` puts them
+               beside the packages";
 
 /// How many of the variants the tests run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,12 +116,20 @@ pub fn release(mut args: Args) -> Outcome {
         Some(out) => std::path::absolute(out).map_err(|error| format!("--out: {error}"))?,
         None => shell::target().join("release-files"),
     };
+    demo_models(&out, env!("CARGO_PKG_VERSION"), yes)
+}
+
+/// Compiles the demo model for each of Sophgo's chips into `out`, with `MANIFEST.md` and `SHA256SUMS`.
+///
+/// # Errors
+/// A sentence that says what is missing, or that the compiler did not end well.
+pub fn demo_models(out: &Path, version: &str, yes: bool) -> Outcome {
     setup::ensure(Level::Tpu, yes)?;
     said_why(script("install.py").arg(folder()))?;
     let commit = shell::output_of(shell::program("git").args(["describe", "--always", "--dirty"]));
     let mut make = script("release.py");
     make.arg(folder()).arg(out);
-    make.args(["--version", env!("CARGO_PKG_VERSION"), "--commit"]);
+    make.args(["--version", version, "--commit"]);
     said_why(make.arg(commit.as_deref().map_or("no repository", str::trim)))
 }
 

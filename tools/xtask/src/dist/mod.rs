@@ -20,13 +20,13 @@ use std::process::Command;
 
 use crate::args::Args;
 use crate::setup::{self, Level};
-use crate::{Outcome, shell};
+use crate::{Outcome, shell, tpu};
 use arch::Arch;
 use release::{Release, build};
 use symbols::Needs;
 
 const HELP: &str = "\
-cargo xtask dist [--arch amd64|arm64] [--out DIR] [--reproducible]
+cargo xtask dist [--arch amd64|arm64] [--out DIR] [--reproducible] [--boards]
 cargo xtask dist --check [--arch amd64|arm64] [--suite bookworm|trixie] [--out DIR]
 
 Makes the packages of the commit that is checked out, in target/dist: a .deb and an archive for each
@@ -41,6 +41,7 @@ gcc-aarch64-linux-gnu; without the library Debian's Rust compiles in a root of i
   --arch ARCH      this architecture alone; otherwise both
   --out DIR        where to
   --reproducible   compile a second time in another folder and fail if a byte differs
+  --boards         also the demo model for Sophgo's chips, as cargo xtask release makes it
   --check          make nothing: install the packages that are there with apt in bare roots of Debian 12
                    and 13 (arm64: Debian 12 under qemu), run pipelines, compare their captions, upgrade
                    and remove. Takes root, some hundred MB of Debian's packages and, for arm64, a while
@@ -59,6 +60,7 @@ pub fn command(mut args: Args) -> Outcome {
     let suite = args.value::<String>("--suite")?;
     let check = args.flag("--check");
     let twice = args.flag("--reproducible");
+    let with_boards = args.flag("--boards");
     args.finish()?;
     let release = Release::of_head(out)?;
     let archs = arch.map_or(Arch::ALL.to_vec(), |arch| vec![arch]);
@@ -79,9 +81,34 @@ pub fn command(mut args: Args) -> Outcome {
     for arch in archs {
         manifest += &one(&release, arch, twice)?;
     }
+    let mut models = Vec::new();
+    if with_boards {
+        models = boards(&release, &mut manifest)?;
+    }
     let path = release.out.join("MANIFEST.md");
     fs::write(&path, manifest).map_err(|error| format!("{}: {error}", path.display()))?;
-    sums(&release)
+    sums(&release, &models)
+}
+
+/// Puts the demo models for boards beside the packages, and their manifest into `manifest`; their names.
+fn boards(release: &Release, manifest: &mut String) -> Result<Vec<String>, String> {
+    let folder = release.out.join(".boards");
+    source::remove(&folder)?;
+    tpu::demo_models(&folder, &release.version, false)?;
+    let fail = |error| format!("{}: {error}", folder.display());
+    let said = fs::read_to_string(folder.join("MANIFEST.md")).map_err(fail)?;
+    let _ = write!(manifest, "\n#{said}");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(fail)? {
+        let name = entry.map_err(fail)?.file_name();
+        let name = name.to_string_lossy().into_owned();
+        if name.ends_with(".tar.gz") {
+            fs::rename(folder.join(&name), release.out.join(&name)).map_err(fail)?;
+            names.push(name);
+        }
+    }
+    source::remove(&folder)?;
+    Ok(names)
 }
 
 /// The packages of one architecture; gives its part of the manifest.
@@ -169,10 +196,10 @@ fn head(release: &Release) -> String {
     )
 }
 
-/// Writes `SHA256SUMS` of this version's files.
-fn sums(release: &Release) -> Outcome {
+/// Writes `SHA256SUMS` of this version's files, and of `others`.
+fn sums(release: &Release, others: &[String]) -> Outcome {
     let fail = |error| format!("{}: {error}", release.out.display());
-    let mut names = Vec::new();
+    let mut names = others.to_vec();
     for entry in fs::read_dir(&release.out).map_err(fail)? {
         let name = entry
             .map_err(fail)?
