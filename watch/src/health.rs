@@ -14,6 +14,9 @@ use crate::time::Millis;
 /// A part that did not move for so long hangs.
 pub const HANGS: Duration = Duration::from_secs(60);
 
+/// For how long it is told that the clock was set.
+const TOLD: Duration = Duration::from_secs(86_400);
+
 /// A part that moves.
 #[derive(Debug)]
 pub struct Pulse {
@@ -60,6 +63,8 @@ pub struct Health {
     /// Why the file as it is now is not used.
     file: Mutex<Option<String>>,
     plugin: Mutex<String>,
+    /// That the clock was set, and when that was noticed.
+    clock: Mutex<Option<(String, Instant)>>,
 }
 
 impl Default for Health {
@@ -71,6 +76,7 @@ impl Default for Health {
             out: RwLock::default(),
             file: Mutex::default(),
             plugin: Mutex::default(),
+            clock: Mutex::default(),
         }
     }
 }
@@ -121,6 +127,18 @@ impl Health {
     /// This one.
     pub fn set_plugin(&self, plugin: String) {
         *self.plugin.lock().unwrap() = plugin;
+    }
+
+    /// That the clock was set within the last day.
+    pub fn clock(&self) -> Option<String> {
+        let clock = self.clock.lock().unwrap();
+        let (words, at) = clock.as_ref()?;
+        (at.elapsed() < TOLD).then(|| words.clone())
+    }
+
+    /// The clock was set.
+    pub fn set_clock(&self, words: String) {
+        *self.clock.lock().unwrap() = Some((words, Instant::now()));
     }
 
     /// Why the file as it is now is not used.

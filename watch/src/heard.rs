@@ -92,3 +92,30 @@ impl fmt::Display for Phase {
         out.write_str(self.word())
     }
 }
+
+/// Why nothing is said of a camera that shows something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The gate is shut: nothing moves.
+    Gated,
+    /// The model loads, or fails.
+    NoModel,
+}
+
+impl Why {
+    /// The word for it, as stored and shown.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gated => "gated",
+            Self::NoModel => "no-model",
+        }
+    }
+}
+
+/// A time in which nothing is said of a camera that shows something; it may go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lull {
+    pub why: Why,
+    pub start: Millis,
+    pub end: Option<Millis>,
+}

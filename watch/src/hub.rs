@@ -14,6 +14,7 @@ use crate::config::{Camera, Config};
 use crate::health::Health;
 use crate::heard::Phase;
 use crate::log;
+use crate::lull::Lulls;
 use crate::search::Synonyms;
 use crate::store::keeper::Item;
 use crate::store::writer::Hand;
@@ -48,6 +49,8 @@ pub struct Seen {
     pub said: u64,
     /// How often it was lost since the start.
     pub times_lost: u64,
+    /// Whether nothing is said of it, though it shows something.
+    pub lulls: Lulls,
 }
 
 impl Seen {
@@ -353,7 +356,17 @@ impl Hub {
             let lag = u64::try_from(now.0.saturating_sub(answer.at.0)).unwrap_or(0);
             ring.late(Duration::from_millis(lag));
         }
-        let what = note(&mut seen.lock().unwrap(), &heard, now);
+        let (what, lull) = {
+            let mut seen = seen.lock().unwrap();
+            let before = seen.lulls.now();
+            let what = note(&mut seen, &heard, now);
+            let lull = seen.lulls.hear(&heard, now);
+            let changed = (seen.lulls.now() != before).then_some(What::Model);
+            (what.or(changed), lull)
+        };
+        if let Some(lull) = lull {
+            self.hand.keep(Item::Lull(camera.to_owned(), lull));
+        }
         if let Some(item) = item(camera, heard, now) {
             self.hand.keep(item);
         }
@@ -404,6 +417,7 @@ fn seen(camera: &Camera, now: Millis) -> Seen {
         snoozed: None,
         said: 0,
         times_lost: 0,
+        lulls: Lulls::default(),
     }
 }
 
@@ -492,7 +506,7 @@ fn note(seen: &mut Seen, heard: &Heard, now: Millis) -> Option<What> {
             seen.alarms.iter_mut().for_each(|alarm| alarm.open = None);
             What::Alarm
         }
-        Heard::Alive | Heard::Asked(..) | Heard::Failed(_) => return None,
+        Heard::Alive | Heard::Gated | Heard::Asked(..) | Heard::Failed(_) => return None,
     })
 }
 
@@ -507,6 +521,7 @@ fn item(camera: &str, heard: Heard, now: Millis) -> Option<Item> {
         Heard::Phase(phase, reason) => Item::Phase(camera, phase, reason, now),
         Heard::Over => Item::Over(camera, now),
         Heard::Alive
+        | Heard::Gated
         | Heard::Partial(_)
         | Heard::Model(_)
         | Heard::Asked(..)

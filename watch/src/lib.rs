@@ -9,6 +9,7 @@
 pub mod accounts;
 pub mod camera;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod discover;
 pub mod fires;
@@ -16,6 +17,7 @@ pub mod health;
 pub mod heard;
 pub mod hub;
 pub mod log;
+pub mod lull;
 pub mod out;
 pub mod search;
 pub mod secret;

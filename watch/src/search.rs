@@ -96,6 +96,11 @@ impl Query {
         self.terms.is_empty()
     }
 
+    /// Whether it asks for beginnings of words.
+    pub fn has_beginnings(&self) -> bool {
+        self.terms.iter().any(|term| term.prefix)
+    }
+
     /// The same as an expression of FTS5; bind it, never paste it.
     pub fn expression(&self) -> String {
         let spelled = |term: &Term| {

@@ -3,7 +3,7 @@
 //! Builds a camera's pipeline, element by element: nothing that a user writes is ever parsed as one.
 //!
 //! ```text
-//! rtspsrc ─ depay ─ parse ─ tee ─┬─ parse ─ appsink: the ring
+//! rtspsrc ─ depay ─ parse ─ tee ─┬─ appsink: the ring
 //!                               └─┤keyframes?├─ queue ─ decodebin ─┐
 //!                                              videotestsrc ───────┴─ vlmcaption ─ queue ─┤one a second├─
 //!   videoconvert ─ videoscale ─ 640 wide ─┤masks painted├─ tee ─┬─ jpegenc ─ appsink: stills
@@ -38,8 +38,14 @@ const STILL: i32 = 640;
 const THUMB: i32 = 320;
 /// Thumbnails that are remembered for captions that are yet to come.
 const MOST_THUMBS: usize = 90;
+/// Thumbnails this much older than a caption belong to none after it.
+const BEFORE: gst::ClockTime = gst::ClockTime::from_seconds(5);
 /// Pictures are taken this far apart.
 const APART: gst::ClockTime = gst::ClockTime::from_mseconds(950);
+
+/// What a probe says of a buffer that does not pass. The bindings have freed it by then, which the answer
+/// "drop" does not tell GStreamer before 1.24: it complains of each.
+const GONE: gst::PadProbeReturn = gst::PadProbeReturn::Handled;
 
 /// The latest picture.
 #[derive(Debug, Clone)]
@@ -85,11 +91,13 @@ impl Shared {
         self.thumbs.lock().unwrap().clear();
     }
 
-    /// The thumbnail nearest to a time of the stream.
+    /// The thumbnail nearest to a time of the stream; those long before it are forgotten.
     pub fn thumb(&self, pts: gst::ClockTime) -> Option<Arc<[u8]>> {
-        let thumbs = self.thumbs.lock().unwrap();
+        let mut thumbs = self.thumbs.lock().unwrap();
         let nearest = thumbs.iter().min_by_key(|(at, _)| at.absdiff(pts))?;
-        Some(nearest.1.clone())
+        let nearest = nearest.1.clone();
+        thumbs.retain(|(at, _)| *at + BEFORE >= pts);
+        Some(nearest)
     }
 }
 
@@ -317,7 +325,6 @@ fn attach(
         }
     };
     name.clone_into(&mut shared.codec.lock().unwrap());
-    let parser = parse;
     let (depay, parse, tee, queue, decoder) = (
         make(depay)?,
         make(parse)?,
@@ -333,7 +340,7 @@ fn attach(
     pipeline.add_many(elements).map_err(says)?;
     gst::Element::link_many(elements).map_err(says)?;
     if let (Some(ring), Some(codec)) = (&shared.ring, codec) {
-        tap::tap(pipeline, &tee, codec, parser, ring)?;
+        tap::tap(pipeline, &tee, codec, ring)?;
     }
     let parsed = queue.static_pad("sink").ok_or("queue has no sink pad")?;
     let counted = shared.clone();
@@ -347,8 +354,12 @@ fn attach(
         if counted.gop.lock().unwrap().wants(key, pts) {
             gst::PadProbeReturn::Ok
         } else {
-            gst::PadProbeReturn::Drop
+            GONE
         }
+    });
+    decoder.connect("deep-element-added", false, |values| {
+        modest(&values.get(2)?.get::<gst::Element>().ok()?);
+        None
     });
     let captioner = captioner.downgrade();
     decoder.connect_pad_added(move |_, pad| {
@@ -369,6 +380,25 @@ fn attach(
     pad.link(&sink)
         .map_err(|error| format!("the camera's stream cannot be linked: {error}"))?;
     Ok(())
+}
+
+/// Has a decoder of libav take less: it has a thread and a copy of its state a core otherwise, for a stream
+/// that one core decodes many times over.
+fn modest(element: &gst::Element) {
+    let is_libav = element
+        .factory()
+        .is_some_and(|factory| factory.name().starts_with("avdec_"));
+    if !is_libav {
+        return;
+    }
+    if element.has_property("max-threads") {
+        element.set_property("max-threads", 1_i32);
+    }
+    // Pictures decoded right into GStreamer's buffers are copied all the same, since libav goes on
+    // reading them, and both are held.
+    if element.has_property("direct-rendering") {
+        element.set_property("direct-rendering", false);
+    }
 }
 
 /// What takes pictures, its first element given.
@@ -392,7 +422,7 @@ fn tail(
             .zip(pts)
             .is_some_and(|(last, now)| now >= last && now - last < APART);
         if near {
-            return gst::PadProbeReturn::Drop;
+            return GONE;
         }
         *last = pts;
         gst::PadProbeReturn::Ok
@@ -426,27 +456,26 @@ fn branch(
     tee: &gst::Element,
     smaller: Option<gst::Element>,
 ) -> Result<gst_app::AppSink, String> {
-    let queue = small_queue()?;
     let encoder = make("jpegenc")?;
     encoder.set_property("quality", 75_i32);
     let sink = gst_app::AppSink::builder()
         .sync(false)
+        .async_(false)
+        .enable_last_sample(false)
         .max_buffers(1)
         .drop(true)
         .build();
     pipeline
-        .add_many([&queue, &encoder, sink.upcast_ref()])
+        .add_many([&encoder, sink.upcast_ref()])
         .map_err(says)?;
     match smaller {
         Some(filter) => {
             let scale = make("videoscale")?;
             pipeline.add_many([&scale, &filter]).map_err(says)?;
-            gst::Element::link_many([tee, &queue, &scale, &filter, &encoder, sink.upcast_ref()])
+            gst::Element::link_many([tee, &scale, &filter, &encoder, sink.upcast_ref()])
                 .map_err(says)?;
         }
-        None => {
-            gst::Element::link_many([tee, &queue, &encoder, sink.upcast_ref()]).map_err(says)?
-        }
+        None => gst::Element::link_many([tee, &encoder, sink.upcast_ref()]).map_err(says)?,
     }
     Ok(sink)
 }
@@ -511,7 +540,7 @@ fn paint_on(pad: &gst::Pad, shared: Arc<Shared>) {
         if painted.is_some() {
             gst::PadProbeReturn::Ok
         } else {
-            gst::PadProbeReturn::Drop
+            GONE
         }
     });
 }

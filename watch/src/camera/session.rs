@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
@@ -23,6 +23,8 @@ use super::supervisor::{Camera, Command, Heard, Model, Session};
 const MOST: usize = 64;
 /// A time of the element further off than this is of another clock.
 const CREDIBLE: Duration = Duration::from_secs(600);
+/// How often the element's counters are looked at.
+const LOOK: Duration = Duration::from_secs(2);
 /// What this program knows of the element's fields.
 const SCHEMA: u32 = 1;
 
@@ -58,6 +60,9 @@ pub struct Playing {
     bus: gst::Bus,
     pub shared: Arc<Shared>,
     units: u64,
+    captioner: Option<gst::Element>,
+    /// Windows that were kept from the model, and when it was looked.
+    gated: (u64, Instant),
     last_text: String,
     /// Who asked which of the element's questions.
     asked: HashMap<u64, u64>,
@@ -82,10 +87,12 @@ impl Playing {
         let started = pipeline.set_state(gst::State::Playing);
         let playing = Self {
             id: camera.id.clone(),
+            captioner: pipeline.by_name(CAPTIONER),
             pipeline,
             bus,
             shared,
             units: 0,
+            gated: (0, Instant::now()),
             last_text: String::new(),
             asked: HashMap::new(),
             told_schema: false,
@@ -178,11 +185,8 @@ impl Playing {
         let start = end.minus(Duration::from_nanos(last.saturating_sub(first)));
         let changed = text != self.last_text;
         text.clone_into(&mut self.last_text);
-        let thumb = if changed {
-            self.shared.thumb(gst::ClockTime::from_nseconds(last))
-        } else {
-            None
-        };
+        let thumb = self.shared.thumb(gst::ClockTime::from_nseconds(last));
+        let thumb = thumb.filter(|_| changed);
         let model = fields.get("model").unwrap_or_default();
         Some(Heard::Caption(Caption {
             start,
@@ -191,6 +195,20 @@ impl Playing {
             model,
             thumb,
         }))
+    }
+}
+
+impl Playing {
+    /// Whether windows were kept from the model of late: no message tells, a counter does.
+    fn gated(&mut self) -> Option<Heard> {
+        if self.gated.1.elapsed() < LOOK {
+            return None;
+        }
+        let stats = self.captioner.as_ref()?.property::<gst::Structure>("stats");
+        let gated = stats.get::<u64>("gated-windows").unwrap_or(0);
+        let more = gated > self.gated.0;
+        self.gated = (gated, Instant::now());
+        more.then_some(Heard::Gated)
     }
 }
 
@@ -207,6 +225,7 @@ impl Session for Playing {
                 None
             };
         }
+        heard.extend(self.gated());
         let units = self.shared.units.load(Ordering::Relaxed);
         if units != self.units {
             self.units = units;
@@ -220,15 +239,15 @@ impl Session for Playing {
         let (number, text) = match command {
             Command::Ask(number, text) => (number, text),
             Command::Change(asked) => {
-                if let Some(captioner) = self.pipeline.by_name(CAPTIONER) {
-                    pipeline::ask(&captioner, &asked);
+                if let Some(captioner) = &self.captioner {
+                    pipeline::ask(captioner, &asked);
                     self.shared.set_masks(&asked.masks);
                 }
                 return None;
             }
         };
         let refused = |reason: &str| Some(Heard::Asked(number, Err(reason.to_owned())));
-        let Some(captioner) = self.pipeline.by_name(CAPTIONER) else {
+        let Some(captioner) = &self.captioner else {
             return refused("there is no captioner");
         };
         let question = captioner.emit_by_name::<u64>("ask", &[&text, &0_u64]);

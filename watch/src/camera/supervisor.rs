@@ -24,6 +24,8 @@ pub enum Heard {
     Answer(Answer),
     Begin(Begin),
     End(End),
+    /// A window was kept from the model, since nothing moved.
+    Gated,
     /// How things stand with the model.
     Model(Model),
     /// The answer to a question of somebody, or why there is none.

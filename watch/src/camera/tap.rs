@@ -10,7 +10,7 @@ use crate::time::Millis;
 use crate::video::format::{Codec, Format};
 use crate::video::ring::{Coming, Ring};
 
-use super::elements::{make, says};
+use super::elements::says;
 
 /// Adds a branch to `tee` that feeds the ring with whole pictures, each with its length before it as MP4
 /// has them.
@@ -18,10 +18,8 @@ pub fn tap(
     pipeline: &gst::Pipeline,
     tee: &gst::Element,
     codec: Codec,
-    parser: &str,
     ring: &Arc<Ring>,
 ) -> Result<(), String> {
-    let parse = make(parser)?;
     let (media, stream) = match codec {
         Codec::H264 => ("video/x-h264", "avc"),
         Codec::H265 => ("video/x-h265", "hvc1"),
@@ -34,6 +32,7 @@ pub fn tap(
         .caps(&caps)
         .sync(false)
         .async_(false)
+        .enable_last_sample(false)
         .build();
     ring.begin();
     let ring = ring.clone();
@@ -47,13 +46,9 @@ pub fn tap(
     };
     let callbacks = gst_app::AppSinkCallbacks::builder().new_sample(take);
     sink.set_callbacks(callbacks.build());
-    let elements = [&parse, sink.upcast_ref()];
-    pipeline.add_many(elements).map_err(says)?;
-    gst::Element::link_many([tee, &parse, sink.upcast_ref()]).map_err(says)?;
-    for element in elements {
-        element.sync_state_with_parent().map_err(says)?;
-    }
-    Ok(())
+    pipeline.add(&sink).map_err(says)?;
+    tee.link(&sink).map_err(says)?;
+    sink.sync_state_with_parent().map_err(says)
 }
 
 fn understood(sample: &gst::Sample, codec: Codec) -> Option<(Format, Coming)> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::accounts::Accounts;
+use crate::clock::Steps;
 use crate::config::{Config, Process};
 use crate::hub::{Hub, What};
 use crate::log;
@@ -212,12 +213,17 @@ impl Loop {
             seconds.is_some_and(|seconds| begin.elapsed() >= Duration::from_secs(seconds.into()))
         };
         let mut stamp = self.stamp();
+        let mut clock = Steps::new(Millis::now(), begin.elapsed());
         let (mut looked, mut fed) = (Instant::now(), None::<Instant>);
         while !asked.load(Ordering::Relaxed) && !over() {
             std::thread::sleep(Duration::from_millis(100));
             self.watching.turn();
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
+                if let Some(words) = clock.look(Millis::now(), begin.elapsed()) {
+                    log::warning(&words);
+                    self.watching.hub.health.set_clock(words);
+                }
                 let now = self.stamp();
                 if now != stamp {
                     stamp = now;

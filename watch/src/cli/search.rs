@@ -4,7 +4,8 @@
 
 use crate::search::Query;
 use crate::store::files::Layout;
-use crate::store::reader::{Reader, Scope, Visit};
+use crate::store::finding::{Reach, Visit};
+use crate::store::reader::{Reader, Scope};
 use crate::time::Millis;
 
 use super::common::{Common, print};
@@ -43,8 +44,9 @@ impl Search {
         let query = query.widened(&config.synonyms);
         let mut reader = Reader::new(Layout::new(&config.storage.path));
         let found = reader
-            .search(&Scope::All, &query, usize::from(self.limit))
-            .map_err(|error| error.to_string())?;
+            .search(&Scope::All, &query, &Reach::of(usize::from(self.limit)))
+            .map_err(|error| error.to_string())?
+            .visits;
         if found.is_empty() && !self.json {
             return print("nothing was found");
         }

@@ -34,7 +34,9 @@ function modelWords(camera) {
 
 const isLive = (camera) => camera.state === "live";
 const open = (camera) => camera.alarms.filter((alarm) => alarm.open);
-const isOld = (camera) => !camera.caption || now() - Date.parse(camera.caption.end) > stale;
+/** What was said still holds if nothing has moved since. */
+const isStill = (camera) => isLive(camera) && camera.quiet?.why === "gated";
+const isOld = (camera) => !camera.caption || (!isStill(camera) && now() - Date.parse(camera.caption.end) > stale);
 
 /** The still of a camera; one element for each, so that a picture stays until the next one is there. */
 function still(camera) {
@@ -54,12 +56,6 @@ function over(camera) {
   return make("span", { class: "over" }, `${shape} ${words}${camera.reason ? `: ${camera.reason}` : ""}${seen}`);
 }
 
-function picture(camera) {
-  const box = make("div", { class: "picture" });
-  box.append(...[still(camera), over(camera)].filter(Boolean));
-  return box;
-}
-
 function stateWord(camera) {
   const [kind, shape, words] = state(camera);
   return make("span", { class: `state ${kind}` }, `${shape} ${words}`);
@@ -69,6 +65,7 @@ function chips(camera) {
   const words = open(camera).map((alarm) =>
     make("span", { class: "chip" }, t("▲ alarm: {0}, since {1}", alarm.id, at(alarm.open))));
   if (camera.snoozed) words.push(make("span", { class: "small" }, t("☾ snoozed until {0}", at(camera.snoozed))));
+  if (isStill(camera)) words.push(make("span", { class: "small" }, t("─ nothing moved since {0}", at(camera.quiet.since))));
   if (camera.masked) words.push(make("span", { class: "small" }, t("▨ masked")));
   const model = modelWords(camera);
   if (model) words.push(make("span", { class: "small" }, model));
@@ -85,20 +82,78 @@ function captionAge(camera) {
   return make("span", { class: "age" }, isOld(camera) ? t("old caption, {0}", age(camera.caption.end)) : age(camera.caption.end));
 }
 
-function tile(camera, number) {
-  const classes = ["tile", isLive(camera) ? "" : "off", open(camera).length ? "alarm" : ""];
-  return make("li", { class: classes.join(" "), "data-camera": camera.id },
-    make("a", { href: `#/camera/${encodeURIComponent(camera.id)}`, "aria-keyshortcuts": number < 10 ? `${number}` : null },
-      picture(camera),
-      make("div", { class: "body" },
-        make("div", { class: "head" }, make("h2", {}, camera.name), stateWord(camera)),
-        said(camera, "caption"), captionAge(camera), chips(camera))));
+/** Draws into a box what is seen of a camera; what is in it otherwise stays where it is: a video that is moved stops. */
+function drawPicture(box, camera) {
+  const image = still(camera);
+  if (image && image.parentNode !== box) box.prepend(image);
+  box.querySelector(".over")?.remove();
+  const veil = over(camera);
+  if (veil) box.append(veil);
 }
+
+/** A camera among others: made once, then drawn again. */
+function tile(id, number) {
+  const box = make("div", { class: "picture" });
+  const body = make("div", { class: "body" });
+  const element = make("li", { "data-camera": id },
+    make("a", { href: `#/camera/${encodeURIComponent(id)}`, "aria-keyshortcuts": number < 10 ? `${number}` : null }, box, body));
+  let stop = null;
+  const moving = (yes) => {
+    const camera = cameras.get(id);
+    if (!(yes && camera && isLive(camera) && camera.live !== "stills")) { stop?.(); stop = null; return; }
+    if (stop) return;
+    const video = make("video", { muted: true, playsinline: true, hidden: true, tabindex: -1, "aria-hidden": "true" });
+    box.append(video);
+    const end = play(video, `${api}cameras/${encodeURIComponent(id)}/live`, () => {});
+    stop = () => { end(); video.remove(); };
+  };
+  const self = { element, moving, draw, isSeen: false, inView: false };
+  function draw() {
+    const camera = cameras.get(id);
+    if (!camera) return;
+    element.className = ["tile", isLive(camera) ? "" : "off", open(camera).length ? "alarm" : ""].join(" ");
+    // Of what nobody sees no picture is asked for.
+    if (self.isSeen) drawPicture(box, camera);
+    body.replaceChildren(...[make("div", { class: "head" }, make("h2", {}, camera.name), stateWord(camera)),
+      said(camera, "caption"), captionAge(camera), chips(camera)].filter(Boolean));
+  }
+  draw();
+  return self;
+}
+
+/** Whether people want video in tiles; a choice of this browser. */
+const stored = (key) => { try { return localStorage.getItem(key); } catch { return null; } };
+const store = (key, value) => { try { localStorage.setItem(key, value); } catch { /* It holds until the page is left. */ } };
+let moves = stored("tiles") === "video";
 
 function live() {
   const list = make("ul", { class: "grid" });
   const alarms = make("ul", { class: "strip", "aria-label": t("Latest alarms"), hidden: true });
-  show(t("Live"), alarms, list);
+  const tiles = new Map();
+  const video = make("button", { type: "button", "aria-pressed": String(moves), onclick: () => {
+    moves = !moves;
+    store("tiles", moves ? "video" : "stills");
+    video.setAttribute("aria-pressed", String(moves));
+    move();
+  } }, t("Video in the tiles"));
+  const choice = make("p", { class: "small", hidden: true }, video, " ", t("of those in sight, six at most; the others are stills, one a second"));
+  show(t("Live"), alarms, list, choice);
+  // Eight look at video at the same time; two places are left for others.
+  const move = () => {
+    const wanted = [...tiles].filter(([id, tile]) => tile.inView && cameras.get(id)?.live !== "stills").slice(0, 6).map(([id]) => id);
+    for (const [id, tile] of tiles) tile.moving(moves && wanted.includes(id));
+  };
+  const sight = new IntersectionObserver((seen) => {
+    for (const entry of seen) {
+      const tile = tiles.get(entry.target.dataset.camera);
+      if (!tile) continue;
+      tile.isSeen = entry.isIntersecting;
+      tile.inView = entry.intersectionRatio >= 0.3;
+      if (tile.isSeen) tile.draw();
+    }
+    move();
+  }, { threshold: [0, 0.3] });
+  page.ends.push(() => { sight.disconnect(); for (const tile of tiles.values()) tile.moving(false); });
   let standing = null;
   page.redraw = (id) => {
     const all = [...cameras.values()];
@@ -106,13 +161,18 @@ function live() {
     if (now !== standing) { standing = now; twice(() => strip(alarms)); }
     if (!all.length) list.replaceChildren(make("li", {}, t("There is no camera that you may see.")));
     all.forEach((camera, index) => {
-      const before = list.querySelector(`[data-camera="${CSS.escape(camera.id)}"]`);
+      const before = tiles.get(camera.id);
       if (before && id && id !== camera.id) return;
-      const focused = before?.contains(document.activeElement);
-      const fresh = tile(camera, index + 1);
-      before ? before.replaceWith(fresh) : list.append(fresh);
-      if (focused) fresh.querySelector("a").focus({ preventScroll: true });
+      if (before) before.draw();
+      else {
+        const fresh = tile(camera.id, index + 1);
+        tiles.set(camera.id, fresh);
+        list.append(fresh.element);
+        sight.observe(fresh.element);
+      }
     });
+    choice.hidden = !all.some((camera) => camera.live !== "stills");
+    move();
   };
   page.redraw();
 }
@@ -183,12 +243,7 @@ async function cameraPage(id) {
     if (changed && changed !== id) return;
     const camera = cameras.get(id);
     left.className = `tile ${isLive(camera) ? "" : "off"} ${open(camera).length ? "alarm" : ""}`;
-    // The video stays where it is: one that is moved stops.
-    const image = still(camera);
-    if (image && image.parentNode !== box) box.prepend(image);
-    box.querySelector(".over")?.remove();
-    const veil = over(camera);
-    if (veil) box.append(veil);
+    drawPicture(box, camera);
     watchVideo(camera);
     words.replaceChildren(...[make("div", { class: "head" }, stateWord(camera)),
       said(camera, "large"), captionAge(camera),
@@ -276,6 +331,16 @@ function enter() {
   document.getElementById("try").hidden = page.me.role !== "admin";
   document.getElementById("who").textContent = `${page.me.name} (${page.me.role})`;
   lookAtHealth();
+  listen();
+  call("cameras").then((found) => {
+    for (const camera of found.cameras) cameras.set(camera.id, camera);
+    header();
+    route();
+  }).catch((error) => show(t("Live"), make("p", { class: "wrong" }, error.message)));
+}
+
+/** Has the server tell of changes. */
+function listen() {
   source?.close();
   source = new EventSource(`${api}stream`);
   source.addEventListener("camera", (event) => {
@@ -304,12 +369,16 @@ function enter() {
     const response = await fetch(`${api}me`).catch(() => null);
     if (response?.status === 401) { lost(false); page.leave(); }
   };
-  call("cameras").then((found) => {
-    for (const camera of found.cameras) cameras.set(camera.id, camera);
-    header();
-    route();
-  }).catch((error) => show(t("Live"), make("p", { class: "wrong" }, error.message)));
 }
+
+/** A browser has six connections to a server: pages that nobody looks at would hold them all. */
+let leaving = null;
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(leaving);
+  if (!page.me) return;
+  if (document.hidden) leaving = setTimeout(() => { source?.close(); source = null; }, 20e3);
+  else if (!source) listen();
+});
 
 function route() {
   if (!page.me) return;

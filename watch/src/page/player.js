@@ -32,7 +32,9 @@ export function play(video, address, tell) {
     timer = null;
     const old = socket;
     socket = null;
-    old?.close();
+    // One that is closed before it is open is a fault to the browser.
+    if (old?.readyState === WebSocket.CONNECTING) old.addEventListener("open", () => old.close());
+    else old?.close();
     if (video.src) URL.revokeObjectURL(video.src);
     video.removeAttribute("src");
     video.load();

@@ -39,23 +39,63 @@ function chips(query, go) {
       add(t("+ since"), "after", [["1h", t("1 hour ago")], ["6h", t("6 hours ago")], ["1d", t("1 day ago")], ["7d", t("7 days ago")], ["30d", t("30 days ago")]])].filter(Boolean));
 }
 
+/** Searches that were saved in this browser, the newest first. */
+const kept = {
+  all() { try { return JSON.parse(localStorage.getItem("searches")) ?? []; } catch { return []; } },
+  put(list) { try { localStorage.setItem("searches", JSON.stringify(list.slice(0, 20))); } catch { /* A browser that keeps nothing. */ } },
+};
+
+/** The saved searches as links, and a button that saves or forgets the one that is shown. */
+function saved(query) {
+  const box = make("div", { class: "chips filters", role: "group", "aria-label": t("Saved searches") });
+  const draw = () => {
+    const all = kept.all();
+    const has = all.includes(query);
+    const turn = () => { kept.put(has ? all.filter((other) => other !== query) : [query, ...all]); draw(); };
+    box.replaceChildren(
+      ...(query ? [make("button", { type: "button", "aria-pressed": String(has), onclick: turn }, has ? t("Saved here") : t("Save"))] : []),
+      ...all.filter((other) => other !== query).map((other) => make("a", { href: `#/search?q=${encodeURIComponent(other)}` }, other)));
+  };
+  draw();
+  return box;
+}
+
 export async function searchPage(query) {
   const go = (text) => { location.hash = `#/search?q=${encodeURIComponent(text)}`; };
   const input = make("input", { id: "query", type: "search", value: query, autocomplete: "off",
     placeholder: "dog  \"red coat\"  walk*  -cat" });
   const list = make("ul", { class: "list", "aria-live": "polite" });
+  const status = make("p", { class: "small", role: "status" });
+  const more = make("button", { type: "button", hidden: true }, t("Look further back"));
   show(t("Search"), make("form", { class: "row", onsubmit: (event) => { event.preventDefault(); go(input.value); } },
     make("label", { for: "query", class: "small" }, t("Words in captions")), input, make("button", {}, t("Find"))),
-  chips(query, go), make("div", { class: "card" }, list));
+  chips(query, go), saved(query), make("div", { class: "card" }, list, status, more));
   if (!query) return list.replaceChildren(make("li", {}, t("Captions are found by words, all of which must be there.")));
-  try {
-    const { visits } = await call(`search?limit=200&q=${encodeURIComponent(query)}`);
-    list.replaceChildren(...visits.map((visit) => make("li", {}, thumb(visit.id, visit.thumb, nameOf(visit.camera)),
-      make("div", {}, marked(visit.caption, visit.marks), make("div", { class: "small" },
-        make("a", { href: momentOf(visit.camera, visit.from) }, `${nameOf(visit.camera)}, ${day.format(Date.parse(visit.from))}`),
-        visit.count > 1 ? ` ${t("to {0}, {1} captions", at(visit.to), visit.count)}` : "")))));
-    if (!visits.length) list.replaceChildren(make("li", {}, t("Nothing was found.")));
-  } catch (error) { list.replaceChildren(make("li", { class: "wrong" }, error.message)); }
+  const row = (visit) => make("li", {}, thumb(visit.id, visit.thumb, nameOf(visit.camera)),
+    make("div", {}, marked(visit.caption, visit.marks), make("div", { class: "small" },
+      make("a", { href: momentOf(visit.camera, visit.from) }, `${nameOf(visit.camera)}, ${day.format(Date.parse(visit.from))}`),
+      visit.count > 1 ? ` ${t("to {0}, {1} captions", at(visit.to), visit.count)}` : "")));
+  let next = null;
+  // An answer comes within a moment, whatever is asked: then it says how far back it has looked.
+  const look = async () => {
+    more.hidden = true;
+    const enough = list.children.length + 20;
+    try {
+      do {
+        const found = await call(`search?limit=200&q=${encodeURIComponent(query)}${next ? `&before=${next}` : ""}`);
+        list.append(...found.visits.map(row));
+        next = found.next;
+        status.textContent = found.looked_to ? t("Looked back to {0}", day.format(Date.parse(found.looked_to))) : "";
+      } while (next && list.children.length < enough && list.isConnected);
+      more.hidden = !next;
+      if (!next) status.textContent = list.children.length ? t("That is all.") : t("Nothing was found.");
+    } catch (error) {
+      status.textContent = error.message;
+      more.hidden = !next;
+    }
+  };
+  more.addEventListener("click", look);
+  await look();
 }
 
 /** What was said of a camera around a moment, with pictures, and its alarms with their clips. */

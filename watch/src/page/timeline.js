@@ -14,7 +14,17 @@ const short = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digi
 const date = new Intl.DateTimeFormat(locale, { month: "short", day: "numeric" });
 
 /** What a span is, in words. */
-const named = (state) => ({ connecting: t("connecting"), offline: t("offline"), disabled: t("switched off") })[state] ?? state;
+const named = (state) => ({ connecting: t("connecting"), offline: t("offline"), disabled: t("switched off"), "no-model": t("no model"), gated: t("nothing moved") })[state] ?? state;
+/** In a list: shape beside the word. Times without captions are lines, those without a picture surfaces. */
+const shapes = { "no-model": "┄", gated: "─" };
+
+/** A name as far as there is room. */
+function cut(pen, name, room) {
+  let letters = [...name];
+  if (pen.measureText(name).width <= room) return name;
+  while (letters.length > 1 && pen.measureText(`${letters.join("")}…`).width > room) letters = letters.slice(0, -1);
+  return `${letters.join("")}…`;
+}
 
 export function timelinePage(query) {
   const asked = Date.parse(query.get("at") ?? "");
@@ -43,7 +53,7 @@ export function timelinePage(query) {
       button("◀", t("Earlier"), () => pan(-0.5)), button("▶", t("Later"), () => pan(0.5)),
       button(t("Now"), t("Now"), () => { follows = true; cursor = null; view(now() - (to - from), now()); }),
       make("div", { class: "goto" }, make("label", { for: "goto", class: "small" }, t("Go to")), goto)),
-    make("div", { class: "card line" }, canvas, spoken, probe), moment,
+    make("div", { class: "card line" }, canvas, make("p", { class: "small" }, t("▲ alarm, ▨ no picture, ┄ no model, ─ nothing moved; bars: captions")), spoken, probe), moment,
     make("section", { class: "card" }, make("h2", {}, t("The same as a list")), list));
 
   const x = (time) => (time - from) / (to - from) * canvas.clientWidth;
@@ -127,6 +137,12 @@ export function timelinePage(query) {
       pen.fillRect(0, base, width, 1);
       for (const span of row.spans.filter((span) => span.state !== "connecting" || span.end)) {
         const [left, , wide] = bar(Date.parse(span.start), Date.parse(span.end ?? new Date(now())), 0, 0);
+        if (shapes[span.state]) {
+          pen.fillStyle = colour(span.state === "gated" ? "quiet" : "wait");
+          if (span.state === "gated") pen.fillRect(left, base - 5, wide, 2);
+          else for (let at = left; at < left + wide; at += 6) pen.fillRect(at, base - 8, Math.min(3, left + wide - at), 3);
+          continue;
+        }
         pen.save();
         pen.beginPath();
         pen.rect(left, top + 20, wide, height - 24);
@@ -157,7 +173,7 @@ export function timelinePage(query) {
         pen.fill();
       }
       pen.fillStyle = colour("text");
-      pen.fillText(row.name, 2, top + 10, width - 4);
+      pen.fillText(cut(pen, row.name, width - 4), 2, top + 10);
     });
     pen.fillStyle = colour("quiet");
     const step = (steps.find((step) => (to - from) / 1000 / step <= width / 80) ?? steps.at(-1)) * 1000;
@@ -179,7 +195,8 @@ export function timelinePage(query) {
       const n = (row.ticks ?? []).reduce((sum, count) => sum + count, 0);
       entries.push({ time: -Infinity, words: `${row.name}: ${many(n, "{0} caption", "{0} captions")}, ${many(row.events.length, "{0} alarm", "{0} alarms")}` });
       for (const event of row.events) entries.push({ time: Date.parse(event.start), words: `${event.end ? "△" : "▲"} ${row.name}: ${event.alarm}, ${event.end ? t("until {0}", at(event.end)) : t("and still")}` });
-      for (const span of row.spans) entries.push({ time: Date.parse(span.start), words: `▨ ${row.name}: ${named(span.state)}${span.reason ? `, ${span.reason}` : ""}, ${span.end ? t("until {0}", at(span.end)) : t("and still")}` });
+      // Of long times the short ones without words are left out: there are many.
+      for (const span of row.spans.filter((span) => span.state !== "gated" || Date.parse(span.end ?? data.to) - Date.parse(span.start) > (to - from) / 100)) entries.push({ time: Date.parse(span.start), words: `${shapes[span.state] ?? "▨"} ${row.name}: ${named(span.state)}${span.reason ? `, ${span.reason}` : ""}, ${span.end ? t("until {0}", at(span.end)) : t("and still")}` });
     }
     entries.sort((one, other) => one.time - other.time);
     const cut = entries.slice(0, 300);

@@ -19,8 +19,22 @@ pub enum Durability {
 }
 
 /// Opens a database to write, and brings it to the newest layout: `layouts[n]` makes layout n + 1 of
-/// layout n. A copy of the file is kept before it is changed.
+/// layout n. A copy of the file is kept before it is changed. One that is new is there whole or not at all:
+/// somebody may read it as soon as it has its name.
 pub fn open(path: &Path, durability: Durability, layouts: &[&str]) -> Result<Connection, Error> {
+    if !path.exists() {
+        let fresh = path.with_extension("new");
+        for left in ["new", "new-wal", "new-shm"] {
+            let _ = std::fs::remove_file(path.with_extension(left));
+        }
+        // Closing it folds its log into it.
+        drop(laid_out(&fresh, durability, layouts)?);
+        std::fs::rename(&fresh, path).map_err(Error::file(path))?;
+    }
+    laid_out(path, durability, layouts)
+}
+
+fn laid_out(path: &Path, durability: Durability, layouts: &[&str]) -> Result<Connection, Error> {
     let fault = || Error::sqlite(path);
     let mut connection = Connection::open(path).map_err(fault())?;
     connection
@@ -62,12 +76,16 @@ pub fn open(path: &Path, durability: Durability, layouts: &[&str]) -> Result<Con
     Ok(connection)
 }
 
+/// What a reader remembers of a file, in kibibytes as SQLite counts them; the system remembers the rest.
+const READ_CACHE: i64 = -1_000;
+
 /// Opens a database to read beside its writer.
 pub fn open_to_read(path: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(Error::sqlite(path))?;
     connection
         .busy_timeout(Duration::from_secs(10))
+        .and_then(|()| connection.pragma_update(None, "cache_size", READ_CACHE))
         .map_err(Error::sqlite(path))?;
     Ok(connection)
 }
@@ -137,6 +155,30 @@ mod tests {
             connection.query_row("SELECT a, b FROM t", [], row).unwrap();
         assert_eq!(found, (7, None));
         assert!(folder.path().join("a.layout-1.db").exists());
+    }
+
+    #[test]
+    fn whoever_reads_a_file_that_is_being_made_finds_all_of_it_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        for n in 0..50 {
+            let path = folder.path().join(format!("{n}.db"));
+            let layouts = ["CREATE TABLE t (a)", "CREATE TABLE u (a)"];
+            let reader = std::thread::spawn({
+                let path = path.clone();
+                move || {
+                    while !path.exists() {
+                        std::hint::spin_loop();
+                    }
+                    let connection = open_to_read(&path).unwrap();
+                    connection
+                        .query_row("SELECT count(*) FROM t, u", [], |row| row.get::<_, i64>(0))
+                        .unwrap()
+                }
+            });
+            let made = open(&path, Durability::Normal, &layouts).unwrap();
+            assert_eq!(reader.join().unwrap(), 0);
+            drop(made);
+        }
     }
 
     #[test]

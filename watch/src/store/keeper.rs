@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::heard::{Answer, Begin, Caption, Clip, End, Phase};
+use crate::heard::{Answer, Begin, Caption, Clip, End, Lull, Phase};
 use crate::log;
 use crate::time::{Millis, Week};
 
@@ -40,6 +40,8 @@ pub enum Item {
     Begin(String, Begin),
     End(String, End),
     Phase(String, Phase, String, Millis),
+    /// Nothing is said of a camera that shows something, or it was so.
+    Lull(String, Lull),
     /// A camera's pipeline is gone: what is open of it ends.
     Over(String, Millis),
     /// What became of the clip of an event.
@@ -447,6 +449,7 @@ impl Keeper {
                     self.end(key, &end)?;
                 }
             }
+            Item::Lull(camera, lull) => self.state.lull(camera, lull)?,
             Item::Clip(id, outcome) => self.state.clip(*id, outcome)?,
             Item::Snooze(camera, until) => self.state.snooze(camera, *until)?,
             Item::Caption(..) | Item::Answer(..) => {}

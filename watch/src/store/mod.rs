@@ -18,6 +18,7 @@ pub mod db;
 pub mod error;
 pub mod events;
 pub mod files;
+pub mod finding;
 pub mod keeper;
 pub mod outbox;
 pub mod pack;

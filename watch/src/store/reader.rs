@@ -4,12 +4,10 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
 
 use rusqlite::{Connection, params};
 
 use crate::heard::Clip;
-use crate::search::Query;
 use crate::time::{Millis, Week};
 
 use super::db;
@@ -120,27 +118,15 @@ pub struct PhaseSpan {
     pub end: Option<Millis>,
 }
 
-/// Captions of a camera that were found close to each other.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Visit {
-    pub camera: String,
-    pub from: Millis,
-    pub to: Millis,
-    /// How many captions.
-    pub count: u32,
-    /// The first of them.
-    pub caption: Kept,
-}
-
-/// Captions of a camera that are this close to each other are one visit.
-const VISIT: Duration = Duration::from_secs(60);
 /// Answers to one question at most.
 pub const MOST: usize = 200;
+/// Weeks that are open at the same time; each has a cache.
+const MOST_OPEN: usize = 4;
 
 /// Reads a store.
 #[derive(Debug)]
 pub struct Reader {
-    layout: Layout,
+    pub(super) layout: Layout,
     /// Open weeks; a file that is deleted meanwhile is read to its end all the same.
     open: HashMap<Week, Connection>,
 }
@@ -183,141 +169,41 @@ impl Reader {
         Ok(())
     }
 
-    /// The latest captions before a number, the newest first.
-    pub fn latest(
-        &mut self,
-        scope: &Scope,
-        camera: Option<&str>,
-        before: Option<CaptionId>,
-        limit: usize,
-    ) -> Result<Vec<Kept>, Error> {
-        let mut found = Vec::new();
-        let limit = limit.min(MOST);
-        for week in self.layout.weeks().into_iter().rev() {
-            let high = match before {
-                Some(id) if week > id.week => continue,
-                Some(id) if week == id.week => id.row - 1,
-                _ => i64::MAX,
-            };
-            self.rows(week, (0, high), Order::Newest, &mut |kept| {
-                if scope.has(&kept.camera) && camera.is_none_or(|camera| camera == kept.camera) {
-                    found.push(kept);
-                }
-                Ok(found.len() < limit)
-            })?;
-            if found.len() >= limit {
-                break;
-            }
-        }
-        Ok(found)
-    }
-
-    /// The visits that a query finds, the newest first, from `limit` captions at most.
-    pub fn search(
-        &mut self,
-        scope: &Scope,
-        query: &Query,
-        limit: usize,
-    ) -> Result<Vec<Visit>, Error> {
-        let from = query.after.unwrap_or(Millis(0));
-        let to = query.before.unwrap_or(Millis(i64::MAX));
-        let limit = limit.min(MOST);
-        let during = self.during(scope, query)?;
-        let wanted = |kept: &Kept| {
-            let named = query.cameras.is_empty() || query.cameras.contains(&kept.camera);
-            named
-                && scope.has(&kept.camera)
-                && kept.until >= from
-                && kept.start <= to
-                && during.as_ref().is_none_or(|events| {
-                    events.iter().any(|event| {
-                        event.camera == kept.camera
-                            && kept.until >= event.start
-                            && event.end.is_none_or(|end| kept.start <= end)
-                    })
-                })
-        };
-        let mut found: Vec<Kept> = Vec::new();
-        for week in self.weeks(from, to).into_iter().rev() {
-            let Some((low, high)) = self.ids(week, from, to)? else {
-                continue;
-            };
-            let indexed = if query.is_any() {
-                0
-            } else {
-                self.indexed(week)?
-            };
-            // What has come since the index was last written is looked through.
-            let room = limit - found.len();
-            let mut n = 0;
-            self.rows(
-                week,
-                (low.max(indexed + 1), high),
-                Order::Newest,
-                &mut |kept| {
-                    if wanted(&kept) && query.matches(&kept.text) {
-                        found.push(kept);
-                        n += 1;
-                    }
-                    Ok(n < room)
-                },
-            )?;
-            if !query.is_any() && found.len() < limit {
-                let room = limit - found.len();
-                found.extend(self.matching(
-                    week,
-                    query,
-                    (low, high.min(indexed)),
-                    room,
-                    &wanted,
-                )?);
-            }
-            if found.len() >= limit {
-                break;
-            }
-        }
-        Ok(visits(found))
-    }
-
-    /// The events that a query's captions have to be within, if it speaks of any.
-    fn during(&mut self, scope: &Scope, query: &Query) -> Result<Option<Vec<Event>>, Error> {
-        if query.alarms.is_empty() {
-            return Ok(None);
-        }
-        let mut found = Vec::new();
-        for alarm in &query.alarms {
-            let wanted = Wanted {
-                alarm: Some(alarm.clone()),
-                from: query.after,
-                to: query.before,
-                ..Wanted::default()
-            };
-            found.extend(self.events(scope, &wanted, MOST)?);
-        }
-        Ok(Some(found))
-    }
-
     /// What became of cameras since a time, the oldest first.
     pub fn phases(&mut self, scope: &Scope, since: Millis) -> Result<Vec<PhaseSpan>, Error> {
-        let mut found = Vec::new();
-        self.state(
+        self.spans(
+            scope,
+            since,
             "SELECT camera, phase, reason, start, end FROM span WHERE end IS NULL OR end >= ?1 ORDER BY id",
-            params![since.0],
-            &mut |row| {
-                let span = PhaseSpan {
-                    camera: row.get(0)?,
-                    phase: row.get(1)?,
-                    reason: row.get(2)?,
-                    start: Millis(row.get(3)?),
-                    end: row.get::<_, Option<i64>>(4)?.map(Millis),
-                };
-                if scope.has(&span.camera) {
-                    found.push(span);
-                }
-                Ok(true)
-            },
-        )?;
+        )
+    }
+
+    fn spans(&mut self, scope: &Scope, since: Millis, sql: &str) -> Result<Vec<PhaseSpan>, Error> {
+        let mut found = Vec::new();
+        self.state(sql, params![since.0], &mut |row| {
+            let span = PhaseSpan {
+                camera: row.get(0)?,
+                phase: row.get(1)?,
+                reason: row.get(2)?,
+                start: Millis(row.get(3)?),
+                end: row.get::<_, Option<i64>>(4)?.map(Millis),
+            };
+            if scope.has(&span.camera) {
+                found.push(span);
+            }
+            Ok(true)
+        })?;
         Ok(found)
+    }
+
+    /// When nothing was said of cameras that showed something since a time, the oldest first; as phases, the
+    /// reason for it being one.
+    pub fn lulls(&mut self, scope: &Scope, since: Millis) -> Result<Vec<PhaseSpan>, Error> {
+        self.spans(
+            scope,
+            since,
+            "SELECT camera, why, '', start, end FROM lull WHERE end IS NULL OR end >= ?1 ORDER BY start",
+        )
     }
 
     /// The picture of a caption.
@@ -364,14 +250,6 @@ impl Reader {
         Ok(found.0.zip(found.1))
     }
 
-    fn indexed(&mut self, week: Week) -> Result<i64, Error> {
-        let path = self.layout.week(week);
-        let connection = self.connection(week)?;
-        connection
-            .query_row("SELECT to_id FROM indexed", [], |row| row.get(0))
-            .map_err(Error::sqlite(&path))
-    }
-
     /// Calls `each` with rows of a week until it says that it has enough.
     pub(super) fn rows(
         &mut self,
@@ -400,44 +278,14 @@ impl Reader {
         Ok(())
     }
 
-    /// The newest rows of a week that the index finds.
-    fn matching(
-        &mut self,
-        week: Week,
-        query: &Query,
-        (low, high): (i64, i64),
-        limit: usize,
-        wanted: &dyn Fn(&Kept) -> bool,
-    ) -> Result<Vec<Kept>, Error> {
-        let path = self.layout.week(week);
-        let connection = self.connection(week)?;
-        let sql = format!(
-            "{SELECT} JOIN f ON f.rowid = caption.id
-             WHERE f MATCH ?1 AND f.rowid BETWEEN ?2 AND ?3 ORDER BY f.rowid DESC"
-        );
-        let fault = || Error::sqlite(&path);
-        let mut statement = connection.prepare_cached(&sql).map_err(fault())?;
-        let mut rows = statement
-            .query(params![query.expression(), low, high])
-            .map_err(fault())?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(fault())? {
-            let kept = kept(week, row).map_err(fault())?;
-            if wanted(&kept) {
-                found.push(kept);
-                if found.len() >= limit {
-                    break;
-                }
-            }
-        }
-        Ok(found)
-    }
-
     pub(super) fn connection(&mut self, week: Week) -> Result<&Connection, Error> {
         let path = self.layout.week(week);
         // A week that was deleted or set aside is not read on.
         if !path.exists() {
             self.open.remove(&week);
+        }
+        if self.open.len() >= MOST_OPEN && !self.open.contains_key(&week) {
+            self.open.clear();
         }
         match self.open.entry(week) {
             Entry::Occupied(open) => Ok(open.into_mut()),
@@ -504,31 +352,4 @@ fn kept(week: Week, row: &rusqlite::Row) -> rusqlite::Result<Kept> {
         model: row.get(7)?,
         spot,
     })
-}
-
-/// Captions, the newest first, as visits in the same order.
-fn visits(found: Vec<Kept>) -> Vec<Visit> {
-    let mut visits: Vec<Visit> = Vec::new();
-    for kept in found {
-        // The latest visit of this camera among those that were begun.
-        let near = visits
-            .iter_mut()
-            .rev()
-            .find(|visit| visit.camera == kept.camera);
-        match near.filter(|visit| kept.until.plus(VISIT) >= visit.from) {
-            Some(visit) => {
-                visit.from = kept.start;
-                visit.count += kept.count;
-                visit.caption = kept;
-            }
-            None => visits.push(Visit {
-                camera: kept.camera.clone(),
-                from: kept.start,
-                to: kept.until,
-                count: kept.count,
-                caption: kept,
-            }),
-        }
-    }
-    visits
 }

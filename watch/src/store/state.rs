@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 
-use crate::heard::{Begin, Clip, End, Phase};
+use crate::heard::{Begin, Clip, End, Lull, Phase};
 use crate::time::Millis;
 
 use super::db::{self, Durability};
@@ -67,6 +67,15 @@ CREATE TABLE trace (
     PRIMARY KEY (event, at)
 ) WITHOUT ROWID;
 CREATE TABLE snooze (camera TEXT PRIMARY KEY, until INTEGER NOT NULL);
+",
+    "
+CREATE TABLE lull (
+    camera TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    why TEXT NOT NULL,
+    end INTEGER,
+    PRIMARY KEY (camera, start)
+) WITHOUT ROWID;
 ",
 ];
 
@@ -245,10 +254,10 @@ impl State {
             .connection
             .execute(events, params![at.0, reason])
             .map_err(fault())?;
-        let spans = "UPDATE span SET end = max(start, ?1) WHERE end IS NULL";
-        self.connection
-            .execute(spans, params![at.0])
-            .map_err(fault())?;
+        for table in ["span", "lull"] {
+            let sql = format!("UPDATE {table} SET end = max(start, ?1) WHERE end IS NULL");
+            self.execute(&sql, params![at.0])?;
+        }
         Ok(n)
     }
 
@@ -260,6 +269,14 @@ impl State {
         )?;
         let sql = "INSERT INTO span (camera, phase, reason, start) VALUES (?1, ?2, ?3, ?4)";
         self.execute(sql, params![camera, phase.word(), reason, at.0])
+    }
+
+    /// Nothing is said of a camera from then on, or until then.
+    pub fn lull(&self, camera: &str, lull: &Lull) -> Result<(), Error> {
+        let sql =
+            "INSERT INTO lull VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET why = ?3, end = ?4";
+        let end = lull.end.map(|end| end.0.max(lull.start.0));
+        self.execute(sql, params![camera, lull.start.0, lull.why.word(), end])
     }
 
     /// Adds answers to their minutes, all or none.
@@ -303,6 +320,7 @@ impl State {
             [],
         )?;
         self.execute("DELETE FROM span WHERE end < ?1", params![time.0])?;
+        self.execute("DELETE FROM lull WHERE end < ?1", params![time.0])?;
         self.execute(
             "DELETE FROM answer WHERE minute < ?1",
             params![time.minute()],

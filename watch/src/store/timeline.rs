@@ -77,12 +77,22 @@ impl Reader {
         let Some(ids) = self.ids(week, from, to)? else {
             return Ok(());
         };
-        self.rows(week, ids, Order::Oldest, &mut |kept| {
-            if kept.start >= from && kept.start < to && scope.has(&kept.camera) {
-                ticks.add(kept.camera, (kept.start.0 - from.0, to.0 - from.0), 1);
+        let path = self.layout().week(week);
+        let connection = self.connection(week)?;
+        let fault = || Error::sqlite(&path);
+        let sql = "SELECT name.text, start FROM caption JOIN name ON name.id = caption.camera
+                   WHERE caption.id BETWEEN ?1 AND ?2 AND start >= ?3 AND start < ?4";
+        let mut statement = connection.prepare_cached(sql).map_err(fault())?;
+        let ends = params![ids.0, ids.1, from.0, to.0];
+        let mut rows = statement.query(ends).map_err(fault())?;
+        while let Some(row) = rows.next().map_err(fault())? {
+            let camera: String = row.get(0).map_err(fault())?;
+            let start: i64 = row.get(1).map_err(fault())?;
+            if scope.has(&camera) {
+                ticks.add(camera, (start - from.0, to.0 - from.0), 1);
             }
-            Ok(true)
-        })
+        }
+        Ok(())
     }
 
     fn counted(

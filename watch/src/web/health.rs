@@ -200,6 +200,9 @@ fn words(site: &Site, cameras: &[Seen]) -> Vec<Word> {
             format!("The file was changed and is not used, the one before it still is: {reason}"),
         );
     }
+    if let Some(clock) = health.clock() {
+        say(false, clock);
+    }
     for part in health.hanging() {
         say(false, format!("The part `{part}` does not move."));
     }
@@ -228,30 +231,44 @@ fn words(site: &Site, cameras: &[Seen]) -> Vec<Word> {
             );
         }
     }
-    words.extend(cameras.iter().flat_map(of_camera));
+    words.extend(of_cameras(cameras));
     words
 }
 
-/// What is wrong with a camera.
-fn of_camera(seen: &Seen) -> Vec<Word> {
-    let name = &seen.name;
-    let why = if seen.reason.is_empty() {
-        String::new()
-    } else {
-        format!(": {}", seen.reason)
+/// What is wrong with cameras; those with the same reason are one sentence.
+fn of_cameras(cameras: &[Seen]) -> Vec<Word> {
+    let mut found: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    let mut add = |what: &'static str, why, name| match found
+        .iter_mut()
+        .find(|(of, reason, _)| (*of, *reason) == (what, why))
+    {
+        Some((_, _, names)) => names.push(name),
+        None => found.push((what, why, vec![name])),
     };
-    let phase = match seen.phase {
-        Phase::Offline => Some(format!("The camera {name} is offline{why}.")),
-        Phase::Stalled => Some(format!("The camera {name} has stalled{why}.")),
-        Phase::Connecting | Phase::Live | Phase::Disabled => None,
+    for seen in cameras {
+        match seen.phase {
+            Phase::Offline => add("offline", seen.reason.as_str(), seen.name.as_str()),
+            Phase::Stalled => add("stalled", &seen.reason, &seen.name),
+            Phase::Connecting | Phase::Live | Phase::Disabled => {}
+        }
+        if let Model::Failing(reason) = &seen.model {
+            add("without a model that works", reason, &seen.name);
+        }
+    }
+    let word = |(what, why, names): (&str, &str, Vec<&str>)| {
+        let colon = if why.is_empty() { "" } else { ": " };
+        let text = match names.as_slice() {
+            [name] => format!("The camera {name} is {what}{colon}{why}."),
+            names => format!(
+                "{} cameras are {what}{colon}{why}. They are {}.",
+                names.len(),
+                names.join(", ")
+            ),
+        };
+        Word {
+            text: secret::redact(&text),
+            admin: false,
+        }
     };
-    let model = match &seen.model {
-        Model::Failing(reason) => Some(format!("The model fails at the camera {name}: {reason}")),
-        Model::Well | Model::Loading(_) => None,
-    };
-    let word = |text: String| Word {
-        text: secret::redact(&text),
-        admin: false,
-    };
-    phase.into_iter().chain(model).map(word).collect()
+    found.into_iter().map(word).collect()
 }

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::accounts::User;
 use crate::log;
 use crate::search;
+use crate::store::finding::Reach;
 use crate::store::reader::CaptionId;
 use crate::time::Millis;
 
@@ -377,6 +378,9 @@ async fn ask(
     }
 }
 
+/// How long a search goes on before it says how far back it has looked.
+const PATIENCE: Duration = Duration::from_millis(50);
+
 /// What a list is asked for.
 #[derive(Deserialize)]
 struct List {
@@ -444,10 +448,18 @@ async fn find(
     let query = search::Query::parse(&list.q, Millis::now()).map_err(Fault::Wrong)?;
     let query = query.widened(&site.hub.synonyms());
     let scope = viewer.scope();
-    let found = site.read(|reader| reader.search(&scope, &query, list.limit()))?;
-    Ok(Json(
-        json!({"visits": found.iter().map(|visit| view::visit(visit, &query)).collect::<Vec<_>>()}),
-    ))
+    let reach = Reach {
+        before: list.before()?.and_then(CaptionId::of),
+        limit: list.limit(),
+        patience: PATIENCE,
+    };
+    let found = site.read(|reader| reader.search(&scope, &query, &reach))?;
+    let visits = found.visits.iter().map(|visit| view::visit(visit, &query));
+    Ok(Json(json!({
+        "visits": visits.collect::<Vec<_>>(),
+        "next": found.next.map(|id| id.number().to_string()),
+        "looked_to": found.looked_to.map(|at| at.to_string()),
+    })))
 }
 
 async fn follow(State(site): State<Arc<Site>>, viewer: Viewer) -> Response {

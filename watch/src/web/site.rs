@@ -32,7 +32,8 @@ pub struct Site {
     /// The places of those who look at video.
     pub viewers: Arc<Semaphore>,
     layout: Layout,
-    reader: Mutex<Reader>,
+    /// Two, so that a search holds up no picture.
+    readers: [Mutex<Reader>; 2],
     accounts: Mutex<Accounts>,
     /// For log-ins alone, one at a time: a hash takes 19 MiB and its time, and sessions do not wait for it.
     hashing: Mutex<Accounts>,
@@ -56,7 +57,7 @@ impl Site {
             notices,
             viewers: Arc::new(Semaphore::new(MOST_VIEWERS)),
             layout: layout.clone(),
-            reader: Mutex::new(Reader::new(layout.clone())),
+            readers: std::array::from_fn(|_| Mutex::new(Reader::new(layout.clone()))),
             accounts: Mutex::new(Accounts::open(layout)?),
             hashing: Mutex::new(Accounts::open(layout)?),
         }))
@@ -69,7 +70,11 @@ impl Site {
 
     /// Reads of the store.
     pub fn read<T>(&self, ask: impl FnOnce(&mut Reader) -> Result<T, Error>) -> Result<T, Error> {
-        tokio::task::block_in_place(|| ask(&mut self.reader.lock().unwrap()))
+        tokio::task::block_in_place(|| {
+            let [first, second] = &self.readers;
+            let free = first.try_lock().ok();
+            ask(&mut free.unwrap_or_else(|| second.lock().unwrap()))
+        })
     }
 
     /// Asks of sessions.

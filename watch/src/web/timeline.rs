@@ -56,10 +56,11 @@ pub async fn timeline(
         to: Some(to),
         ..Wanted::default()
     };
-    let (ticks, events, phases) = site.read(|reader| {
+    let (ticks, events, phases, lulls) = site.read(|reader| {
         let ticks = reader.ticks(&scope, (from, to), n)?;
         let events = reader.events(&scope, &wanted, MOST_EVENTS)?;
-        Ok((ticks, events, reader.phases(&scope, from)?))
+        let phases = reader.phases(&scope, from)?;
+        Ok((ticks, events, phases, reader.lulls(&scope, from)?))
     })?;
     let cameras = site.hub.cameras();
     let rows = cameras
@@ -67,9 +68,10 @@ pub async fn timeline(
         .filter(|seen| scope.has(&seen.id))
         .map(|seen| {
             let events = events.iter().filter(|event| event.camera == seen.id);
+            let phases = phases.iter().filter(|span| span.phase != "live");
             let spans = phases
-                .iter()
-                .filter(|span| span.camera == seen.id && span.phase != "live" && span.start <= to);
+                .chain(&lulls)
+                .filter(|span| span.camera == seen.id && span.start <= to);
             json!({
                 "id": seen.id,
                 "name": seen.name,

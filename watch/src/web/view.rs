@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use crate::camera::supervisor::Model;
 use crate::hub::{Alarm, Seen};
 use crate::search::Query;
-use crate::store::reader::{Event, Kept, Visit};
+use crate::store::finding::Visit;
+use crate::store::reader::{Event, Kept};
 use crate::time::Millis;
 use crate::video::format::Codec;
 
@@ -34,6 +35,7 @@ pub fn camera(seen: &Seen) -> Value {
         "partial": seen.partial,
         "alarms": seen.alarms.iter().map(alarm).collect::<Vec<_>>(),
         "model": model(&seen.model),
+        "quiet": seen.lulls.now().map(|lull| json!({"why": lull.why.word(), "since": lull.start.to_string()})),
         "still": seen.still.as_ref().map(|still| still.at.to_string()),
         "live": seen.video.map_or("stills", Codec::word),
         "no_video": seen.video.err(),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use serde_json::{Value, json};
 
-use crate::live::{Running, Site};
+use crate::site::{Running, Site};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -30,7 +30,7 @@ impl Browser {
 
     /// Starts one whose user wants this language.
     pub fn that_speaks(language: &str) -> Option<Self> {
-        let port = crate::live::free_port();
+        let port = crate::site::free_port();
         let mut command = Command::new("chromedriver");
         command
             .arg(format!("--port={port}"))

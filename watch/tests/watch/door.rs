@@ -14,8 +14,8 @@ use vlmcaption_watch::accounts::Accounts;
 use vlmcaption_watch::store::files::Layout;
 use vlmcaption_watch::time::Millis;
 
-use crate::live::free_port;
 use crate::out::Ends;
+use crate::site::free_port;
 use crate::web::{Fixture, PASSWORD};
 
 /// Sends a request and gives its status, its head and its body.
@@ -429,11 +429,14 @@ fn health_tells_an_admin_in_words_and_a_viewer_what_is_his() {
             "no connection".into(),
         ),
     );
+    let clock = "The clock of this machine was set back by 2 h.";
+    fixture.hub.health.set_clock(clock.into());
     let ill = fixture.get("/api/v1/health", &root).json();
     let words = ill["words"].to_string();
     for part in [
         "webhook:ops does not take",
         "did you mean `prompt`",
+        clock,
         "The camera back is offline: no connection",
     ] {
         assert!(words.contains(part), "{words}");
@@ -442,7 +445,7 @@ fn health_tells_an_admin_in_words_and_a_viewer_what_is_his() {
     let of_bob = fixture.get("/api/v1/health", &bob).json();
     assert_eq!(
         (&of_bob["words"], &of_bob["out"], &of_bob["disk"]),
-        (&json!([]), &json!([]), &Value::Null)
+        (&json!([clock]), &json!([]), &Value::Null)
     );
     out.end();
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::browser::{Browser, HOSTILE};
-use crate::live::{Running, Site};
+use crate::site::{Running, Site};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/page")

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::browser::{Browser, HOSTILE};
-use crate::live::{Running, Site, free_port, rtsp_camera, rtsp_camera_of};
+use crate::site::{Running, Site, free_port, rtsp_camera, rtsp_camera_of};
 
 const ENTER: &str = "\u{e007}";
 const LEFT: &str = "\u{e012}";
@@ -43,6 +43,7 @@ fn walk(each: &dyn Fn(&Browser, &str)) {
         "[...document.querySelectorAll('.tile img')].filter(i => i.naturalWidth).length === 3",
     );
     each(&browser, "live");
+    tiles(&browser);
     video(&browser, each);
     timeline(&browser, each);
     alarms(&browser, each);
@@ -70,6 +71,27 @@ fn walk(each: &dyn Fn(&Browser, &str)) {
 
 fn page(browser: &Browser, hash: &str) {
     browser.script(&format!("void (location.hash = {})", json!(hash)));
+}
+
+/// Video in the tiles of those that have some, once somebody wants it and until he does not.
+fn tiles(browser: &Browser) {
+    let press = "[...document.querySelectorAll('main button')].find(b => b.textContent === 'Video in the tiles').click()";
+    let video = "document.querySelector('[data-camera=front] video')";
+    browser.script(press);
+    browser.until(&format!(
+        "(v => !!v && !v.hidden && v.currentTime > 0)({video})"
+    ));
+    browser.script(&format!("void (self.kept = {video})"));
+    // Stills and captions that come leave it where it is: one that is moved stops.
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(
+        browser.script(&format!("self.kept === {video} && !self.kept.paused")),
+        json!(true)
+    );
+    let of_a_test_picture = browser.script("document.querySelector('[data-camera=yard] video')");
+    assert_eq!(of_a_test_picture, json!(null));
+    browser.script(press);
+    browser.until("document.querySelector('.tile video') === null");
 }
 
 /// The camera's own video plays, close to what comes, and a camera without says why there are stills.
@@ -208,6 +230,14 @@ fn search(browser: &Browser, each: &dyn Fn(&Browser, &str)) {
     browser.click(".filters .chip");
     browser.until("location.hash === '#/search?q=person'");
     browser.until("/Yard|Gate/.test(document.querySelector('.list').innerText)");
+    browser.until("document.querySelector('.card > [role=status]').textContent === 'That is all.'");
+    // Saved in this browser, and found again on the empty page.
+    let save =
+        "[...document.querySelectorAll('.filters button')].find(b => b.textContent === 'Save')";
+    browser.script(&format!("{save}.click()"));
+    browser.until(&format!("!{save}"));
+    page(browser, "#/search");
+    browser.until("document.querySelector('.filters a')?.textContent === 'person'");
     page(browser, "#/search?q=person%20alarm%3Aopen");
     browser.until("document.querySelector('.list a')?.textContent.includes('Front door')");
     browser.click(".list a");

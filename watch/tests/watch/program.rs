@@ -1,110 +1,19 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The whole program: its file changes, systemd listens, the disk fills, it is killed, and its secrets stay
-//! secret.
+//! The whole program: its file changes, systemd listens, and its secrets stay secret.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use vlmcaption_watch::store::db;
-use vlmcaption_watch::store::files::{self, Layout};
 use vlmcaption_watch::web::routes::ROUTES;
 
-use crate::live::{CANARY, Running, Site, free_port};
+use crate::client::{Client, rewrite, server};
 use crate::out::{Listener, Receiver4Hooks, broker, until};
-use crate::web::Answer;
-
-/// A client of the page.
-struct Client {
-    port: u16,
-    cookie: String,
-}
-
-impl Client {
-    /// Makes the first user with the link that the program has printed.
-    fn first(running: &mut Running, port: u16) -> Self {
-        running.wait_for("#link=");
-        let line = running.seen.last().unwrap();
-        let link = line
-            .split("#link=")
-            .nth(1)
-            .unwrap()
-            .split(' ')
-            .next()
-            .unwrap()
-            .to_owned();
-        let mut client = Self {
-            port,
-            cookie: String::new(),
-        };
-        let body = json!({"link": link, "name": "root", "password": "canary-of-root"}).to_string();
-        let (status, head, _) = client.ask("POST", "/api/v1/first", &body);
-        assert_eq!(status, 200, "{head}");
-        let cookie = head
-            .lines()
-            .find_map(|line| line.strip_prefix("set-cookie: "))
-            .unwrap();
-        client.cookie = cookie.split(';').next().unwrap().to_owned();
-        client
-    }
-
-    fn ask(&self, method: &str, path: &str, body: &str) -> (u16, String, Vec<u8>) {
-        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else {
-            return (0, String::new(), Vec::new());
-        };
-        stream
-            .set_read_timeout(Some(Duration::from_secs(65)))
-            .unwrap();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\nCookie: {}\r\n\r\n{body}",
-            self.port,
-            body.len(),
-            self.cookie
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut bytes = Vec::new();
-        let mut part = [0; 8_192];
-        // A stream of events does not end by itself.
-        let limit = Duration::from_secs(if path.ends_with("/stream") { 2 } else { 70 });
-        let begin = Instant::now();
-        while begin.elapsed() < limit {
-            match stream.read(&mut part) {
-                Ok(n) if n > 0 => bytes.extend_from_slice(&part[..n]),
-                _ => break,
-            }
-        }
-        let Answer { status, head, body } = Answer::of(&bytes);
-        (status, head, body)
-    }
-
-    fn json(&self, path: &str) -> Value {
-        serde_json::from_slice(&self.ask("GET", path, "").2).unwrap_or(Value::Null)
-    }
-
-    fn camera(&self, id: &str) -> Value {
-        self.json(&format!("/api/v1/cameras/{id}"))
-    }
-}
-
-fn server(port: u16) -> String {
-    format!("[server]\nlisten = \"127.0.0.1:{port}\"\n")
-}
-
-fn rewrite(site: &Site, change: impl Fn(&str) -> String) {
-    let file = site.folder.path().join("watch.toml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    // As editors do: the new file takes the old one's place at once.
-    let fresh = site.folder.path().join("watch.toml.new");
-    std::fs::write(&fresh, change(&text)).unwrap();
-    std::fs::rename(&fresh, &file).unwrap();
-}
+use crate::site::{CANARY, Running, Site, free_port};
 
 #[test]
 fn a_changed_file_changes_what_changed_and_a_bad_one_nothing() {
@@ -324,118 +233,5 @@ fn no_secret_is_in_an_answer_a_log_a_message_a_number_or_a_file() {
         words
             .iter()
             .all(|word| !has(&doctor.stdout, word) && !has(&doctor.stderr, word))
-    );
-}
-
-#[test]
-fn a_full_disk_is_said_on_the_page_and_is_over_once_there_is_room() {
-    let folder = tempfile::tempdir().unwrap();
-    let mount = folder.path().join("small");
-    std::fs::create_dir(&mount).unwrap();
-    let mut mounting = Command::new("mount");
-    mounting
-        .args(["-t", "tmpfs", "-o", "size=8m", "none"])
-        .arg(&mount)
-        .stderr(Stdio::null());
-    if !mounting.status().is_ok_and(|status| status.success()) {
-        println!("NOT RUN: mounting a small disk needs root");
-        return;
-    }
-    let outcome = std::panic::catch_unwind(|| full_disk(&mount));
-    assert!(
-        Command::new("umount")
-            .arg(&mount)
-            .status()
-            .unwrap()
-            .success()
-    );
-    if let Err(panic) = outcome {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-fn full_disk(mount: &Path) {
-    let port = free_port();
-    let site = Site::new(&(server(port) + "[[camera]]\nid = \"ball\"\nurl = \"test:ball\"\n"));
-    let store = mount.join("store");
-    rewrite(&site, |text| {
-        text.replace(
-            &site.store().display().to_string(),
-            &store.display().to_string(),
-        )
-    });
-    let mut running = Running::start(site.command(&["run"]));
-    let client = Client::first(&mut running, port);
-    until("captions are kept", || {
-        client.json("/api/v1/health")["captions"].as_u64() > Some(0)
-    });
-    let ballast = mount.join("ballast");
-    let mut file = std::fs::File::create(&ballast).unwrap();
-    while file.write_all(&[1; 4_096]).is_ok() {}
-    drop(file);
-    assert!(files::free(mount).unwrap() < 65_536);
-    let full = || {
-        let health = client.json("/api/v1/health");
-        health["words"].to_string().contains("disk is full")
-    };
-    until("the page says so", full);
-    assert_eq!(client.ask("GET", "/health/ready", "").0, 503);
-    assert_eq!(client.camera("ball")["state"], "live");
-    std::fs::remove_file(&ballast).unwrap();
-    until("it is over", || {
-        client.ask("GET", "/health/ready", "").0 == 200
-    });
-    assert_eq!(client.json("/api/v1/health")["lost"], 0);
-    running.terminate();
-}
-
-/// 3 times by default; `WATCH_KILLS=50` for more.
-#[test]
-fn the_program_killed_while_alarms_come_leaves_a_sound_store_and_no_open_alarm() {
-    let rounds = std::env::var("WATCH_KILLS")
-        .ok()
-        .and_then(|n| n.parse().ok())
-        .unwrap_or(3);
-    let cameras: String = (0..4)
-        .map(|n| {
-            format!(
-                "[[camera]]\nid = \"ball{n}\"\nurl = \"test:ball\"\n[[camera.alarm]]\nid = \"ball\"\nquestion = \"Is there a white circle?\"\n"
-            )
-        })
-        .collect();
-    let site = Site::new(&cameras);
-    let layout = Layout::new(&site.store());
-    let open = |layout: &Layout| -> i64 {
-        let state = db::open_to_read(&layout.state()).unwrap();
-        state
-            .query_row("SELECT count(*) FROM event WHERE end IS NULL", [], |row| {
-                row.get(0)
-            })
-            .unwrap()
-    };
-    let mut were_open = 0;
-    for round in 0..rounds {
-        let mut running = Running::start(site.command(&["run"]));
-        running.wait_for("alarm ball begins");
-        std::thread::sleep(Duration::from_millis(37 * (round % 11)));
-        running.child.kill().unwrap();
-        running.child.wait().unwrap();
-        for path in std::iter::once(layout.state())
-            .chain(layout.weeks().iter().map(|week| layout.week(*week)))
-        {
-            assert_eq!(db::damage(&path), None, "round {round}: {}", path.display());
-        }
-        were_open += open(&layout);
-    }
-    assert!(were_open > 0, "it was never killed during an alarm");
-    let begin = Instant::now();
-    let mut running = Running::start(site.command(&["run", "--seconds", "1"]));
-    running.wait_for("they end now, reason=crash");
-    running.wait_for("ending");
-    running.child.wait().unwrap();
-    assert_eq!(open(&layout), 0);
-    println!(
-        "{rounds} kills, {were_open} alarms were open, the last start took {:?}",
-        begin.elapsed()
     );
 }

@@ -7,10 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, LastWill,
-    MqttOptions, PublishOptions, QoS, TlsConfiguration, Transport,
-};
+use rumqttc::{AsyncClient, PublishOptions, QoS};
 use tokio::sync::{Notify, mpsc};
 
 use crate::camera::supervisor::{Clock, Stop};
@@ -23,18 +20,14 @@ use crate::store::outbox::{Due, Moment, Outbox};
 use crate::time::Millis;
 
 use super::discovery;
+use super::line::{self, Heard};
 use super::topics::{self, Message};
 
 use crate::out::choice;
 use crate::out::standing::Standing;
 
-/// A still is the largest thing that is sent.
-const LARGEST: usize = 1 << 20;
 /// Messages that may wait for the connection; all that 64 cameras have to say at once.
 const MOST: usize = 4_096;
-/// Waits between tries to connect.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(30);
 /// How often the outbox is looked at without a reason.
 const TURN: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -91,16 +84,6 @@ impl Changed {
     }
 }
 
-/// What the connection says.
-enum Heard {
-    Connected,
-    Lost(String),
-    Message(String, Vec<u8>),
-    /// The broker has it, or it is unknown whether it has.
-    Told(i64, Moment, bool),
-    Answer(String, Vec<u8>),
-}
-
 /// All that is needed to tell a broker.
 pub struct Teller {
     pub broker: Broker,
@@ -150,7 +133,7 @@ struct Telling {
 
 impl Telling {
     async fn run(teller: Teller) {
-        let options = match options(&teller.broker) {
+        let options = match line::options(&teller.broker) {
             Ok(options) => options,
             Err(reason) => {
                 log::error(format!("mqtt: {reason}"));
@@ -160,7 +143,7 @@ impl Telling {
         };
         let (client, connection) = AsyncClient::builder(options).capacity(MOST).build();
         let (hear, mut heard) = mpsc::channel(256);
-        tokio::spawn(poll(connection, hear.clone()));
+        tokio::spawn(line::poll(connection, hear.clone()));
         let mut telling = Self {
             teller,
             client,
@@ -299,7 +282,7 @@ impl Telling {
         };
         for id in gone {
             self.send(discovery::removed(broker, &id));
-            for topic in ["status", "caption", "still"] {
+            for topic in ["status", "caption", "still", "snoozed"] {
                 self.send(Message::state(
                     format!("{}/{id}/{topic}", broker.prefix),
                     "",
@@ -339,6 +322,7 @@ impl Telling {
             }
             Kind::Event(event) => self.update(event),
             Kind::Alarm | Kind::All => {
+                self.send(topics::snoozed(&prefix, &seen, Millis::now()));
                 let config = self.teller.hub.config();
                 let asked = config.cameras.iter().find(|camera| camera.id == id);
                 let told: HashSet<&str> = asked
@@ -574,103 +558,4 @@ impl Telling {
         let _ = self.client.try_disconnect();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-/// Keeps the connection, and says what comes.
-async fn poll(mut connection: EventLoop, hear: mpsc::Sender<Heard>) {
-    let mut wait = FIRST;
-    loop {
-        let heard = match connection.poll().await {
-            Ok(Event::Incoming(Incoming::ConnAck(_))) => {
-                wait = FIRST;
-                Heard::Connected
-            }
-            Ok(Event::Incoming(Incoming::Publish(publish))) => {
-                let topic = String::from_utf8_lossy(&publish.topic).into_owned();
-                Heard::Message(topic, publish.payload.to_vec())
-            }
-            Ok(_) => continue,
-            Err(ConnectionError::RequestsDone) => return,
-            Err(error) => {
-                if hear.send(Heard::Lost(words(&error))).await.is_err() {
-                    return;
-                }
-                let mut byte = [128_u8];
-                let _ = getrandom::fill(&mut byte);
-                tokio::time::sleep(wait.mul_f64(0.75 + f64::from(byte[0]) / 510.0)).await;
-                wait = (wait * 2).min(LONGEST);
-                continue;
-            }
-        };
-        if hear.send(heard).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// What an error means for whoever looks after the broker.
-fn words(error: &ConnectionError) -> String {
-    let text = match error {
-        ConnectionError::ConnectionRefused(code) => match code {
-            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized => {
-                "the broker refuses user or password".into()
-            }
-            other => format!("the broker refuses the connection: {other:?}"),
-        },
-        ConnectionError::Io(error) => match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => {
-                "the broker does not listen: it is off, or the port is wrong".into()
-            }
-            _ => format!("the connection to the broker is lost: {error}"),
-        },
-        ConnectionError::NetworkTimeout => "the broker does not answer in time".into(),
-        ConnectionError::Tls(error) => {
-            format!("no TLS with the broker: {error}; an authority of your own is named in `ca`")
-        }
-        other => format!("the connection to the broker is lost: {other}"),
-    };
-    secret::redact(&text)
-}
-
-fn options(broker: &Broker) -> Result<MqttOptions, String> {
-    let id = format!(
-        "vlmwatch-{}-{}",
-        broker.instance,
-        broker.prefix.replace('/', "-")
-    );
-    let mut options = MqttOptions::new(id, (broker.host.as_str(), broker.port));
-    options.set_keep_alive(20);
-    options.set_max_packet_size(LARGEST, LARGEST);
-    options.set_clean_session(true);
-    options.set_last_will(LastWill::new(
-        format!("{}/available", broker.prefix),
-        "offline",
-        QoS::AtLeastOnce,
-        true,
-    ));
-    match (&broker.user, &broker.password) {
-        (Some(user), Some(password)) => {
-            options.set_credentials(user, password.expose().to_owned());
-        }
-        (Some(user), None) => {
-            options.set_username(user);
-        }
-        (None, _) => {}
-    }
-    if broker.tls {
-        let tls = match &broker.ca {
-            Some(path) => {
-                let ca = std::fs::read(path)
-                    .map_err(|error| format!("ca {}: {error}", path.display()))?;
-                TlsConfiguration::Simple {
-                    ca,
-                    alpn: None,
-                    client_auth: None,
-                }
-            }
-            None => TlsConfiguration::try_default_rustls().map_err(|error| error.to_string())?,
-        };
-        options.set_transport(Transport::Tls(tls));
-    }
-    Ok(options)
 }

@@ -132,6 +132,16 @@ fn always(broker: &Broker, base: &str) -> Vec<(String, Value)> {
             "content_type": "image/jpeg",
         }),
     );
+    add(
+        "snoozed",
+        json!({
+            "platform": "sensor",
+            "name": "Snoozed until",
+            "icon": "mdi:bell-sleep",
+            "device_class": "timestamp",
+            "state_topic": format!("{base}/snoozed"),
+        }),
+    );
     components
 }
 
@@ -162,6 +172,21 @@ fn asked(broker: &Broker, camera: &Camera, base: &str) -> Vec<(String, Value)> {
                 "payload_press": camera.prompt,
             }),
         );
+        for (key, name, icon, minutes) in [
+            ("snooze", "Snooze for an hour", "mdi:bell-sleep", "60"),
+            ("wake", "End snooze", "mdi:bell-ring", "0"),
+        ] {
+            add(
+                key,
+                json!({
+                    "platform": "button",
+                    "name": name,
+                    "icon": icon,
+                    "command_topic": format!("{base}/snooze/set"),
+                    "payload_press": minutes,
+                }),
+            );
+        }
         add(
             "enabled",
             json!({

@@ -50,6 +50,15 @@ pub fn camera_status(prefix: &str, seen: &Seen) -> Message {
     Message::state(format!("{prefix}/{}/status", seen.id), status(seen.phase))
 }
 
+/// Until when nobody is told of a camera's alarms; Home Assistant takes `None` for nothing.
+pub fn snoozed(prefix: &str, seen: &Seen, now: Millis) -> Message {
+    let until = seen.snoozed.filter(|_| seen.is_snoozed(now));
+    Message::state(
+        format!("{prefix}/{}/snoozed", seen.id),
+        until.map_or("None".to_owned(), |until| until.to_string()),
+    )
+}
+
 /// The last caption of a camera.
 pub fn caption(prefix: &str, seen: &Seen, now: Millis) -> Option<Message> {
     let said = seen.caption.as_ref()?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use vlmcaption_watch::heard::Caption;
 use vlmcaption_watch::search::Query;
 use vlmcaption_watch::store::files::Layout;
+use vlmcaption_watch::store::finding::Reach;
 use vlmcaption_watch::store::keeper::{Item, Keeper};
 use vlmcaption_watch::store::reader::{Kept, Reader, Scope};
 use vlmcaption_watch::store::retention::Limits;
@@ -60,6 +61,9 @@ pub fn all(folder: &Path) -> Vec<Kept> {
 pub fn find(folder: &Path, query: &str) -> Vec<String> {
     let query = Query::parse(query, noon()).unwrap();
     let mut reader = Reader::new(Layout::new(folder));
-    let visits = reader.search(&Scope::All, &query, 50).unwrap();
+    let visits = reader
+        .search(&Scope::All, &query, &Reach::of(50))
+        .unwrap()
+        .visits;
     visits.into_iter().map(|visit| visit.caption.text).collect()
 }

@@ -8,6 +8,7 @@ use vlmcaption_watch::heard::{Answer, Begin, Caption, End, Phase};
 use vlmcaption_watch::search::Query;
 use vlmcaption_watch::store::db;
 use vlmcaption_watch::store::files::Layout;
+use vlmcaption_watch::store::finding::Reach;
 use vlmcaption_watch::store::keeper::{Item, Keeper};
 use vlmcaption_watch::store::reader::{CaptionId, Reader, Scope, Wanted};
 use vlmcaption_watch::store::retention::Limits;
@@ -137,7 +138,14 @@ fn nobody_reads_of_a_camera_outside_his_scope() {
         (Scope::All, 1),
         (Scope::Cameras(["front".to_owned()].into()), 0),
     ] {
-        assert_eq!(reader.search(&scope, &query, 10).unwrap().len(), n);
+        assert_eq!(
+            reader
+                .search(&scope, &query, &Reach::of(10))
+                .unwrap()
+                .visits
+                .len(),
+            n
+        );
         assert_eq!(reader.latest(&scope, None, None, 10).unwrap().len(), n);
         assert_eq!(
             reader.events(&scope, &Wanted::default(), 10).unwrap().len(),

@@ -4,6 +4,7 @@
 
 pub mod common;
 mod day;
+mod far;
 mod faults;
 mod kept;
 mod old;

@@ -9,6 +9,7 @@ use vlmcaption_watch::heard::{Begin, Phase};
 use vlmcaption_watch::search::Query;
 use vlmcaption_watch::store::db::{self, Durability};
 use vlmcaption_watch::store::files::Layout;
+use vlmcaption_watch::store::finding::Reach;
 use vlmcaption_watch::store::keeper::Item;
 use vlmcaption_watch::store::reader::{Reader, Scope, Wanted};
 use vlmcaption_watch::store::state::Mark;
@@ -73,7 +74,10 @@ fn a_store_of_the_first_version_keeps_all_it_has_and_goes_on() {
     // Captions are found by words, those too that the first version had not indexed yet.
     let mut find = |words: &str| {
         let query = Query::parse(words, hour).unwrap();
-        let visits = reader.search(&Scope::All, &query, 10).unwrap();
+        let visits = reader
+            .search(&Scope::All, &query, &Reach::of(10))
+            .unwrap()
+            .visits;
         visits
             .into_iter()
             .map(|visit| visit.caption.text)

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vlmcaption_watch::heard::{Answer, Begin, Clip, End};
+use vlmcaption_watch::heard::{Answer, Begin, Clip, End, Lull, Why};
 use vlmcaption_watch::store::files::Layout;
 use vlmcaption_watch::store::keeper::{Item, Keeper, Told};
 use vlmcaption_watch::store::reader::{Reader, Scope, Wanted};
@@ -99,6 +99,48 @@ fn a_week_of_an_earlier_version_is_counted_when_it_is_opened() {
     again.close(noon().plus(s(7_300)));
     let after = Reader::new(layout).ticks(&Scope::All, span, 600).unwrap();
     assert_eq!(before, after);
+}
+
+#[test]
+fn a_time_without_words_is_kept_while_it_goes_on_and_ends_with_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = keeper(folder.path(), noon());
+    let lull = |why, start, end: Option<u64>| Lull {
+        why,
+        start: noon().plus(s(start)),
+        end: end.map(|end| noon().plus(s(end))),
+    };
+    for (camera, lull) in [
+        ("front", lull(Why::Gated, 60, None)),
+        ("front", lull(Why::Gated, 60, Some(120))),
+        ("back", lull(Why::NoModel, 0, None)),
+    ] {
+        first.take(Item::Lull(camera.into(), lull), noon());
+    }
+    let mut reader = Reader::new(Layout::new(folder.path()));
+    let mut told = |scope: &Scope, since| {
+        let spans = reader.lulls(scope, noon().plus(s(since))).unwrap();
+        let told = spans.into_iter().map(|span| {
+            let after = |time: Millis| (time.0 - noon().0) / 1_000;
+            (
+                span.camera,
+                span.phase,
+                after(span.start),
+                span.end.map(after),
+            )
+        });
+        told.collect::<Vec<_>>()
+    };
+    let back = |end| ("back".to_owned(), "no-model".to_owned(), 0, end);
+    let front = ("front".to_owned(), "gated".to_owned(), 60, Some(120));
+    assert_eq!(told(&Scope::All, 100), [back(None), front.clone()]);
+    let bob = Scope::Cameras(["front".to_owned()].into());
+    assert_eq!(told(&bob, 100), [front]);
+    assert_eq!(told(&Scope::All, 200), [back(None)]);
+    // Killed: the next start ends what was open.
+    drop(first);
+    drop(keeper(folder.path(), noon().plus(s(300))));
+    assert_eq!(told(&Scope::All, 200), [back(Some(300))]);
 }
 
 /// Answers each four seconds, and an alarm from the first minute to the second.
