@@ -60,12 +60,24 @@ pub enum Error {
         got: Vec<usize>,
     },
     /// A weight has a number type that is not read.
-    #[error("weight {name} has type {dtype}; f32, f16 and bf16 are read")]
+    #[error("weight {name} has type {dtype}; {read} are read here")]
     WeightType {
         /// Name of the tensor.
         name: String,
         /// Its type in the file.
         dtype: String,
+        /// Types that it may have.
+        read: &'static str,
+    },
+    /// A packed weight names a group of inputs that has no scale.
+    #[error("{name} names group {index} of {n_groups}; the file is damaged, fetch it again")]
+    PackedIndex {
+        /// Name of the tensor.
+        name: String,
+        /// The group.
+        index: i32,
+        /// Groups that there are.
+        n_groups: usize,
     },
     /// A weight file is damaged.
     #[error("{file} is not a whole safetensors file ({reason}); fetch it again")]

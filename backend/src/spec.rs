@@ -88,8 +88,8 @@ pub struct TextSpec {
     pub head: Head,
     /// Rows that a sequence may have.
     pub max_position_embeddings: usize,
-    /// How the matrices of the layers are packed, if they are.
-    pub awq: Option<Awq>,
+    /// How the matrices of the checkpoint are packed, if they are.
+    pub packing: Option<Packing>,
 }
 
 /// Where the weights of a decoder's head are.
@@ -125,10 +125,45 @@ pub struct Spec {
     pub text: TextSpec,
 }
 
-/// How a decoder's matrices are packed, as AutoAWQ does (`WQLinear_GEMM`): the numbers of its
-/// `quantization_config`.
+/// How matrices of a checkpoint are packed: the numbers of its `quantization_config`. Which matrices
+/// those are the names of the tensors say.
+///
+/// `group_size` inputs share a scale and a zero point; `None` is all inputs of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Awq {
-    /// Inputs that share a scale and a zero point; `None` for all of a matrix.
-    pub group_size: Option<usize>,
+pub enum Packing {
+    /// AutoAWQ (`WQLinear_GEMM`): 4 bits.
+    Awq {
+        /// See above.
+        group_size: Option<usize>,
+    },
+    /// GPTQ, as AutoGPTQ and GPTQModel keep it.
+    Gptq {
+        /// Bits of a number, 4 or 8.
+        bits: u32,
+        /// See above.
+        group_size: Option<usize>,
+        /// How zero points are kept.
+        zeros: GptqZeros,
+    },
+    /// `pack-quantized` of compressed-tensors.
+    PackQuantized {
+        /// Bits of a number, 4 or 8.
+        bits: u32,
+        /// See above.
+        group_size: Option<usize>,
+    },
+    /// A byte a weight (FP8 or int8) and a scale a block of so many outputs and inputs, or of all.
+    Bytes {
+        /// Outputs and inputs of a block.
+        block: [Option<usize>; 2],
+    },
+}
+
+/// How a GPTQ checkpoint keeps zero points.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GptqZeros {
+    /// Less one, in the format `gptq`.
+    LessOne,
+    /// As they are, in the format `gptq_v2`.
+    AsTheyAre,
 }

@@ -105,6 +105,11 @@ impl<'a> Section<'a> {
         (!value.is_null()).then_some(value)
     }
 
+    /// The keys that are there.
+    pub fn keys(&self) -> impl Iterator<Item = &'a str> {
+        self.map.keys().map(String::as_str)
+    }
+
     fn required(&self, key: &str) -> Result<&'a Value, Error> {
         self.value(key)
             .ok_or_else(|| self.complain(key, "is missing; is the file of another version?"))

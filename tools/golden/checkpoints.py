@@ -173,6 +173,19 @@ SHAPES = {
         dict(num_hidden_layers=2, hidden_size=16, intermediate_size=30, num_attention_heads=2,
              patch_size=4, image_size=32, attention_bias=True),
         tied=False, family="internvl", published=internvl_as_opengvlab),
+    # InternVL3.5: heads wider than their share of a row, and norms of queries and keys.
+    "internvl35-tied-group2-36-patches": shape(
+        dict(model_type="qwen3", hidden_size=40, intermediate_size=68, num_hidden_layers=3,
+             num_attention_heads=4, num_key_value_heads=2, head_dim=32),
+        dict(num_hidden_layers=2, hidden_size=16, intermediate_size=30, num_attention_heads=2,
+             patch_size=4, image_size=24, attention_bias=True),
+        tied=True, family="internvl"),
+    "internvl35-opengvlab-group3-16-patches": shape(
+        dict(model_type="qwen3", hidden_size=48, intermediate_size=70, num_hidden_layers=2,
+             num_attention_heads=3, num_key_value_heads=1, head_dim=24),
+        dict(num_hidden_layers=2, hidden_size=16, intermediate_size=30, num_attention_heads=2,
+             patch_size=4, image_size=16, attention_bias=True),
+        tied=False, family="internvl", published=internvl_as_opengvlab),
 }
 
 # Shapes for a machine's own run: larger, so that blocks and slices have tails.

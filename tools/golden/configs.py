@@ -7,7 +7,7 @@ Needs transformers alone, no torch; run it with each release that is to be compa
 files are those of 4.49.0, 4.51.3, 4.57.1 and 5.0.0. What a release leaves out because it is the
 default of its class is the point of these files; `full` has every key that the plugin reads. The sizes
 are those of published models: the 7B and the 72B of Qwen2.5-VL, the 8B of Qwen3-VL, the 8B of
-InternVL3 as converted.
+InternVL3 and of InternVL3.5 as converted.
 """
 
 import argparse
@@ -87,6 +87,27 @@ MODELS = {
             "num_hidden_layers": 28, "num_key_value_heads": 4, "rms_norm_eps": 1e-6,
             "rope_theta": 1000000.0, "vocab_size": 151674, "use_sliding_window": False,
             "rope_scaling": {"factor": 2.0, "rope_type": "dynamic", "type": "dynamic"},
+        },
+        "vision_config": {
+            "model_type": "internvl_vision", "attention_bias": True, "hidden_act": "gelu",
+            "hidden_size": 1024, "image_size": [448, 448], "intermediate_size": 4096,
+            "layer_norm_eps": 1e-6, "norm_type": "layer_norm", "num_attention_heads": 16,
+            "num_channels": 3, "num_hidden_layers": 24, "patch_size": [14, 14],
+            "use_qk_norm": False, "use_absolute_position_embeddings": True,
+            "use_mean_pooling": True,
+        },
+    },
+    "internvl35-8b": {
+        "model_type": "internvl", "downsample_ratio": 0.5, "image_token_id": 151671,
+        "projector_hidden_act": "gelu", "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "default",
+        "text_config": {
+            "model_type": "qwen3", "attention_bias": False, "bos_token_id": 151643,
+            "eos_token_id": 151645, "head_dim": 128, "hidden_act": "silu", "hidden_size": 4096,
+            "intermediate_size": 12288, "max_position_embeddings": 40960,
+            "num_attention_heads": 32, "num_hidden_layers": 36, "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "vocab_size": 151936,
+            "use_sliding_window": False,
         },
         "vision_config": {
             "model_type": "internvl_vision", "attention_bias": True, "hidden_act": "gelu",

@@ -224,8 +224,8 @@ class InternVL:
 
     @staticmethod
     def config(numbers):
-        text = dict(numbers["text"])
-        text |= TEXT | dict(model_type="qwen2", tie_word_embeddings=numbers["tied"],
+        text = dict(model_type="qwen2") | numbers["text"]
+        text |= TEXT | dict(tie_word_embeddings=numbers["tied"],
                             rope_parameters=dict(rope_type="default", rope_theta=1_000_000.0))
         vision = dict(numbers["vision"])
         vision |= dict(num_channels=3, hidden_act="gelu", norm_type="layer_norm")

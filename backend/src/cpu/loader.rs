@@ -7,17 +7,17 @@ use std::path::Path;
 use half::bf16;
 use rayon::ThreadPool;
 
-use super::awq;
 use super::cache::{Cache, Cached, Damaged};
 use super::int8::{Int8Builder, Int8Matrix, Int8Rows};
 use super::layout::Layout;
 use super::linear::{Linear, Matrix, Table, TableRows};
 use super::norm::{LayerNorm, RmsNorm};
 use super::options::Precision;
+use super::packed::{PackedMatrix, is_packed};
 use super::pages::Filling;
 use super::rounding::{Compared, RoundingErrors};
 use super::weights::Reader;
-use crate::spec::{Awq, Spec};
+use crate::spec::{Packing, Spec};
 use crate::{Error, finite};
 
 /// A model with fewer numbers than this stays in f32 unless asked otherwise.
@@ -37,8 +37,8 @@ pub(super) struct Loader<'a> {
     pool: &'a ThreadPool,
     stored: Stored,
     layout: Layout,
-    /// How matrices are packed that have no `weight`.
-    awq: Option<Awq>,
+    /// How those matrices are packed whose tensors say that they are.
+    packing: Option<Packing>,
     /// Where quantised matrices are kept for the next start, and why they cannot be.
     cache: Option<Cache>,
     not_cached: Option<String>,
@@ -91,7 +91,7 @@ impl<'a> Loader<'a> {
             reader,
             pool,
             layout,
-            awq: spec.text.awq,
+            packing: spec.text.packing,
             cache: None,
             not_cached: None,
             errors: None,
@@ -151,7 +151,10 @@ impl<'a> Loader<'a> {
 
     /// Whether there is a matrix `{name}.weight`, packed or not.
     pub(super) fn has_matrix(&self, name: &str) -> bool {
-        let packed = self.awq.is_some() && self.has(&format!("{name}.qweight"));
+        let prefix = format!("{name}.");
+        let packed = self
+            .packing
+            .is_some_and(|packing| is_packed(packing, &self.reader, &prefix));
         packed || self.has(&format!("{name}.weight"))
     }
 
@@ -420,18 +423,14 @@ impl<'a> Loader<'a> {
     /// has: its length is known, and the numbers of the configuration are anybody's.
     fn expect(&self, name: &str, shape: &[usize]) -> Result<(), Error> {
         match self.packed(name, shape) {
-            Some((awq, prefix, shape)) => awq::expect(awq, &self.reader, prefix, shape),
+            Some(matrix) => matrix.expect(&self.reader),
             None => self.reader.expect(name, shape),
         }
     }
 
-    /// How the matrix `name` is packed, if it is: the way, what the names of its tensors begin with,
-    /// its shape.
-    fn packed<'n>(&self, name: &'n str, shape: &[usize]) -> Option<(Awq, &'n str, [usize; 2])> {
-        let (awq, prefix) = (self.awq?, name.strip_suffix("weight")?);
-        let shape = <[usize; 2]>::try_from(shape).ok()?;
-        let is_packed = self.reader.has(&format!("{prefix}qweight"));
-        is_packed.then_some((awq, prefix, shape))
+    /// The matrix `name` of this shape, if it is packed.
+    fn packed<'n>(&self, name: &'n str, shape: &[usize]) -> Option<PackedMatrix<'n>> {
+        PackedMatrix::find(self.packing?, &self.reader, name, shape)
     }
 
     /// A matrix `[out, in]` in pieces of whole rows, as f32, whichever way the file keeps it.
@@ -442,7 +441,7 @@ impl<'a> Loader<'a> {
         take: &mut dyn FnMut(&[f32]),
     ) -> Result<(), Error> {
         match self.packed(name, shape) {
-            Some((awq, prefix, shape)) => awq::rows(awq, &mut self.reader, prefix, shape, take),
+            Some(matrix) => matrix.rows(&mut self.reader, take),
             None => self.reader.rows(name, shape, take),
         }
     }

@@ -8,7 +8,6 @@
 
 mod activation;
 mod attention;
-mod awq;
 mod blocked;
 mod byte_tiles;
 mod cache;
@@ -27,6 +26,7 @@ mod loader;
 mod norm;
 mod options;
 mod outliers;
+mod packed;
 mod pages;
 mod panel;
 mod product;

@@ -125,6 +125,11 @@ impl<'a> Reader<'a> {
         self.entries.get(name).map(|entry| entry.shape.as_slice())
     }
 
+    /// The type of a tensor's numbers, if there is one.
+    pub(super) fn dtype(&self, name: &str) -> Option<Dtype> {
+        self.entries.get(name).map(|entry| entry.dtype)
+    }
+
     /// Reads a tensor of one dimension.
     pub(super) fn vector(&mut self, name: &str, len: usize) -> Result<Vec<f32>, Error> {
         self.expect(name, &[len])?;
@@ -145,7 +150,7 @@ impl<'a> Reader<'a> {
             Dtype::F32 => (decode_f32, Dtype::F32),
             Dtype::F16 => (decode_f16, Dtype::F16),
             Dtype::BF16 => (decode_bf16, Dtype::BF16),
-            other => return Err(wrong_type(name, other)),
+            other => return Err(wrong_type(name, other, "f32, f16 and bf16")),
         };
         let mut floats = Vec::new();
         self.pieces(name, shape, dtype, &mut |piece| {
@@ -166,11 +171,19 @@ impl<'a> Reader<'a> {
     ) -> Result<(), Error> {
         let entry = self.entry(name, shape)?;
         if entry.dtype != dtype {
-            return Err(wrong_type(name, entry.dtype));
+            let read = match dtype {
+                Dtype::I8 => "i8",
+                Dtype::I32 => "i32",
+                Dtype::I64 => "i64",
+                _ => "other numbers",
+            };
+            return Err(wrong_type(name, entry.dtype, read));
         }
         let (source, offset) = (entry.source, entry.offset);
-        let row_bytes = dtype.bitsize() / 8 * shape[1..].iter().product::<usize>();
-        let total = row_bytes * shape[0];
+        // A tensor without a dimension is one number.
+        let (n_rows, row) = shape.split_first().unwrap_or((&1, &[]));
+        let row_bytes = dtype.bitsize() / 8 * row.iter().product::<usize>();
+        let total = row_bytes * n_rows;
         let piece_bytes = row_bytes * (PIECE_BYTES / row_bytes.max(1)).max(1);
         let mut bytes = Vec::new();
         let mut done = 0;
@@ -214,7 +227,7 @@ impl<'a> Reader<'a> {
             .push_str(&format!("{name} {len} {changed} {checksum:08x}\n"));
         let index = self.sources.len();
         for (name, info) in metadata.tensors() {
-            // The 32-bit integers in a checkpoint are those of AWQ: eight numbers in each.
+            // The 32-bit integers in a checkpoint are packed numbers, mostly eight in each.
             let packed = if info.dtype == Dtype::I32 { 8 } else { 1 };
             self.n_parameters += packed * info.shape.iter().product::<usize>() as u64;
             let entry = Entry {
@@ -334,10 +347,12 @@ fn open_file(path: &Path) -> Result<Source, Error> {
     }
 }
 
-fn wrong_type(name: &str, dtype: Dtype) -> Error {
+/// The tensor `name` has another type than those that are read.
+pub(super) fn wrong_type(name: &str, dtype: Dtype, read: &'static str) -> Error {
     Error::WeightType {
         name: name.to_owned(),
         dtype: format!("{dtype:?}"),
+        read,
     }
 }
 

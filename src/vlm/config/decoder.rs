@@ -16,6 +16,18 @@ pub(super) enum Decoder {
     Qwen25Vl,
     /// `Qwen2Model`: the same biases, positions on one axis.
     Qwen2,
+    /// `Qwen3Model`: norms of queries and keys, positions on one axis.
+    Qwen3,
+}
+
+impl Decoder {
+    /// Whether queries and keys have norms, and no biases.
+    fn has_qk_norm(self) -> bool {
+        match self {
+            Decoder::Qwen3Vl | Decoder::Qwen3 => true,
+            Decoder::Qwen25Vl | Decoder::Qwen2 => false,
+        }
+    }
 }
 
 /// Reads the section `text` of the decoder; `root` may say whether the head is tied.
@@ -34,7 +46,7 @@ pub(super) fn text_spec(
     let hidden_size = text.size("hidden_size")?;
     let heads = heads(text, decoder, hidden_size)?;
     let (rope_theta, rope) = match decoder {
-        Decoder::Qwen2 => (plain_rope(text)?, Rope::Plain),
+        Decoder::Qwen2 | Decoder::Qwen3 => (plain_rope(text)?, Rope::Plain),
         Decoder::Qwen3Vl => mrope(text, heads.dim, Sections::Interleaved)?,
         Decoder::Qwen25Vl => mrope(text, heads.dim, Sections::Contiguous)?,
     };
@@ -45,15 +57,15 @@ pub(super) fn text_spec(
         num_attention_heads: heads.queries,
         num_key_value_heads: heads.keys,
         head_dim: heads.dim,
-        qkv_bias: decoder != Decoder::Qwen3Vl,
-        qk_norm: decoder == Decoder::Qwen3Vl,
+        qkv_bias: !decoder.has_qk_norm(),
+        qk_norm: decoder.has_qk_norm(),
         vocab_size: text.size("vocab_size")?,
         rms_norm_eps: text.epsilon_or("rms_norm_eps", 1e-6)? as f32,
         rope_theta,
         rope,
         head: head(root, text, decoder)?,
         max_position_embeddings: text.rows("max_position_embeddings")?,
-        awq: quantization(root, text)?,
+        packing: quantization(root, text)?,
     })
 }
 
@@ -77,7 +89,7 @@ fn heads(text: &Section<'_>, decoder: Decoder, hidden_size: usize) -> Result<Hea
         ));
     }
     let head_dim = match decoder {
-        Decoder::Qwen3Vl => text.size_or("head_dim", 128)?,
+        Decoder::Qwen3Vl | Decoder::Qwen3 => text.size_or("head_dim", 128)?,
         Decoder::Qwen25Vl => hidden_size / num_attention_heads,
         Decoder::Qwen2 => text.size_or("head_dim", hidden_size / num_attention_heads)?,
     };
@@ -104,8 +116,8 @@ fn head(root: &Section<'_>, text: &Section<'_>, decoder: Decoder) -> Result<Head
         text.flag("tie_word_embeddings")?,
     ];
     // InternVL's configurations say `false` of files without a head.
-    let must_have_own =
-        decoder != Decoder::Qwen2 && tied.contains(&Some(false)) && !tied.contains(&Some(true));
+    let is_believed = matches!(decoder, Decoder::Qwen3Vl | Decoder::Qwen25Vl);
+    let must_have_own = is_believed && tied.contains(&Some(false)) && !tied.contains(&Some(true));
     Ok(match must_have_own {
         true => Head::Own,
         false => Head::AsFound,

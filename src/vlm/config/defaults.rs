@@ -85,6 +85,18 @@ pub(super) static QWEN2: Defaults = LazyLock::new(|| {
     )
 });
 
+/// `Qwen3Config`.
+pub(super) static QWEN3: Defaults = LazyLock::new(|| {
+    object(
+        r#"{
+        "vocab_size": 151936, "max_position_embeddings": 32768, "hidden_size": 4096,
+        "intermediate_size": 22016, "num_hidden_layers": 32, "num_attention_heads": 32,
+        "num_key_value_heads": 32, "head_dim": 128, "hidden_act": "silu", "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0, "attention_bias": false, "use_sliding_window": false
+    }"#,
+    )
+});
+
 /// A table above; a test reads them all.
 fn object(text: &str) -> Map<String, Value> {
     serde_json::from_str(text).unwrap_or_default()
@@ -128,6 +140,7 @@ mod tests {
             &QWEN3_VL_TEXT,
             &INTERNVL_VISION,
             &QWEN2,
+            &QWEN3,
         ];
         for table in tables {
             assert!(table.contains_key("hidden_size"));
@@ -147,6 +160,6 @@ mod tests {
             assert_eq!(read(path), full, "{name}");
             n += 1;
         }
-        assert_eq!(n, 16);
+        assert_eq!(n, 18);
     }
 }

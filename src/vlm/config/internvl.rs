@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! `config.json` of an InternVL3: OpenGVLab's own (`internvl_chat`) and that of transformers
-//! (`internvl`).
+//! `config.json` of an InternVL3 or InternVL3.5: OpenGVLab's own (`internvl_chat`) and that of
+//! transformers (`internvl`).
 
 use super::checks::{channels, check_heads, check_token, eos, model_type};
 use super::decoder::{Decoder, text_spec};
-use super::defaults::{INTERNVL_VISION, QWEN2};
+use super::defaults::{INTERNVL_VISION, QWEN2, QWEN3};
 use crate::backend::spec::{Spec, TextSpec, Tower, VisionSpec};
 use crate::vlm::error::Error;
 use crate::vlm::json::{Document, Section};
@@ -55,8 +55,7 @@ pub(crate) fn read(config: &Document) -> Result<Config, Error> {
     let root = config.root();
     let vision_config = root.require_section("vision_config")?;
     if model_type(config)? == "internvl_chat" {
-        let text_config = root.require_section("llm_config")?.with_defaults(&QWEN2);
-        let text = decoder(&root, &text_config)?;
+        let (text_config, text) = decoder(&root, "llm_config")?;
         // Their classes' defaults are those of an older model.
         require(&root, &["ps_version"])?;
         require(
@@ -82,9 +81,8 @@ pub(crate) fn read(config: &Document) -> Result<Config, Error> {
             spec: Spec { vision, text },
         });
     }
-    let text_config = root.require_section("text_config")?.with_defaults(&QWEN2);
+    let (text_config, text) = decoder(&root, "text_config")?;
     let vision_config = vision_config.with_defaults(&INTERNVL_VISION);
-    let text = decoder(&root, &text_config)?;
     check_layer(&root, "vision_feature_layer")?;
     root.expect_text("vision_feature_select_strategy", "default")?;
     root.expect_text("projector_hidden_act", "gelu")?;
@@ -99,9 +97,22 @@ pub(crate) fn read(config: &Document) -> Result<Config, Error> {
     })
 }
 
-fn decoder(root: &Section<'_>, text: &Section<'_>) -> Result<TextSpec, Error> {
-    text.expect_text("model_type", "qwen2")?;
-    text_spec(root, text, Decoder::Qwen2)
+/// The decoder's section, which is under `key`, and what it says: Qwen2 in InternVL3, Qwen3 in
+/// InternVL3.5.
+fn decoder<'a>(root: &Section<'a>, key: &str) -> Result<(Section<'a>, TextSpec), Error> {
+    let section = root.require_section(key)?;
+    let (defaults, decoder) = match section.text("model_type")? {
+        Some("qwen3") => (&QWEN3, Decoder::Qwen3),
+        // What `InternVLConfig` takes for a file that does not say.
+        Some("qwen2") | None => (&QWEN2, Decoder::Qwen2),
+        Some(other) => {
+            let reason = format!("is {other:?}; decoders of InternVL that run are qwen2 and qwen3");
+            return Err(section.complain("model_type", reason));
+        }
+    };
+    let section = section.with_defaults(defaults);
+    let text = text_spec(root, &section, decoder)?;
+    Ok((section, text))
 }
 
 /// That some keys are there.
@@ -369,7 +380,16 @@ mod tests {
     #[test]
     fn values_that_do_not_fit_are_told_with_key_and_remedy() {
         let cases = [
-            ("/llm_config/model_type", json!("internlm2"), "\"qwen2\""),
+            (
+                "/llm_config/model_type",
+                json!("internlm2"),
+                "\"internlm2\"; decoders of InternVL that run are qwen2 and qwen3",
+            ),
+            (
+                "/llm_config/model_type",
+                json!("qwen3_moe"),
+                "\"qwen3_moe\"; decoders of InternVL that run are qwen2 and qwen3",
+            ),
             (
                 "/llm_config/rope_scaling/rope_type",
                 json!("yarn"),

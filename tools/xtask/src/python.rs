@@ -62,7 +62,7 @@ pub fn golden(mut args: Args) -> Outcome {
         shell::run(command.args(["--seed", &seed.to_string()]))
     };
     run("checkpoints.py", &[&checkpoints])?;
-    run("awq.py", &[&checkpoints])?;
+    run("packed.py", &[&checkpoints])?;
     run("sampling.py", &[Path::new("--out"), &checkpoints])?;
     let made = folders(&checkpoints)?;
     let mut arguments = vec![checkpoints.as_path()];

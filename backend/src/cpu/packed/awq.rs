@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Matrices of 4 bits as AutoAWQ packs them (`WQLinear_GEMM`), back to f32.
+//!
+//! ```text
+//! qweight  i32 [in, out / 8]        eight outputs of one input in a word
+//! qzeros   i32 [groups, out / 8]    the same of their zero points
+//! scales   f16 [groups, out]        a group is `group_size` inputs
+//! ```
+//!
+//! A weight is `(q - zero) * scale`. Nibble `i` of a word, from the lowest, is output
+//! 0, 2, 4, 6, 1, 3, 5, 7 of the eight.
+
+use super::{by_outputs, expect_all, numbers, words};
+use crate::Error;
+use crate::cpu::weights::Reader;
+
+/// Outputs in a word.
+const PER_WORD: usize = 8;
+
+/// Where the nibble of each of a word's outputs begins, in bits.
+const SHIFTS: [u32; PER_WORD] = [0, 16, 4, 20, 8, 24, 12, 28];
+
+/// The shapes of the tensors that a packed matrix is made of.
+struct Shapes {
+    group_size: usize,
+    packed: [usize; 2],
+    zeros: [usize; 2],
+    scales: [usize; 2],
+}
+
+impl Shapes {
+    /// Of a matrix `[out_features, in_features]`.
+    fn new(group_size: Option<usize>, [out_features, in_features]: [usize; 2]) -> Self {
+        let group_size = group_size.unwrap_or(in_features);
+        let (n_groups, n_words) = (
+            in_features.div_ceil(group_size),
+            out_features.div_ceil(PER_WORD),
+        );
+        Self {
+            group_size,
+            packed: [in_features, n_words],
+            zeros: [n_groups, n_words],
+            scales: [n_groups, out_features],
+        }
+    }
+}
+
+/// That the tensors of a matrix `[out_features, in_features]` are there in their shapes.
+pub(super) fn expect(
+    group_size: Option<usize>,
+    reader: &Reader<'_>,
+    prefix: &str,
+    shape: [usize; 2],
+) -> Result<(), Error> {
+    let shapes = Shapes::new(group_size, shape);
+    let parts = [
+        ("qweight", shapes.packed),
+        ("qzeros", shapes.zeros),
+        ("scales", shapes.scales),
+    ];
+    expect_all(reader, prefix, &parts)
+}
+
+/// Reads `{prefix}qweight` with its zero points and scales and hands the matrix
+/// `[out_features, in_features]` on in pieces of whole rows, as f32.
+///
+/// # Errors
+/// Those of [`Reader::rows`].
+pub(super) fn rows(
+    group_size: Option<usize>,
+    reader: &mut Reader<'_>,
+    prefix: &str,
+    [out_features, in_features]: [usize; 2],
+    take: &mut dyn FnMut(&[f32]),
+) -> Result<(), Error> {
+    let shapes = Shapes::new(group_size, [out_features, in_features]);
+    let (group_size, n_words) = (shapes.group_size, shapes.packed[1]);
+    let packed = words(reader, &format!("{prefix}qweight"), &shapes.packed)?;
+    let zeros = words(reader, &format!("{prefix}qzeros"), &shapes.zeros)?;
+    let scales = numbers(reader, &format!("{prefix}scales"), &shapes.scales)?;
+    let nibble = |words: &[u32], row: usize, out: usize| {
+        words[row * n_words + out / PER_WORD] >> SHIFTS[out % PER_WORD] & 15
+    };
+    let weight = |out: usize, input: usize| {
+        let group = input / group_size;
+        let q = nibble(&packed, input, out) as i32 - nibble(&zeros, group, out) as i32;
+        q as f32 * scales[group * out_features + out]
+    };
+    by_outputs([out_features, in_features], weight, take);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+    use safetensors::Dtype;
+
+    use super::super::unpacked;
+    use super::*;
+    use crate::spec::Packing;
+
+    fn le(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn a_word_written_by_hand_is_unpacked() {
+        // Outputs 0..8 of input 0 are 1..=8, in the order of the nibbles 1 3 5 7 2 4 6 8; those of
+        // input 1 are all 15, in a group of their own. Zero points are 1 and 15, scales 0.5 and 2.
+        let packed = le(&[0x8642_7531, 0xffff_ffff]);
+        let zeros = le(&[0x1111_1111, 0xfff0_ffff]);
+        let scales: Vec<u8> = [[0.5; 8], [2.0; 8]]
+            .as_flattened()
+            .iter()
+            .flat_map(|&scale| f16::from_f32(scale).to_le_bytes())
+            .collect();
+        let tensors: [(&str, Dtype, &[usize], &[u8]); 3] = [
+            ("m.qweight", Dtype::I32, &[2, 1], &packed),
+            ("m.qzeros", Dtype::I32, &[2, 1], &zeros),
+            ("m.scales", Dtype::F16, &[2, 8], &scales),
+        ];
+        let awq = |group_size| Packing::Awq { group_size };
+        let rows = unpacked(awq(Some(1)), [8, 2], &tensors).expect("a readable matrix");
+        // Zero point 0 of input 1 is that of nibble 4, which is output 1.
+        let want = [
+            [0.0, 0.0],
+            [0.5, 30.0],
+            [1.0, 0.0],
+            [1.5, 0.0],
+            [2.0, 0.0],
+            [2.5, 0.0],
+            [3.0, 0.0],
+            [3.5, 0.0],
+        ];
+        assert_eq!(rows, want.as_flattened());
+
+        let error = unpacked(awq(None), [8, 2], &tensors);
+        assert!(matches!(
+            error,
+            Err(Error::WeightShape { name, .. }) if name == "m.qzeros"
+        ));
+    }
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! Matrices in the format `pack-quantized` of compressed-tensors (W4A16, W8A16), back to f32.
+//!
+//! ```text
+//! weight_packed      i32 [out, in / n]        n = 32 / bits inputs of one output in a word
+//! weight_scale       [out, groups]            a group is `group_size` inputs
+//! weight_zero_point  i32 [out / n, groups]    n outputs' zero points in a word; if not symmetric
+//! weight_shape       i64 [2]                  out, in
+//! weight_g_idx       i32 [in]                 the group of each input, if they are not in order
+//! ```
+//!
+//! A weight is `(q - zero) * scale`; all numbers are kept without a sign, with half their range
+//! added, and the lowest bits of a word are the first number.
+
+use safetensors::Dtype;
+
+use super::{InWords, expect_all, groups, numbers, words};
+use crate::Error;
+use crate::cpu::weights::Reader;
+
+/// The shapes of the tensors that a packed matrix is made of.
+struct Shapes {
+    group_size: usize,
+    packed: [usize; 2],
+    zeros: [usize; 2],
+    scales: [usize; 2],
+}
+
+impl Shapes {
+    /// Of a matrix `[out_features, in_features]`.
+    fn new(
+        words: InWords,
+        group_size: Option<usize>,
+        [out_features, in_features]: [usize; 2],
+    ) -> Self {
+        let group_size = group_size.unwrap_or(in_features);
+        let n_groups = in_features.div_ceil(group_size);
+        Self {
+            group_size,
+            packed: [out_features, words.n_words(in_features)],
+            zeros: [words.n_words(out_features), n_groups],
+            scales: [out_features, n_groups],
+        }
+    }
+}
+
+/// That the tensors of a matrix `[out_features, in_features]` are there in their shapes.
+pub(super) fn expect(
+    bits: u32,
+    group_size: Option<usize>,
+    reader: &Reader<'_>,
+    prefix: &str,
+    shape: [usize; 2],
+) -> Result<(), Error> {
+    let shapes = Shapes::new(InWords { bits }, group_size, shape);
+    let parts = [
+        ("weight_packed", shapes.packed),
+        ("weight_scale", shapes.scales),
+        ("weight_zero_point", shapes.zeros),
+    ];
+    let n_parts = match reader.has(&format!("{prefix}weight_zero_point")) {
+        true => 3,
+        false => 2,
+    };
+    expect_all(reader, prefix, &parts[..n_parts])
+}
+
+/// Reads `{prefix}weight_packed` and what belongs to it and hands the matrix
+/// `[out_features, in_features]` on in pieces of whole rows, as f32.
+///
+/// # Errors
+/// Those of [`Reader::rows`] and [`groups`]; [`Error::WeightShape`] if `weight_shape` is another.
+pub(super) fn rows(
+    bits: u32,
+    group_size: Option<usize>,
+    reader: &mut Reader<'_>,
+    prefix: &str,
+    shape: [usize; 2],
+    take: &mut dyn FnMut(&[f32]),
+) -> Result<(), Error> {
+    let in_words = InWords { bits };
+    let shapes = Shapes::new(in_words, group_size, shape);
+    let (per_word, n_groups) = (in_words.per_word(), shapes.scales[1]);
+    check_shape(reader, prefix, shape)?;
+    let scales = numbers(reader, &format!("{prefix}weight_scale"), &shapes.scales)?;
+    let zeros = format!("{prefix}weight_zero_point");
+    let zeros = match reader.has(&zeros) {
+        true => Some(words(reader, &zeros, &shapes.zeros)?),
+        false => None,
+    };
+    let groups = groups(
+        reader,
+        &format!("{prefix}weight_g_idx"),
+        shape[1],
+        shapes.group_size,
+    )?;
+    let (mut out, mut zero_points, mut rows) = (0, vec![0; n_groups], Vec::new());
+    let name = format!("{prefix}weight_packed");
+    reader.pieces(&name, &shapes.packed, Dtype::I32, &mut |bytes| {
+        rows.clear();
+        for row in bytes.chunks_exact(4 * shapes.packed[1]) {
+            for (group, zero) in zero_points.iter_mut().enumerate() {
+                *zero = match &zeros {
+                    Some(zeros) => in_words.number(zeros[out / per_word * n_groups + group], out),
+                    None => 1 << (bits - 1),
+                };
+            }
+            let scales = &scales[out * n_groups..][..n_groups];
+            let (row, _) = row.as_chunks::<4>();
+            rows.extend(groups.iter().enumerate().map(|(input, &group)| {
+                let q = in_words.number(u32::from_le_bytes(row[input / per_word]), input);
+                (q as i32 - zero_points[group] as i32) as f32 * scales[group]
+            }));
+            out += 1;
+        }
+        take(&rows);
+    })
+}
+
+/// That `{prefix}weight_shape` is this one.
+fn check_shape(reader: &mut Reader<'_>, prefix: &str, shape: [usize; 2]) -> Result<(), Error> {
+    let name = format!("{prefix}weight_shape");
+    let mut said = Vec::new();
+    reader.pieces(&name, &[2], Dtype::I64, &mut |bytes| {
+        let (items, _) = bytes.as_chunks::<8>();
+        said.extend(items.iter().map(|&b| u64::from_le_bytes(b) as usize));
+    })?;
+    if said != shape {
+        return Err(Error::WeightShape {
+            name: format!("{prefix}weight_packed"),
+            want: shape.to_vec(),
+            got: said,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::super::unpacked;
+    use super::*;
+    use crate::spec::Packing;
+
+    type Tensor<'a> = (&'a str, Dtype, &'a [usize], &'a [u8]);
+
+    const FOUR_BITS: Packing = Packing::PackQuantized {
+        bits: 4,
+        group_size: Some(2),
+    };
+
+    fn le(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    fn bf16s(numbers: &[f32]) -> Vec<u8> {
+        let bytes = numbers.iter().map(|&n| bf16::from_f32(n).to_le_bytes());
+        bytes.flatten().collect()
+    }
+
+    /// Two outputs of three inputs, in groups of two.
+    fn matrix(more: &[Tensor<'_>], shape: [u64; 2]) -> Result<Vec<f32>, Error> {
+        let packed = le(&[0x0f98, 0x0123]);
+        let scales = bf16s(&[1.0, 2.0, 0.5, 4.0]);
+        let shape = shape.map(u64::to_le_bytes).concat();
+        let tensors: [Tensor<'_>; 3] = [
+            ("m.weight_packed", Dtype::I32, &[2, 1], &packed),
+            ("m.weight_scale", Dtype::BF16, &[2, 2], &scales),
+            ("m.weight_shape", Dtype::I64, &[2], &shape),
+        ];
+        unpacked(FOUR_BITS, [2, 3], &[&tensors, more].concat())
+    }
+
+    #[test]
+    fn words_written_by_hand_are_unpacked() {
+        let symmetric = matrix(&[], [2, 3]).expect("a readable matrix");
+        assert_eq!(symmetric, [0.0, 1.0, 14.0, -2.5, -3.0, -28.0]);
+        // Zero points of the two outputs: 1 and 2 of the first group, 15 and 0 of the second.
+        let zeros = le(&[0x21, 0x0f]);
+        let zeros: Tensor<'_> = ("m.weight_zero_point", Dtype::I32, &[1, 2], &zeros);
+        let rows = matrix(&[zeros], [2, 3]).expect("a readable matrix");
+        assert_eq!(rows, [7.0, 8.0, 0.0, 0.5, 0.0, 4.0]);
+        let order = le(&[1, 0, 0]);
+        let order: Tensor<'_> = ("m.weight_g_idx", Dtype::I32, &[3], &order);
+        let rows = matrix(&[order], [2, 3]).expect("a readable matrix");
+        assert_eq!(rows, [0.0, 1.0, 7.0, -20.0, -3.0, -3.5]);
+    }
+
+    #[test]
+    fn another_shape_and_a_wrong_group_are_told() {
+        let error = matrix(&[], [2, 4]);
+        assert!(matches!(error, Err(Error::WeightShape { got, .. }) if got == [2, 4]));
+        let order = le(&[0, 0, 2]);
+        let order: Tensor<'_> = ("m.weight_g_idx", Dtype::I32, &[3], &order);
+        let error = matrix(&[order], [2, 3]);
+        assert!(matches!(error, Err(Error::PackedIndex { index: 2, .. })));
+    }
+}
