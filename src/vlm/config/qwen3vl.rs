@@ -306,8 +306,8 @@ mod tests {
             ("/video_token_id", json!(510), "is also image_token_id"),
             (
                 "/quantization_config",
-                json!({"quant_method": "fp8"}),
-                "says fp8; take the checkpoint that is not quantised",
+                json!({"quant_method": "bitsandbytes"}),
+                "says bitsandbytes; take the checkpoint that is not quantised",
             ),
         ]);
     }
