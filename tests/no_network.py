@@ -33,6 +33,9 @@ PIPELINES = {
     "backend=cpu, the demo model": "vlmcaption backend=cpu window=1",
     "backend=auto, the text pad too": "vlmcaption name=c window=1 c.text_src ! fakesink async=false c.src",
     "backend=mock": "vlmcaption backend=mock window=1",
+    "records of captions": "vlmcaption window=1 network=none evidence=EVIDENCE",
+    "a server that is refused, and the cpu": "vlmcaption backend=openai,cpu server-uri=http://127.0.0.1:9/v1 "
+    "server-proxy=none network=none window=1",
 }
 
 
@@ -109,7 +112,7 @@ def main():
         os.environ["GST_PLUGIN_PATH"] = plugin
         subprocess.run(["gst-inspect-1.0", "vlmcaption"], stdout=subprocess.DEVNULL, check=True)
         for name, element in PIPELINES.items():
-            reason = run(element)
+            reason = run(element.replace("EVIDENCE", os.path.join(folder, "evidence")))
             failed += reason is not None
             print(f"FAILED  {name}: {reason}" if reason else f"ok      {name}")
     sys.exit(1 if failed else 0)

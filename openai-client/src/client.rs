@@ -40,6 +40,8 @@ pub struct Client(Arc<Inner>, Arc<Meter>);
 
 struct Inner {
     config: Config,
+    /// Host and port of the proxy.
+    via: Option<String>,
     pool: Pool,
     secrets: Secrets,
     clock: Box<dyn Clock>,
@@ -104,6 +106,11 @@ impl Client {
         Self::with(config, Surroundings::default())
     }
 
+    /// Host and port of the proxy that stands between, if one does.
+    pub fn via(&self) -> Option<&str> {
+        self.0.via.as_deref()
+    }
+
     /// A client with surroundings of one's own, as tests want them.
     ///
     /// # Errors
@@ -121,10 +128,13 @@ impl Client {
             true => Some(tls::config(&config.tls)?),
             false => None,
         };
+        let via = proxy.as_ref();
+        let via = via.map(|proxy| format!("{}:{}", proxy.host(), proxy.port()));
         let bounds = bounded(config.bounds);
         let pool = Pool::new(bounds, Dialer::new(around.lookup), tls, proxy);
         let inner = Inner {
             config,
+            via,
             pool,
             secrets,
             clock: around.clock,

@@ -17,15 +17,18 @@
 //! - `questions`: what is asked about windows, and the alarms that answers raise
 //! - `reports`: captions and all else that the element is told, and the thread that tells it
 //! - `engine`: a model on its thread, sessions, and whose turn it is
+//! - `evidence`: records of captions in a folder, and how they are made again
 //! - `captioner`: one element's prepare thread, and how it goes over to another model
 
 pub mod captioner;
 pub mod engine;
+pub mod evidence;
 pub mod frames;
 pub mod mailbox;
 pub mod panic;
 pub mod questions;
 pub mod reports;
+pub mod trace;
 
 pub use engine::{session, source, standing, succession};
 pub use frames::{gate, ladder, mask, picture, rules, sampler, timeline, window};

@@ -29,6 +29,7 @@ impl Interview<'_> {
         let ttft = request.started.elapsed();
         let mut text = String::new();
         let (mut tokens_out, mut probability) = (0, Some(1.0));
+        let mut tokens = Vec::new();
         loop {
             let now = match odds {
                 Ok(odds) => odds,
@@ -58,6 +59,7 @@ impl Interview<'_> {
             probability = probability.map(|p| p * now[best] / among);
             text.push_str(word);
             tokens_out += 1;
+            tokens.push(*id);
             if tokens_out >= request.options.max_tokens || self.n_rows() >= self.context() {
                 break;
             }
@@ -71,6 +73,7 @@ impl Interview<'_> {
         Ok(Generated {
             reused,
             tokens_out,
+            tokens,
             probability,
             ttft,
             ..request.generated(number.to_string(), StopReason::Complete)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Stop};
+use super::choice::probabilities;
 use super::error::Error;
 use super::interview::{Interview, Prefilled};
 use super::prompt::Prompt;
@@ -77,23 +78,31 @@ impl Interview<'_> {
             started,
         } = *request;
         let context = self.context();
+        let keeps_likelihoods = self.keeps_likelihoods();
         let mut sampler = Sampler::new(&options.sampling);
         let mut text = Answer::new(self.tokenizer, &options.stop, on_text);
         let Prefilled { mut next, reused } = self.prefill(prompt, &mut sampler, cancel)?;
         let mut ttft = Duration::ZERO;
-        let mut tokens_out = 0;
+        let (mut tokens, mut likelihoods) = (Vec::new(), Vec::new());
         let stop_reason = loop {
-            if tokens_out == options.max_tokens {
+            if tokens.len() == options.max_tokens {
                 break StopReason::MaxTokens;
             }
             let token = match next {
-                Next::Logits(logits) => sampler.choose(logits)?,
+                Next::Logits(logits) => {
+                    let token = sampler.choose(logits)?;
+                    if keeps_likelihoods {
+                        likelihoods.extend(probabilities(logits, &[token])?);
+                    }
+                    token
+                }
                 Next::Token(token) => token,
             };
-            if tokens_out == 0 {
+            if tokens.is_empty() {
                 ttft = started.elapsed();
             }
-            tokens_out += 1;
+            tokens.push(token);
+            let tokens_out = tokens.len();
             if options.eos.contains(&token) {
                 break StopReason::Eos;
             }
@@ -111,7 +120,9 @@ impl Interview<'_> {
         let (text, stop_reason) = text.finish(stop_reason)?;
         Ok(Generated {
             reused,
-            tokens_out,
+            tokens_out: tokens.len(),
+            tokens,
+            likelihoods,
             ttft,
             ..request.generated(text, stop_reason)
         })

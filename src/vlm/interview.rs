@@ -35,6 +35,7 @@ pub struct Interview<'a> {
     sequence: Option<SequenceId>,
     /// What the sequence holds.
     rows: Vec<Row>,
+    keeps_likelihoods: bool,
 }
 
 /// A prompt that is in the sequence, with what follows it.
@@ -58,7 +59,18 @@ impl<'a> Interview<'a> {
             visuals,
             sequence: None,
             rows: Vec::new(),
+            keeps_likelihoods: false,
         }
+    }
+
+    /// Whether answers in [`Form::Text`](super::request::Form::Text) tell how likely each of their
+    /// tokens was, which takes a pass over all logits a token.
+    pub fn keep_likelihoods(&mut self, keep: bool) {
+        self.keeps_likelihoods = keep;
+    }
+
+    pub(super) fn keeps_likelihoods(&self) -> bool {
+        self.keeps_likelihoods
     }
 
     /// Rows that the sequence can hold.

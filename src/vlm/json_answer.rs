@@ -171,7 +171,7 @@ impl Interview<'_> {
         let Prefilled { mut next, reused } =
             self.prefill(request.prompt, &mut sampler, request.cancel)?;
         let ttft = request.started.elapsed();
-        let mut tokens_out = 0;
+        let (mut tokens_out, mut tokens) = (0, Vec::new());
         let mut stop_reason = StopReason::Complete;
         loop {
             let token = match next {
@@ -185,6 +185,7 @@ impl Interview<'_> {
                 Next::Token(_) => return Err(Error::Logits),
             };
             tokens_out += 1;
+            tokens.push(token);
             if writer.state.is_complete() {
                 if writer.forced.is_some() {
                     stop_reason = StopReason::MaxTokens;
@@ -204,6 +205,7 @@ impl Interview<'_> {
         Ok(Generated {
             reused,
             tokens_out,
+            tokens,
             ttft,
             ..request.generated(text, stop_reason)
         })

@@ -58,6 +58,13 @@ pub struct Generated {
     pub reused: usize,
     /// Tokens generated, the one that ended it included.
     pub tokens_out: usize,
+    /// These tokens in order, where the answer is one sequence of them: not of a choice, which is
+    /// decided by probabilities, and not of a program that chooses by itself in a form.
+    pub tokens: Vec<u32>,
+    /// How likely each of `tokens` was among all, if
+    /// [that was asked for](super::interview::Interview::keep_likelihoods) and the program gives
+    /// logits; else empty.
+    pub likelihoods: Vec<f64>,
     /// Why it ended.
     pub stop_reason: StopReason,
     /// How likely it is among all answers of its form, 0..=1; `None` for texts, and from a program
@@ -114,6 +121,8 @@ impl Request<'_> {
             tokens_in: self.prompt.n_rows(),
             reused: 0,
             tokens_out: 0,
+            tokens: Vec::new(),
+            likelihoods: Vec::new(),
             stop_reason,
             probability: None,
             probabilities: Vec::new(),

@@ -10,6 +10,7 @@ use super::analytics::Class;
 use super::output::nanos;
 use crate::caption::Caption;
 use crate::caption::alarm::{Alarms, Ending, Event, Watch};
+use crate::caption::evidence::record::Alarm;
 use crate::caption::prompt::{Ask, iso8601};
 
 /// The alarms of all questions.
@@ -63,6 +64,17 @@ impl Questions {
         let decided = seen.and_then(|seen| self.alarms.observe(id, &seen));
         self.classify();
         (self.named(over), self.named(decided.into_iter().collect()))
+    }
+
+    /// How the alarm of a question stands after the answer that `decided` came of; `None` if it is
+    /// quiet.
+    pub fn standing(&self, id: &str, decided: &[AlarmEvent]) -> Option<Alarm> {
+        match decided.first().map(|decided| decided.event.ending) {
+            Some(None) => Some(Alarm::Begin),
+            Some(Some(_)) => Some(Alarm::End),
+            None if self.alarms.open().any(|(open, _)| open == id) => Some(Alarm::Open),
+            None => self.alarms.is_rising(id).then_some(Alarm::Rising),
+        }
     }
 
     /// Ends all events.

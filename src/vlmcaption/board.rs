@@ -293,6 +293,7 @@ mod tests {
                 clock: WallClock::System,
             }],
             prompt_hash: "0".into(),
+            evidence: None,
             tokens_in: 1,
             reused: 0,
             reused_pairs: 0,

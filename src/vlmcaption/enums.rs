@@ -5,7 +5,7 @@
 use glib::prelude::*;
 
 /// All of them, for GStreamer's documentation.
-pub(super) fn types() -> [glib::Type; 7] {
+pub(super) fn types() -> [glib::Type; 8] {
     [
         KeyHeader::static_type(),
         VideoTransport::static_type(),
@@ -14,6 +14,7 @@ pub(super) fn types() -> [glib::Type; 7] {
         Attach::static_type(),
         TextTiming::static_type(),
         TextGaps::static_type(),
+        EvidenceOf::static_type(),
     ]
 }
 
@@ -173,4 +174,21 @@ pub enum TextGaps {
         nick = "buffer"
     )]
     Buffer,
+}
+
+/// Which captions are kept as evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVlmCaptionEvidenceOf")]
+#[non_exhaustive]
+pub enum EvidenceOf {
+    /// All.
+    #[default]
+    #[enum_value(name = "All: every caption and every answer", nick = "all")]
+    All,
+    /// Those of alarms.
+    #[enum_value(
+        name = "Alarms: answers that may begin an alarm, begin, hold or end one",
+        nick = "alarms"
+    )]
+    Alarms,
 }

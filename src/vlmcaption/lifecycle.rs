@@ -5,9 +5,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use gst::prelude::*;
+
 use super::change_model::forget_coming;
 use super::changes::{apply_ask, apply_detections};
 use super::failover::Failover;
+use super::keeper::{self, Keeper};
 use super::log::CAT;
 use super::output::Origin;
 use super::post;
@@ -53,7 +56,18 @@ impl Lifecycle<'_> {
         let (engine, source) = self.acquire(&plan)?;
         let mut stream = Stream::new(plan.options.sample_rate, plan.options.window);
         stream.fixed = plan.fixed;
-        let run = Arc::new(Run::new(stream));
+        let keeper = plan.evidence.as_ref();
+        let keeper = keeper.map(|options| {
+            let weak = Arc::downgrade(self.shared);
+            let told = move |writing| {
+                if let Some(element) = weak.upgrade().and_then(|shared| shared.element()) {
+                    keeper::tell(&element, &writing);
+                }
+            };
+            Keeper::start(options, Box::new(told))
+        });
+        let keeper = keeper.transpose().map_err(|error| self.no_thread(&error))?;
+        let run = Arc::new(Run::new(stream, keeper));
         self.shared.text.reset();
         let origin = Origin::new(&engine, &source);
         let listener = report::listener(self.shared, run.clone(), origin);
@@ -125,6 +139,9 @@ impl Lifecycle<'_> {
         // Each joins its thread, so no lock is held.
         drop(timer);
         drop(captioner);
+        if let Some(keeper) = &run.keeper {
+            keeper.end();
+        }
         let element = self.element;
         forget_coming(element, &run);
         run.end_loading(element, Loading::Over, gst::ProgressType::Canceled);
@@ -171,7 +188,8 @@ impl Lifecycle<'_> {
 
     fn plan(&self) -> Result<Plan, gst::StateChangeError> {
         let settings = self.shared.settings().clone();
-        let plan = sources(&settings).and_then(|sources| settings.plan("", sources));
+        let name = self.element.name();
+        let plan = sources(&settings).and_then(|sources| settings.plan(&name, sources));
         plan.map_err(|reason| {
             post::error(self.element, gst::LibraryError::Settings, &reason);
             gst::StateChangeError

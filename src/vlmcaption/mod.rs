@@ -30,6 +30,7 @@ mod flow;
 mod histogram;
 mod imp;
 mod inquiries;
+mod keeper;
 mod layout;
 mod lifecycle;
 mod log;
@@ -55,14 +56,18 @@ mod take_over;
 mod tally;
 mod text;
 mod timer;
+mod tracing;
 mod view;
 mod words;
 
 use gst::prelude::*;
 
-pub use enums::{Attach, DropPolicy, KeyHeader, Precision, TextGaps, TextTiming, VideoTransport};
+pub use enums::{
+    Attach, DropPolicy, EvidenceOf, KeyHeader, Precision, TextGaps, TextTiming, VideoTransport,
+};
 pub use imp::VlmCaption;
 pub use output::META_NAME;
+pub use sources::source;
 
 /// Registers the element and its meta with GStreamer.
 pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
@@ -72,6 +77,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     if !gst::meta::CustomMeta::is_registered(META_NAME) {
         gst::meta::CustomMeta::register(META_NAME, &[]);
     }
+    tracing::register(plugin)?;
     gst::Element::register(
         Some(plugin),
         "vlmcaption",

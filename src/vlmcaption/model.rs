@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::backends::{self, Backend, BackendFields};
 use super::enums::{KeyHeader, Precision, VideoTransport};
 use crate::backend::cpu;
-use crate::caption::source::{self, RemoteOptions, Secret, Source};
+use crate::caption::source::{self, Network, RemoteOptions, Secret, Source};
 use crate::vlm::compiled::{find_axmodels, find_bmodel};
 use crate::vlm::hub;
 
@@ -42,6 +42,8 @@ pub(super) struct Remote {
     pub client_key: Option<String>,
     pub proxy: Secret,
     pub timeout: Option<gst::ClockTime>,
+    /// Which hosts may be sent anything.
+    pub network: String,
 }
 
 impl From<KeyHeader> for source::KeyHeader {
@@ -122,6 +124,7 @@ impl Choice {
                 Some(timeout) => timeout.into(),
             },
             config: checkpoint(&self.config)?,
+            network: Network::parse(&remote.network)?,
         })))
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Origin {
     pub model: Arc<Identity>,
     pub backend: &'static str,
     pub device: String,
+    /// What the engine was opened of.
+    pub source: Option<Arc<Source>>,
 }
 
 impl Origin {
@@ -41,6 +43,7 @@ impl Origin {
             model: engine.identity().clone(),
             backend: source.backend(),
             device: source.device(),
+            source: Some(Arc::new(source.clone())),
         }
     }
 }

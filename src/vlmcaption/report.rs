@@ -75,6 +75,9 @@ impl Reporter<'_> {
             Report::Inquiry(InquiryReport { id, answer }) => {
                 let origin = self.run.origin_of(&self.element.name(), self.by);
                 let answer = answer.as_deref().map_err(String::as_str);
+                if let (Some(keeper), Ok(answer)) = (&self.run.keeper, answer) {
+                    keeper.keep_inquiry(answer, &origin);
+                }
                 self.run.inquiry_answered(self.element, id, answer, &origin);
             }
         }
@@ -192,7 +195,10 @@ impl Reporter<'_> {
             element.notify("caption");
         }
         post::structure(element, structure);
-        run.answer_alarm(element, caption);
+        let alarm = run.answer_alarm(element, caption);
+        if let Some(keeper) = &run.keeper {
+            keeper.keep(caption, &origin, alarm);
+        }
     }
 
     /// Time from a caption's last frame to now: by the clock, or by the video where that is ahead.

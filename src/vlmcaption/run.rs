@@ -11,6 +11,7 @@ use super::board::Board;
 use super::drops::{self, Drops};
 use super::faults::Cause;
 use super::inquiries::Inquiries;
+use super::keeper::Keeper;
 use super::log::CAT;
 use super::output::Origin;
 use super::partial::{Partial, Partials};
@@ -23,6 +24,7 @@ use super::timer::{Timer, Waker};
 use crate::caption::Caption;
 use crate::caption::alarm::Ending;
 use crate::caption::captioner::Captioner;
+use crate::caption::evidence::record::Alarm;
 use crate::caption::prompt::Ask;
 
 /// The threads of a run, and what they share. Dropped, it joins them.
@@ -36,6 +38,8 @@ pub(super) struct Running {
 /// What is known of a run. Whatever it has to say it posts itself, without its lock.
 pub(super) struct Run {
     pub tally: Tally,
+    /// Writes records of captions, if that is wanted.
+    pub keeper: Option<Keeper>,
     pub reader: Arc<Reader>,
     pub waker: Waker,
     state: Mutex<State>,
@@ -83,8 +87,9 @@ pub(super) enum Loading {
 }
 
 impl Run {
-    pub fn new(stream: Stream) -> Self {
+    pub fn new(stream: Stream, keeper: Option<Keeper>) -> Self {
         Self {
+            keeper,
             tally: Tally::new(),
             reader: Arc::default(),
             waker: Waker::default(),
@@ -204,11 +209,17 @@ impl Run {
 
 /// Alarms.
 impl Run {
-    /// An answer to a question that may alarm.
-    pub fn answer_alarm(&self, element: &gst::Element, caption: &Caption) {
-        let (over, decided) = self.state().numbered.questions.answered(caption);
+    /// An answer to a question that may alarm; how the alarm stands, unless it is quiet.
+    pub fn answer_alarm(&self, element: &gst::Element, caption: &Caption) -> Option<Alarm> {
+        let (over, decided, standing) = {
+            let questions = &mut self.state().numbered.questions;
+            let (over, decided) = questions.answered(caption);
+            let standing = questions.standing(&caption.question.id, &decided);
+            (over, decided, standing)
+        };
         self.post_events(element, over, None);
         self.post_events(element, decided, Some(caption));
+        standing
     }
 
     /// Ends all events.

@@ -5,6 +5,8 @@
 use std::time::Duration;
 
 use crate::caption::captioner;
+use crate::caption::evidence::folder::Bounds;
+use crate::caption::evidence::recorder::{EvidenceOptions, Which};
 use crate::caption::gate::GateRules;
 use crate::caption::mailbox;
 use crate::caption::prompt::Ask;
@@ -14,7 +16,7 @@ use crate::caption::session::SessionOptions;
 use crate::caption::source::Source;
 use crate::vlm::PixelBudget;
 
-use super::enums::{Attach, DropPolicy, TextGaps, TextTiming};
+use super::enums::{Attach, DropPolicy, EvidenceOf, TextGaps, TextTiming};
 use super::model::Choice;
 use super::{masks, prompts};
 
@@ -62,6 +64,10 @@ pub(super) struct Settings {
     pub revision: u64,
     pub stats_interval: Option<gst::ClockTime>,
     pub model_timeout: Option<gst::ClockTime>,
+    pub evidence: Option<String>,
+    pub evidence_of: EvidenceOf,
+    pub evidence_max_bytes: u64,
+    pub evidence_max_age: Option<gst::ClockTime>,
 }
 
 /// Settings that were checked: everything that is fixed while the element runs.
@@ -73,6 +79,8 @@ pub(super) struct Plan {
     pub choice: Choice,
     pub options: captioner::Options,
     pub fixed: Fixed,
+    /// What is kept of captions, if anything is.
+    pub evidence: Option<EvidenceOptions>,
     /// No model was named: the built-in one runs.
     pub demo: bool,
 }
@@ -101,11 +109,12 @@ impl Fixed {
 }
 
 impl Settings {
-    /// Checks what can be checked without a model; `sources` are what may answer.
+    /// Checks what can be checked without a model; `element` is the element's name, and `sources` are
+    /// what may answer.
     ///
     /// # Errors
     /// A sentence that names the property and the fix.
-    pub fn plan(&self, stream: &str, sources: Vec<Source>) -> Result<Plan, String> {
+    pub fn plan(&self, element: &str, sources: Vec<Source>) -> Result<Plan, String> {
         let demo = matches!(sources.as_slice(), [Source::Cpu { model: None, .. }]);
         let sample_rate = Rate::new(self.sample_rate.0, self.sample_rate.1)
             .ok_or("sample-rate must be positive, for example 1/1")?;
@@ -124,8 +133,11 @@ impl Settings {
                 exact: None,
             },
             rules: self.rules()?,
+            keeps_frames: self.evidence().is_some(),
             session: SessionOptions {
-                stream: stream.to_owned(),
+                element: element.into(),
+                // It is known once the stream begins.
+                stream: String::new(),
                 weight: self.priority,
                 policy: fixed.policy(false),
                 max_queued: self.max_queued as usize,
@@ -137,6 +149,7 @@ impl Settings {
             choice: self.choice.clone(),
             options,
             fixed,
+            evidence: self.evidence(),
             demo,
         })
     }
@@ -169,6 +182,7 @@ impl Settings {
                 .cloned()
                 .collect(),
             emit_partial: self.emit_partial,
+            evidence: self.evidence().is_some(),
         })
     }
 
@@ -196,6 +210,25 @@ impl Settings {
                 linger: or_for_ever(self.gate_linger),
             },
             latency_budget: self.latency_budget(),
+        })
+    }
+
+    /// What is kept of captions; an empty folder is none.
+    fn evidence(&self) -> Option<EvidenceOptions> {
+        let folder = self
+            .evidence
+            .as_deref()
+            .filter(|folder| !folder.is_empty())?;
+        Some(EvidenceOptions {
+            folder: folder.into(),
+            which: match self.evidence_of {
+                EvidenceOf::All => Which::All,
+                EvidenceOf::Alarms => Which::Alarms,
+            },
+            bounds: Bounds {
+                bytes: self.evidence_max_bytes,
+                age: or_no_limit(self.evidence_max_age),
+            },
         })
     }
 

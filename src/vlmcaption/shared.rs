@@ -7,9 +7,11 @@
 //! by a flush). The text pad, the timer and the converter of pixels have one each below these, which
 //! lock nothing else. None is held across a push, an event, a query, a message, a signal or a wait.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::failover::Failover;
+use super::keeper::Keeper;
 use super::log::CAT;
 use super::model::Choice;
 use super::output::Origin;
@@ -68,8 +70,8 @@ impl Life {
         }
     }
 
-    /// What was sent to servers since the element began.
-    fn sent(&self) -> Sent {
+    /// What was sent to servers since the element began, by host and port.
+    fn sent(&self) -> BTreeMap<String, Sent> {
         let current = self.model.iter().map(|model| &model.origin.model);
         let others = self.failover.iter().flat_map(Failover::identities);
         let mut all: Vec<&Arc<Identity>> = Vec::new();
@@ -78,7 +80,13 @@ impl Life {
                 all.push(model);
             }
         }
-        all.iter().map(|model| model.traffic().now()).sum()
+        let mut sent = BTreeMap::new();
+        for model in all {
+            let to: &mut Sent = sent.entry(model.destination().to_owned()).or_default();
+            *to = [*to, model.traffic().now()].into_iter().sum();
+        }
+        sent.retain(|_, sent| *sent != Sent::default());
+        sent
     }
 }
 
@@ -183,6 +191,10 @@ impl Shared {
             last_error: None,
             sent,
             health: engine.map(|engine| engine.health()).unwrap_or_default(),
+            evidence: run
+                .and_then(|run| run.keeper.as_ref())
+                .map(Keeper::counts)
+                .unwrap_or_default(),
             origin: origin.unwrap_or_default(),
         };
         if let Some(run) = run {

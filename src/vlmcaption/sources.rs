@@ -8,7 +8,7 @@ use super::backends::{self, Backend, BackendFields};
 use super::properties;
 use super::property::Effect;
 use super::settings::Settings;
-use crate::caption::source::Source;
+use crate::caption::source::{Network, Secret, Source};
 
 /// The sources of the backends that are named, at least one.
 ///
@@ -16,6 +16,8 @@ use crate::caption::source::Source;
 /// A sentence that names the property and the fix.
 pub(super) fn sources(settings: &Settings) -> Result<Vec<Source>, String> {
     let choice = &settings.choice;
+    // Also where no server is named: what is wrong with it is told before one is.
+    Network::parse(&choice.remote.network)?;
     let named = backends::parse(&choice.backend)?;
     for own in &choice.backends {
         let is = |backend: &&Backend| backends::name_of(**backend) == own.name;
@@ -65,6 +67,32 @@ pub(super) fn sources(settings: &Settings) -> Result<Vec<Source>, String> {
     Ok(sources)
 }
 
+/// The source that properties choose, each by its name and its value as `gst-launch-1.0` takes it, for
+/// programs that ask a model without an element.
+///
+/// # Errors
+/// A sentence that names the property and the fix.
+pub fn source(properties: &[(String, String)]) -> Result<Source, String> {
+    let mut settings = properties::defaults();
+    let (backend, others): (Vec<_>, Vec<_>) = properties
+        .iter()
+        .map(|(name, value)| (name.clone(), Secret(value.clone())))
+        .partition(|(name, _)| name == "backend");
+    if let Some((_, backend)) = backend.last() {
+        settings.choice.backend.clone_from(&backend.0);
+    }
+    let fields = BackendFields {
+        name: "properties".into(),
+        fields: others,
+    };
+    apply(&mut settings, &fields)?;
+    let mut sources = sources(&settings)?;
+    match sources.len() {
+        1 => Ok(sources.remove(0)),
+        n => Err(format!("backend names {n} backends; name one")),
+    }
+}
+
 /// What is set of one backend: all entries of its name, or, if several have that name, the one that is as
 /// far along the list as it is.
 fn entries_of<'a>(
@@ -83,7 +111,10 @@ fn entries_of<'a>(
 /// Sets what an entry of `backends` says.
 fn apply(settings: &mut Settings, entry: &BackendFields) -> Result<(), String> {
     for (name, text) in &entry.fields {
-        let place = format!("backends, entry {}: {name}", entry.name);
+        let place = match entry.name.as_str() {
+            "properties" => name.clone(),
+            own => format!("backends, entry {own}: {name}"),
+        };
         let row = properties::find(name)
             .filter(|row| row.effect() == Effect::Model && !name.starts_with("backend"))
             .ok_or_else(|| format!("{place} is no property that chooses a model or a server"))?;

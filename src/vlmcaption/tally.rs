@@ -2,6 +2,7 @@
 
 //! What is counted from READY to PAUSED and back, without a lock, and the structure that tells of it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +12,7 @@ use crate::backend::Health;
 use crate::caption::Caption;
 use crate::caption::captioner::Captioner;
 use crate::caption::engine::identity::Sent;
+use crate::caption::evidence::recorder::Counts;
 use crate::caption::prompt::iso8601;
 
 /// Counted by the element itself.
@@ -58,8 +60,10 @@ impl LastError {
 pub(super) struct Surroundings {
     pub dropped_text: u64,
     pub last_error: Option<LastError>,
-    pub sent: Sent,
+    /// By host and port.
+    pub sent: BTreeMap<String, Sent>,
     pub health: Health,
+    pub evidence: Counts,
     /// The stream, and the model in use.
     pub origin: Origin,
 }
@@ -155,10 +159,24 @@ impl Tally {
 impl Surroundings {
     fn fill(&self, fields: &mut gst::Structure) {
         fields.set("dropped-text", self.dropped_text);
-        fields.set("sent-bytes", self.sent.bytes);
-        fields.set("sent-frames", self.sent.frames);
-        fields.set("received-bytes", self.sent.received_bytes);
-        fields.set("requests", self.sent.requests);
+        let sent: Sent = self.sent.values().copied().sum();
+        fields.set("sent-bytes", sent.bytes);
+        fields.set("sent-frames", sent.frames);
+        fields.set("received-bytes", sent.received_bytes);
+        fields.set("requests", sent.requests);
+        let to = self.sent.iter().map(|(host, sent)| {
+            gst::Structure::builder("destination")
+                .field("host", host)
+                .field("sent-bytes", sent.bytes)
+                .field("sent-frames", sent.frames)
+                .field("received-bytes", sent.received_bytes)
+                .field("requests", sent.requests)
+                .build()
+        });
+        fields.set("sent-to", gst::Array::new(to));
+        fields.set("evidence-records", self.evidence.written);
+        fields.set("evidence-bytes", self.evidence.bytes);
+        fields.set("dropped-evidence", self.evidence.dropped);
         if let Some(error) = &self.last_error {
             fields.set("last-error", &error.reason);
             fields.set("last-error-time", iso8601(error.at));

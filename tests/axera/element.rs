@@ -38,7 +38,13 @@ fn captions() {
         h: height / 16,
         w: width / 16,
     });
-    let model = format!("model={} config={}", folder.display(), demo().display());
+    let evidence = tempfile::tempdir().unwrap();
+    let model = format!(
+        "model={} config={} evidence={}",
+        folder.display(),
+        demo().display(),
+        evidence.path().display()
+    );
     let alike = clips.iter().filter(|clip| clip.size() == size).take(4);
     let mut n = 0;
     for (i, clip) in alike.enumerate() {
@@ -60,6 +66,7 @@ fn captions() {
         n += 1;
     }
     assert!(n >= 2, "only {n} clips of {size:?}");
+    assert_eq!(common::records::made_again(evidence.path()), n);
 }
 
 /// What the element says at READY.

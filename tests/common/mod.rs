@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod clips;
+pub mod records;
 
 use std::io::Write;
 use std::sync::{Arc, Mutex, Once};

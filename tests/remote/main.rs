@@ -9,6 +9,7 @@ mod campaign;
 #[path = "../common/mod.rs"]
 mod common;
 mod context;
+mod evidence;
 mod exchange;
 mod failover;
 mod faults;

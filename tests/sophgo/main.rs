@@ -444,9 +444,11 @@ fn every_bmodel_that_was_compiled_is_understood() {
 fn check_clips(variant: &str) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let many = std::env::var_os("VLMCAPTION_TPU_LONG").is_some();
+    let evidence = tempfile::tempdir().unwrap();
     let device = format!(
-        "model={} eos-timeout=7200000000000",
-        bmodel(variant).display()
+        "model={} eos-timeout=7200000000000 evidence={}",
+        bmodel(variant).display(),
+        evidence.path().display()
     );
     let clips = common::clips::clips();
     let mut wrong = Vec::new();
@@ -467,6 +469,7 @@ fn check_clips(variant: &str) {
     // bf16 on the device, f32 on the host: one in fifty may fall the other way.
     let allowed = usize::from(many);
     assert!(wrong.len() <= allowed, "{wrong:#?}");
+    assert!(common::records::made_again(evidence.path()) > 0);
 }
 
 #[test]

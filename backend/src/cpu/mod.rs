@@ -55,6 +55,11 @@ use text::Text;
 use vision::Vision;
 use weights::Reader;
 
+/// The instruction set whose kernels are used in this process.
+pub fn kernels() -> &'static str {
+    Isa::host().name
+}
+
 /// Reads the weights and readies the engine.
 ///
 /// `progress` hears 0.0..=1.0, by bytes read. Each tensor is read in pieces and kept in one form

@@ -55,6 +55,9 @@ pub struct Options {
     pub budget: PixelBudget,
     /// What the model is not shown, to begin with.
     pub rules: Rules,
+    /// Whether frames are kept until their window is answered: for
+    /// [evidence](crate::caption::reports::evidence).
+    pub keeps_frames: bool,
     /// The session's part.
     pub session: SessionOptions,
 }

@@ -2,6 +2,7 @@
 
 //! One element's prepare thread: pixels to patches to windows.
 
+use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::caption::panic::caught;
 use crate::caption::questions::inquiry::{FLUSHED, Inquiry};
 use crate::caption::reports::report::{DropReason, WindowReport};
 use crate::caption::reports::window_info::WindowInfo;
+use crate::caption::trace::{self, Span, Stage};
 use crate::vlm::image::RgbImage;
 use crate::vlm::{self, PixelBudget, VisualKind};
 
@@ -63,6 +65,9 @@ pub(crate) struct Preparer<'a> {
     held: Vec<Weak<Pair>>,
     /// The last complete window.
     last: Option<Window>,
+    /// Name of the element, and when its last frames arrived, by PTS: for spans.
+    element: Arc<str>,
+    arrivals: VecDeque<(Duration, Instant)>,
 }
 
 impl<'a> Preparer<'a> {
@@ -76,6 +81,7 @@ impl<'a> Preparer<'a> {
             window: options.window,
             stride: options.stride,
             temporal_patch_size: processor.temporal_patch_size(),
+            keeps_frames: options.keeps_frames,
         };
         Self {
             lane,
@@ -105,6 +111,8 @@ impl<'a> Preparer<'a> {
             level_since: Duration::ZERO,
             held: Vec::new(),
             last: None,
+            element: options.session.element.clone(),
+            arrivals: VecDeque::new(),
         }
     }
 
@@ -149,6 +157,10 @@ impl<'a> Preparer<'a> {
 
     fn sample(&mut self, epoch: u64, arrived: Instant, sample: Sample) {
         self.arrived = arrived;
+        if trace::is_on() {
+            self.arrivals.truncate(self.window - 1);
+            self.arrivals.push_front((sample.time.pts, arrived));
+        }
         if self.timeline != sample.timeline {
             self.begin_timeline(epoch, sample.timeline);
         } else {
@@ -296,6 +308,7 @@ impl<'a> Preparer<'a> {
         let counters = &self.lane.counters;
         counters.windows.fetch_add(1, Ordering::Relaxed);
         self.sequence += 1;
+        self.tell_span(&window);
         self.last = Some(window.clone());
         let rules = self.lane.rules.lock().unwrap().gate.clone();
         if let Some(why) = self.gate.check(&rules, &window.frames, self.stride) {
@@ -343,6 +356,23 @@ impl<'a> Preparer<'a> {
                     count: 1,
                 });
             }
+        }
+    }
+
+    /// A window has filled, since its first frame arrived.
+    fn tell_span(&self, window: &Window) {
+        let first = window.frames.first().map(|frame| frame.pts);
+        let mut arrivals = self.arrivals.iter();
+        if let Some((_, began)) = arrivals.find(|(pts, _)| Some(*pts) == first) {
+            trace::tell(&Span {
+                stage: Stage::Window,
+                element: &self.element,
+                window: self.sequence,
+                question: "",
+                tokens: 0,
+                began: *began,
+                ended: self.arrived,
+            });
         }
     }
 

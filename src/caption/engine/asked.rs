@@ -14,6 +14,7 @@ use crate::caption::questions::question::Question;
 use crate::caption::reports::caption::Caption;
 use crate::caption::reports::report::WindowReport;
 use crate::caption::reports::window_info::WindowInfo;
+use crate::caption::trace::{self, Span, Stage};
 use crate::vlm;
 use crate::vlm::generate::Generated;
 
@@ -97,10 +98,39 @@ pub(crate) fn answered(
 impl Asked<'_> {
     /// The turn begins.
     pub(crate) fn begin(&self) -> Timing {
+        let (complete, began) = (self.context.job.complete_since, Instant::now());
+        self.tell_span(Stage::Queue, "", 0, (complete, began));
         Timing {
-            queue_wait: self.context.job.complete_since.elapsed(),
-            began: Instant::now(),
+            queue_wait: began.saturating_duration_since(complete),
+            began,
         }
+    }
+
+    /// A piece of time has ended that went to this window.
+    pub(crate) fn tell_span(
+        &self,
+        stage: Stage,
+        question: &str,
+        tokens: usize,
+        (began, ended): (Instant, Instant),
+    ) {
+        trace::tell(&Span {
+            stage,
+            element: &self.context.element,
+            window: self.context.job.sequence,
+            question,
+            tokens,
+            began,
+            ended,
+        });
+    }
+
+    /// What an answer took that was begun at a time.
+    fn tell_answer(&self, question: &Question, answer: &Generated, began: Instant) {
+        let (first, last) = (began + answer.ttft, began + answer.total);
+        let id = &question.id;
+        self.tell_span(Stage::Prefill, id, answer.tokens_in, (began, first));
+        self.tell_span(Stage::Decode, id, answer.tokens_out, (first, last));
     }
 
     /// An answer that was begun `before` after the turn's begin becomes a caption.
@@ -113,6 +143,7 @@ impl Asked<'_> {
         before: Duration,
     ) -> Caption {
         let context = self.context;
+        self.tell_answer(question, &answer, timing.began + before);
         Caption {
             question: question.clone(),
             text: answer.text,
@@ -129,6 +160,7 @@ impl Asked<'_> {
             queue_wait: timing.queue_wait,
             ttft: before + answer.ttft,
             total: before + answer.total,
+            evidence: None,
             window_info: WindowInfo {
                 max_tokens: context.max_tokens(question),
                 ..context.job.window_info

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Identity {
     /// Of the model.
     name: Mutex<String>,
+    /// Host and port of a server; empty of a model on this machine.
+    destination: String,
     traffic: Traffic,
 }
 
@@ -40,8 +42,21 @@ impl Identity {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: Mutex::new(name.into()),
-            traffic: Traffic::default(),
+            ..Self::default()
         }
+    }
+
+    /// The same of a server, by its host and port.
+    pub fn of_server(name: impl Into<String>, destination: String) -> Self {
+        Self {
+            destination,
+            ..Self::new(name)
+        }
+    }
+
+    /// Host and port of a server; empty of a model on this machine.
+    pub fn destination(&self) -> &str {
+        &self.destination
     }
 
     /// What to call the model in captions.

@@ -23,6 +23,8 @@ mod batch;
 mod breakers;
 mod charge;
 mod error;
+pub mod examiner;
+mod exhibit;
 mod handle;
 pub mod identity;
 mod opened;

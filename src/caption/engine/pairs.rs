@@ -92,6 +92,7 @@ mod tests {
         Arc::new(Pair {
             pts: vec![Duration::from_secs(second)],
             visual: Mutex::new(Visual::Pixels(pixels)),
+            frames: Vec::new(),
             answered: AtomicBool::new(false),
         })
     }

@@ -15,6 +15,8 @@ use crate::vlm::{self, Checkpoint, Prompt, PromptRequest, VisualInput, VisualKin
 pub(crate) struct Fitted {
     /// One for each question.
     pub(crate) prompts: Vec<Result<RenderedPrompt, vlm::Error>>,
+    /// Earlier exchanges that were left out, the oldest.
+    pub(crate) forget: usize,
     /// Pairs at the beginning of the window that were left out.
     pub(crate) skip: usize,
     /// The frames of the others.
@@ -113,6 +115,7 @@ pub(crate) fn rendered(
     };
     Ok(Fitted {
         prompts: questions.iter().map(rendered).collect(),
+        forget,
         skip,
         frames,
     })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::error::Error;
 use super::opened::Opened;
 use super::remote;
-pub use super::remote::options::{KeyHeader, RemoteOptions, Secret, Transport};
+pub use super::remote::options::{KeyHeader, Network, RemoteOptions, Secret, Transport};
 use crate::backend::cpu;
 use crate::backend::mock::{self, Script};
 use crate::vlm::compiled::{self, Axmodels, Bmodel};

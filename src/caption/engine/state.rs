@@ -24,6 +24,8 @@ use crate::vlm;
 /// What a session begins with.
 #[derive(Debug, Clone)]
 pub struct SessionOptions {
+    /// Name of the element, for [spans](crate::caption::trace).
+    pub element: Arc<str>,
     /// Id of the stream, for prompts.
     pub stream: String,
     /// Share of the device's time, against other sessions' weights.
@@ -42,6 +44,7 @@ pub(crate) type Drained = Box<dyn FnOnce() + Send>;
 pub(crate) struct SessionState {
     outlet: Outlet,
     ask: Arc<Ask>,
+    element: Arc<str>,
     stream: String,
     weight: f64,
     /// Device time charged, divided by the weight: the session with the least is next.
@@ -85,6 +88,7 @@ impl SessionState {
         Self {
             outlet,
             ask: Arc::new(options.ask),
+            element: options.element,
             stream: options.stream,
             weight: f64::from(options.weight.max(1)),
             used,
@@ -111,6 +115,7 @@ impl SessionState {
     /// What it began with, as it is now.
     pub(crate) fn options(&self) -> SessionOptions {
         SessionOptions {
+            element: self.element.clone(),
             stream: self.stream.clone(),
             // It was made of such a number.
             weight: self.weight as u32,
@@ -121,7 +126,9 @@ impl SessionState {
     }
 
     /// Changes what the next windows are asked; whether that is something else.
-    pub(crate) fn set_ask(&mut self, ask: Ask) -> bool {
+    pub(crate) fn set_ask(&mut self, mut ask: Ask) -> bool {
+        // Fixed while the element runs, as the frames are that are kept for it.
+        ask.evidence = self.ask.evidence;
         let all = ask.all();
         self.last_asked
             .retain(|id, _| all.iter().any(|question| question.id == *id));
@@ -246,6 +253,7 @@ impl SessionState {
             Box::new(Context {
                 job,
                 ask: self.ask.clone(),
+                element: self.element.clone(),
                 stream: self.stream.clone(),
                 history: Vec::new(),
                 last: self.last(self.scene),
@@ -268,6 +276,7 @@ impl SessionState {
             session: id,
             epoch: self.epoch.get(),
             outlet: self.outlet.clone(),
+            element: self.element.clone(),
             cancel,
             work,
         }
@@ -361,6 +370,7 @@ impl SessionState {
         Context {
             job,
             ask: self.ask.clone(),
+            element: self.element.clone(),
             stream: self.stream.clone(),
             history: self.earlier(scene),
             last: self.last(scene),

@@ -153,6 +153,7 @@ fn engine(faulty: Faulty) -> Arc<Engine> {
 
 fn options() -> SessionOptions {
     SessionOptions {
+        element: "e".into(),
         stream: "s".into(),
         weight: 1,
         policy: DropPolicy::Oldest,
@@ -186,6 +187,7 @@ fn job(sequence: u64) -> Job {
             mean: [0.5; 3],
             std: [0.5; 3],
         })),
+        frames: Vec::new(),
         answered: AtomicBool::new(false),
     };
     Job {

@@ -68,6 +68,8 @@ pub(crate) struct Turn {
     /// The session's epoch when it began.
     pub(crate) epoch: u64,
     pub(crate) outlet: Outlet,
+    /// Name of the element.
+    pub(crate) element: Arc<str>,
     pub(crate) cancel: Cancel,
     pub(crate) work: Work,
 }
@@ -96,6 +98,8 @@ pub(crate) struct Context {
     pub(crate) job: Job,
     /// How it is asked; which questions is told apart from it.
     pub(crate) ask: Arc<Ask>,
+    /// Name of the element.
+    pub(crate) element: Arc<str>,
     pub(crate) stream: String,
     /// Earlier exchanges, the oldest first.
     pub(crate) history: Vec<vlm::Turn>,
@@ -115,7 +119,18 @@ impl Context {
     }
 
     pub(crate) fn options(&self, question: &Question, checkpoint: &Checkpoint) -> GenerateOptions {
-        let (ask, defaults) = (&self.ask, &checkpoint.defaults);
+        let defaults = &checkpoint.defaults;
+        self.options_beside(question, defaults.repetition_penalty, defaults.eos.clone())
+    }
+
+    /// The same with what is not set as it is given.
+    pub(crate) fn options_beside(
+        &self,
+        question: &Question,
+        repetition_penalty: f32,
+        eos: Vec<u32>,
+    ) -> GenerateOptions {
+        let ask = &self.ask;
         GenerateOptions {
             max_tokens: self.max_tokens(question),
             sampling: Sampling {
@@ -123,12 +138,10 @@ impl Context {
                 top_p: ask.top_p,
                 top_k: ask.top_k,
                 min_p: ask.min_p,
-                repetition_penalty: ask
-                    .repetition_penalty
-                    .unwrap_or(defaults.repetition_penalty),
+                repetition_penalty: ask.repetition_penalty.unwrap_or(repetition_penalty),
                 seed: ask.seed,
             },
-            eos: defaults.eos.clone(),
+            eos,
             stop: ask.stop.clone(),
         }
     }

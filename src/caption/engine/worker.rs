@@ -4,8 +4,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::asked::{Asked, Stop, answered, tell_failed};
+use super::exhibit;
 use super::prompts::{Fitted, RenderedPrompt, fit, rendered};
 use super::shared::Shared;
 use super::turn::{Context, Outcome, Turn, Work};
@@ -13,7 +15,9 @@ use crate::backend::{self, Cancel, Program, VisualTokens};
 use crate::caption::frames::visual::Visual;
 use crate::caption::frames::window::{Pair, Window};
 use crate::caption::questions::question::Question;
+use crate::caption::reports::evidence::Evidence;
 use crate::caption::reports::report::WindowReport;
+use crate::caption::trace::{self, Span, Stage};
 use crate::vlm::generate::Generated;
 use crate::vlm::interview::{self, Interview};
 use crate::vlm::{self, Checkpoint, Prompt};
@@ -26,15 +30,35 @@ pub(crate) fn work(
     turn: &Turn,
 ) -> Outcome {
     if let Work::Pair { pair, ahead } = &turn.work {
-        return encode_pair(checkpoint, program, pair, ahead.as_deref(), &turn.cancel);
+        let of = Of {
+            element: &turn.element,
+            window: 0,
+        };
+        return encode_pair(
+            checkpoint,
+            program,
+            (pair, of),
+            ahead.as_deref(),
+            &turn.cancel,
+        );
     }
     answered(shared, turn, |asked, tell| {
-        let answers = Answers { checkpoint, asked };
-        let window = &asked.context.job.window;
-        answers.make(program, tell).map_err(|error| match error {
-            error if is_cancel(&error) => Stop::Cancelled,
-            error => Stop::Failed(explain(&error, window)),
-        })
+        answer(checkpoint, program, asked, tell)
+    })
+}
+
+/// Answers questions about a window.
+pub(crate) fn answer(
+    checkpoint: &Checkpoint,
+    program: &mut dyn Program,
+    asked: &Asked<'_>,
+    tell: &mut dyn FnMut(WindowReport),
+) -> Result<Option<vlm::Turn>, Stop> {
+    let answers = Answers { checkpoint, asked };
+    let window = &asked.context.job.window;
+    answers.make(program, tell).map_err(|error| match error {
+        error if is_cancel(&error) => Stop::Cancelled,
+        error => Stop::Failed(explain(&error, window)),
     })
 }
 
@@ -42,11 +66,11 @@ pub(crate) fn work(
 fn encode_pair(
     checkpoint: &Checkpoint,
     program: &mut dyn Program,
-    pair: &Pair,
+    (pair, of): (&Pair, Of<'_>),
     ahead: Option<&Context>,
     cancel: &Cancel,
 ) -> Outcome {
-    match encode(program, pair, cancel) {
+    match encode(program, pair, of, cancel) {
         Ok(_) => {}
         Err(error) if is_cancel(&error) => return Outcome::Cancelled,
         Err(error) => {
@@ -71,7 +95,7 @@ fn prefill_ahead(
     context: &Context,
     cancel: &Cancel,
 ) -> Result<(), vlm::Error> {
-    let tokens = encode_all(program, &context.job.window, cancel)?;
+    let tokens = encode_all(program, context, cancel)?;
     // All questions come after the pixels, so any will do.
     let question = [context.ask.main()];
     let mut fitted = rendered(checkpoint, context, &question, &tokens, 0, 0)?;
@@ -113,7 +137,7 @@ impl Answers<'_> {
             cancel,
         } = *self.asked;
         let (job, timing) = (&context.job, self.asked.begin());
-        let tokens = encode_all(program, &job.window, cancel)?;
+        let tokens = encode_all(program, context, cancel)?;
         let fitted = fit(
             self.checkpoint,
             context,
@@ -124,29 +148,48 @@ impl Answers<'_> {
         if fitted.skip > 0 {
             tell(self.cut(&fitted));
         }
+        let Fitted {
+            prompts,
+            forget,
+            skip,
+            frames,
+        } = fitted;
         let again = |pair: &&Arc<Pair>| pair.answered.swap(true, Ordering::Relaxed);
-        let mut reused_pairs = job.window.pairs[fitted.skip..].iter().filter(again).count();
+        let mut reused_pairs = job.window.pairs[skip..].iter().filter(again).count();
         let main = context.ask.main();
         let (mut exchange, mut failed, mut n_answered) = (None, Vec::new(), 0);
         let tokenizer = &self.checkpoint.tokenizer;
-        let mut interview = Interview::new(program, tokenizer, &tokens[fitted.skip..]);
-        for (question, rendered) in questions.iter().zip(fitted.prompts) {
+        let weight_bytes = program.limits().weight_bytes;
+        let mut interview = Interview::new(program, tokenizer, &tokens[skip..]);
+        interview.keep_likelihoods(context.ask.evidence);
+        for (question, rendered) in questions.iter().zip(prompts) {
             let before = timing.began.elapsed();
-            let answered = rendered.and_then(|RenderedPrompt { prompt, text }| {
-                let answer = self.ask(&mut interview, question, &prompt, tell)?;
-                Ok((answer, text))
+            let answered = rendered.and_then(|rendered| {
+                let answer = self.ask(&mut interview, question, &rendered.prompt, tell)?;
+                Ok((answer, rendered))
             });
             match answered {
-                Ok((answer, user)) => {
+                Ok((answer, rendered)) => {
                     n_answered += 1;
                     if question.id == main.id {
-                        let assistant = answer.text.clone();
+                        let (user, assistant) = (rendered.text.clone(), answer.text.clone());
                         exchange = Some(vlm::Turn { user, assistant });
                     }
-                    let frames = &fitted.frames;
+                    let evidence = context.ask.evidence.then(|| {
+                        let options = context.options(question, self.checkpoint);
+                        let evidence = exhibit::evidence(context, &frames, options, &answer);
+                        Arc::new(Evidence {
+                            forgotten: forget,
+                            text: rendered.text,
+                            prompt: Some(exhibit::written(rendered.prompt, tokenizer)),
+                            weight_bytes: Some(weight_bytes),
+                            ..evidence
+                        })
+                    });
                     let mut caption = self
                         .asked
-                        .caption(question, answer, frames, &timing, before);
+                        .caption(question, answer, &frames, &timing, before);
+                    caption.evidence = evidence;
                     caption.reused_pairs = std::mem::take(&mut reused_pairs);
                     tell(WindowReport::Caption(Box::new(caption)));
                 }
@@ -192,25 +235,49 @@ impl Answers<'_> {
 
 fn encode_all(
     program: &mut dyn Program,
-    window: &Window,
+    context: &Context,
     cancel: &Cancel,
 ) -> Result<Vec<Arc<VisualTokens>>, vlm::Error> {
-    let pairs = window.pairs.iter();
-    pairs.map(|pair| encode(program, pair, cancel)).collect()
+    let of = Of {
+        element: &context.element,
+        window: context.job.sequence,
+    };
+    let pairs = context.job.window.pairs.iter();
+    pairs
+        .map(|pair| encode(program, pair, of, cancel))
+        .collect()
+}
+
+/// Whose pair is encoded, and of which window; 0 of one that is being filled.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    element: &'a str,
+    window: u64,
 }
 
 /// What the vision net makes of a pair; computed once, then shared.
 fn encode(
     program: &mut dyn Program,
     pair: &Pair,
+    of: Of<'_>,
     cancel: &Cancel,
 ) -> Result<Arc<VisualTokens>, vlm::Error> {
+    let began = Instant::now();
     // The lock is not held while the device works.
     let taken = std::mem::replace(&mut *pair.visual.lock().unwrap(), Visual::Taken);
     let (result, left) = match taken {
         Visual::Tokens(tokens) => (Ok(tokens.clone()), Visual::Tokens(tokens)),
         Visual::Pixels(patches) => match program.encode(&patches, cancel) {
             Ok(tokens) => {
+                trace::tell(&Span {
+                    stage: Stage::Encode,
+                    element: of.element,
+                    window: of.window,
+                    question: "",
+                    tokens: tokens.n_tokens,
+                    began,
+                    ended: Instant::now(),
+                });
                 let tokens = Arc::new(tokens);
                 (Ok(tokens.clone()), Visual::Tokens(tokens))
             }

@@ -58,15 +58,19 @@ pub struct Pair {
     pub pts: Vec<Duration>,
     /// The pixels, until they are encoded; then what the vision net made of them.
     pub visual: Mutex<Visual>,
+    /// The same before they were cut into patches, if
+    /// [that was asked for](Shape::keeps_frames): without the repetitions of a tail.
+    pub frames: Vec<Arc<RgbImage>>,
     /// Whether an answer was about it.
     pub answered: AtomicBool,
 }
 
 impl Pair {
-    fn new(pts: Vec<Duration>, visual: Visual) -> Arc<Self> {
+    fn new(pts: Vec<Duration>, visual: Visual, frames: Vec<Arc<RgbImage>>) -> Arc<Self> {
         Arc::new(Self {
             pts,
             visual: Mutex::new(visual),
+            frames,
             answered: AtomicBool::new(false),
         })
     }
@@ -99,6 +103,19 @@ pub struct Shape {
     pub stride: usize,
     /// Frames of a temporal patch, at least 1.
     pub temporal_patch_size: usize,
+    /// Whether pairs keep their pixels beside what a model is shown of them.
+    pub keeps_frames: bool,
+}
+
+impl Shape {
+    /// The frames of a pair that are kept: of JPEGs none, since they stay as they are.
+    fn kept(&self, frames: &[Frame], visual: &Visual) -> Vec<Arc<RgbImage>> {
+        match visual {
+            Visual::Jpeg(_) => Vec::new(),
+            _ if !self.keeps_frames => Vec::new(),
+            _ => frames.iter().map(|f| Arc::new(f.image.clone())).collect(),
+        }
+    }
 }
 
 /// What pushing a frame brought about.
@@ -291,7 +308,9 @@ impl Windower {
         if let Some(last) = open.tail.last() {
             let mut pts: Vec<Duration> = open.tail.iter().map(|f| f.time.pts).collect();
             pts.resize(self.shape.temporal_patch_size, last.time.pts);
-            window.pairs.push(Pair::new(pts, cut(&open.tail)?));
+            let visual = cut(&open.tail)?;
+            let kept = self.shape.kept(&open.tail, &visual);
+            window.pairs.push(Pair::new(pts, visual, kept));
         }
         Ok(Some(window))
     }
@@ -360,7 +379,9 @@ impl Windower {
         if let Some(last) = pts.last().copied() {
             pts.resize(self.shape.temporal_patch_size, last);
         }
-        let pair = Pair::new(pts, cut(&frames)?);
+        let visual = cut(&frames)?;
+        let kept = self.shape.kept(&frames, &visual);
+        let pair = Pair::new(pts, visual, kept);
         if whole {
             self.recent.push_back(Arc::downgrade(&pair));
         }
@@ -413,6 +434,7 @@ mod tests {
             window,
             stride,
             temporal_patch_size: 2,
+            keeps_frames: false,
         })
     }
 

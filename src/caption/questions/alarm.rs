@@ -232,6 +232,12 @@ impl Alarms {
         })
     }
 
+    /// Whether a question's answers speak for an event that has not lasted long enough to begin.
+    pub fn is_rising(&self, id: &str) -> bool {
+        let alarm = self.alarms.get(id);
+        alarm.is_some_and(|alarm| matches!(alarm.phase, Phase::Rising(_)))
+    }
+
     /// Ends all events and forgets everything but the rules.
     pub fn end(&mut self, ending: Ending) -> Vec<Event> {
         let alarms = self.alarms.iter_mut();

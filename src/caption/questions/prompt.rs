@@ -38,6 +38,8 @@ pub struct Ask {
     pub stop: Vec<String>,
     /// Whether unfinished text is reported.
     pub emit_partial: bool,
+    /// Whether captions tell [what they were made of](crate::caption::reports::evidence).
+    pub evidence: bool,
 }
 
 impl Ask {
@@ -168,6 +170,7 @@ impl Ask {
             seed: 0,
             stop: Vec::new(),
             emit_partial: false,
+            evidence: false,
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::evidence::Evidence;
 use super::window_info::WindowInfo;
 use crate::caption::frames::window::FrameTime;
 use crate::caption::questions::alarm::{Observation, Watch};
@@ -48,6 +49,8 @@ pub struct Caption {
     pub ttft: Duration,
     /// From that turn to the last token.
     pub total: Duration,
+    /// What it was made of, if [that was asked for](crate::caption::questions::prompt::Ask).
+    pub evidence: Option<Arc<Evidence>>,
     /// How it stands to the captions before.
     pub window_info: WindowInfo,
 }

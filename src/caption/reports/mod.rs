@@ -4,6 +4,7 @@
 //! models and windows, and the thread that tells it.
 
 pub mod caption;
+pub mod evidence;
 pub mod outbox;
 pub mod repeats;
 pub mod report;

@@ -6,6 +6,7 @@
 //! documentation. Glib's derive `Properties` has rows too, as attributes of fields, but its setters cannot
 //! refuse a value, nor look at the other settings under the same lock.
 
+mod evidence;
 mod outlets;
 mod questions;
 mod remote;
@@ -25,6 +26,7 @@ pub(super) static PROPERTIES: LazyLock<Vec<Property>> = LazyLock::new(|| {
         remote::server(),
         remote::sent(),
         remote::reached(),
+        remote::network(),
         questions::questions(),
         windows::windows(),
         questions::lengths(),
@@ -32,6 +34,7 @@ pub(super) static PROPERTIES: LazyLock<Vec<Property>> = LazyLock::new(|| {
         outlets::queues(),
         outlets::text(),
         outlets::watch(),
+        evidence::evidence(),
         windows::gates(),
         windows::limits(),
         outlets::computed(),

@@ -5,7 +5,7 @@
 use gst::prelude::*;
 
 use crate::vlmcaption::enums::{KeyHeader, VideoTransport};
-use crate::vlmcaption::property::{Effect, Property, put, seconds, secret};
+use crate::vlmcaption::property::{Effect, Property, put, seconds, secret, text};
 
 /// Where the server is, and who we are to it.
 pub(super) fn server() -> Vec<Property> {
@@ -191,6 +191,26 @@ pub(super) fn reached() -> Vec<Property> {
                 .build(),
             |s| s.choice.remote.timeout.to_value(),
             |s, to| put(&mut s.choice.remote.timeout, to),
+        )
+        .with_effect(Effect::Model),
+    ]
+}
+
+/// What may be reached.
+pub(super) fn network() -> Vec<Property> {
+    vec![
+        Property::new(
+            glib::ParamSpecString::builder("network")
+                .nick("Network")
+                .blurb(
+                    "Which hosts may be sent anything: any, none, or allow=HOST,HOST:PORT; a server or a \
+                     proxy that is not among them is refused at READY",
+                )
+                .default_value("any")
+                .mutable_playing()
+                .build(),
+            |s| s.choice.remote.network.to_value(),
+            |s, to| text(&mut s.choice.remote.network, to),
         )
         .with_effect(Effect::Model),
     ]

@@ -105,6 +105,7 @@ fn caption(sample: &Sampled) -> Caption {
         sequence: 1,
         frames: vec![sample.time],
         prompt_hash: "0".into(),
+        evidence: None,
         tokens_in: 1,
         reused: 0,
         reused_pairs: 0,

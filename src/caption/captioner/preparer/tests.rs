@@ -72,7 +72,9 @@ fn options(window: usize, rules: Rules) -> Options {
             exact: None,
         },
         rules,
+        keeps_frames: false,
         session: SessionOptions {
+            element: "e".into(),
             stream: "s".into(),
             weight: 1,
             policy: DropPolicy::Block,

@@ -34,7 +34,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// A sentence that names the property and the fix.
 pub(crate) fn open(options: &RemoteOptions) -> Result<Opened, Error> {
     let config = config(options).map_err(|error| Error::Server(error.to_string()))?;
-    let place = config.server.authority();
+    let authority = config.server.authority();
+    let allowed = options.network.check("the server", &authority);
+    allowed.map_err(Error::Server)?;
+    let place = authority.clone();
     let place = match config.server.is_https() {
         true => place,
         false => format!("{place} (not encrypted)"),
@@ -44,9 +47,13 @@ pub(crate) fn open(options: &RemoteOptions) -> Result<Opened, Error> {
         .clone()
         .unwrap_or_else(|| options.host().into());
     let known = Known::of(config).map_err(|error| Error::Server(error.to_string()))?;
+    if let Some(proxy) = known.client().via() {
+        let allowed = options.network.check("the proxy", proxy);
+        allowed.map_err(Error::Server)?;
+    }
     let family = options.config.as_deref().map(family).transpose()?;
     let grid = Arc::new(Grid::default());
-    let identity = Arc::new(Identity::new(name));
+    let identity = Arc::new(Identity::of_server(name, authority));
     Ok(Opened {
         processor: Arc::new(JpegProcessor::new(
             options.quality,
@@ -168,7 +175,7 @@ fn family(folder: &Path) -> Result<Arc<dyn Vlm>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::caption::engine::remote::options::Secret;
+    use crate::caption::engine::remote::options::{Network, Secret};
 
     #[test]
     fn what_is_set_becomes_the_clients_configuration() {
@@ -188,6 +195,7 @@ mod tests {
             proxy: Secret("http://proxy:3128".into()),
             timeout: Duration::from_secs(2),
             config: None,
+            network: Network::Any,
         };
         let made = config(&options).unwrap();
         assert_eq!(made.server.authority(), "h:8443");

@@ -38,6 +38,68 @@ pub struct RemoteOptions {
     pub timeout: Duration,
     /// Folder of the checkpoint that the server runs, whose processor says how large frames become.
     pub config: Option<PathBuf>,
+    /// Which hosts may be sent anything.
+    pub network: Network,
+}
+
+/// Which hosts may be sent anything.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub enum Network {
+    /// Any.
+    #[default]
+    Any,
+    /// These alone: names or addresses, each perhaps with a port.
+    Allow(Vec<String>),
+    /// None.
+    None,
+}
+
+impl Network {
+    /// Reads the property `network`.
+    ///
+    /// # Errors
+    /// A sentence that says what it may be.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let hosts = text.strip_prefix("allow=").map(|hosts| {
+            let hosts = hosts.split(',').map(|host| host.trim().to_lowercase());
+            hosts.filter(|host| !host.is_empty()).collect::<Vec<_>>()
+        });
+        match (text, hosts) {
+            ("" | "any", _) => Ok(Self::Any),
+            ("none", _) => Ok(Self::None),
+            (_, Some(hosts)) if !hosts.is_empty() => Ok(Self::Allow(hosts)),
+            _ => Err(format!(
+                "network={text:?} is none of any, none and allow=HOST,HOST:PORT"
+            )),
+        }
+    }
+
+    /// That a host, with its port, may be sent something.
+    ///
+    /// # Errors
+    /// A sentence that names the host and the fix.
+    pub fn check(&self, what: &str, authority: &str) -> Result<(), String> {
+        let authority = authority.to_lowercase();
+        let host = authority.rsplit_once(':').map_or("", |(host, _)| host);
+        let bare = host.trim_matches(['[', ']']);
+        let fix = match self {
+            Self::Any => return Ok(()),
+            Self::Allow(hosts)
+                if hosts
+                    .iter()
+                    .any(|known| *known == authority || known.trim_matches(['[', ']']) == bare) =>
+            {
+                return Ok(());
+            }
+            Self::Allow(hosts) => format!("network allows {} alone; add ,{host}", hosts.join(", ")),
+            Self::None => format!(
+                "network=none allows no server; take a backend of this machine, or set \
+                 network=allow={host}"
+            ),
+        };
+        Err(format!("{what} {authority} may not be reached: {fix}"))
+    }
 }
 
 /// The header that carries the key.
@@ -117,9 +179,41 @@ mod tests {
             proxy: Secret("http://user:canary@proxy".into()),
             timeout: Duration::from_secs(60),
             config: None,
+            network: Network::Any,
         };
         assert_eq!(options.host(), "cam.example:8443");
         let shown = format!("{options:?} {:?} {:?}", options.key, options.proxy);
         assert!(!shown.contains("canary"), "{shown}");
+    }
+
+    #[test]
+    fn a_host_is_allowed_by_its_name_with_any_port_or_with_one() {
+        let check = |network: &str, authority: &str| {
+            let network = Network::parse(network).unwrap();
+            network.check("the server", authority)
+        };
+        for (network, authority) in [
+            ("any", "h:1"),
+            (" ", "h:1"),
+            ("allow=h", "h:1"),
+            ("allow=a, H:8000", "h:8000"),
+            ("allow=::1", "[::1]:80"),
+            ("allow=[::1]:80", "[::1]:80"),
+            ("allow=127.0.0.1", "127.0.0.1:80"),
+        ] {
+            assert_eq!(check(network, authority), Ok(()), "{network} {authority}");
+        }
+        for (network, authority, fix) in [
+            ("none", "h:1", "set network=allow=h"),
+            ("allow=h:80", "h:81", "add ,h"),
+            ("allow=h", "x.h:80", "add ,x.h"),
+            ("allow=x.h", "h:80", "allows x.h alone"),
+        ] {
+            let refused = check(network, authority).unwrap_err();
+            assert!(refused.contains(fix), "{refused}");
+        }
+        for wrong in ["allow", "allow=", "allow=,", "some", "none,h"] {
+            assert!(Network::parse(wrong).is_err(), "{wrong}");
+        }
     }
 }

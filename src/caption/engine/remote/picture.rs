@@ -114,6 +114,7 @@ mod tests {
                     height: 1,
                     bytes: vec![second as u8],
                 }))),
+                frames: Vec::new(),
                 answered: AtomicBool::new(false),
             })
         });

@@ -150,6 +150,8 @@ fn generated(verdict: Verdict, answer: &Answer, stop_reason: StopReason) -> Gene
         tokens_in: count(usage.prompt),
         reused: count(usage.cached),
         tokens_out: count(usage.completion),
+        tokens: Vec::new(),
+        likelihoods: Vec::new(),
         stop_reason,
         probability: verdict.probability,
         probabilities: verdict.probabilities,

@@ -14,9 +14,11 @@ use super::question::{Prepared, prepare};
 use crate::backend::Cancel;
 use crate::caption::engine::answerer::Server;
 use crate::caption::engine::asked::{Asked, Stop, tell_failed};
+use crate::caption::engine::exhibit;
 use crate::caption::engine::identity::{Identity, Sent};
 use crate::caption::engine::standing::Fault;
 use crate::caption::questions::question::Question;
+use crate::caption::reports::evidence::Evidence;
 use crate::caption::reports::report::{Notice, WindowReport};
 use crate::vlm;
 use crate::vlm::generate::Generated;
@@ -163,11 +165,14 @@ impl Server for OpenAi {
             match self.ask(asked, question, &picture, tell) {
                 Ok((answer, user)) => {
                     n_answered += 1;
+                    let evidence = self.evidence(asked, question, (&user, &answer), &picture);
                     if question.id == main.id {
                         let assistant = answer.text.clone();
                         exchange = Some(vlm::Turn { user, assistant });
                     }
-                    let caption = asked.caption(question, answer, &picture.frames, &timing, before);
+                    let frames = &picture.frames;
+                    let mut caption = asked.caption(question, answer, frames, &timing, before);
+                    caption.evidence = evidence;
                     tell(WindowReport::Caption(Box::new(caption)));
                 }
                 Err(Refusal::Question(reason)) => failed.push((question, reason)),
@@ -235,6 +240,31 @@ impl OpenAi {
                 },
             }
         }
+    }
+
+    /// What an answer was made of, if that is wanted. The question stands there as it was set: what a
+    /// server is told of the form of its answer is not in it.
+    fn evidence(
+        &self,
+        asked: &Asked<'_>,
+        question: &Question,
+        (text, answer): (&str, &Generated),
+        picture: &Picture,
+    ) -> Option<Arc<Evidence>> {
+        let context = asked.context;
+        if !context.ask.evidence {
+            return None;
+        }
+        // Servers have defaults of their own.
+        let options = context.options_beside(question, 1.0, Vec::new());
+        let evidence = exhibit::evidence(context, &picture.frames, options, answer);
+        Some(Arc::new(Evidence {
+            // Frames of a window that is thinned are left out anywhere.
+            skipped: 0,
+            forgotten: self.room.forget(context.history.len()),
+            text: text.to_owned(),
+            ..evidence
+        }))
     }
 
     /// Asks it in this form.
