@@ -353,7 +353,7 @@ fn spec(folder: &Path) -> Result<Spec, Box<dyn Error>> {
                 Some(true) | None => Head::AsFound,
             },
             max_position_embeddings: number(text, "max_position_embeddings")?,
-            awq: None,
+            packing: None,
         },
     })
 }

@@ -23,7 +23,7 @@ fn random_checkpoints_of_all_families_choose_as_transformers() {
 fn random_checkpoints() {
     let mut total = Tally::default();
     // The vendor's compiler takes checkpoints that are not quantised.
-    let packed = |checkpoint: &PathBuf| golden::spec(checkpoint).text.awq.is_some();
+    let packed = |checkpoint: &PathBuf| golden::spec(checkpoint).text.packing.is_some();
     for checkpoint in golden_folders(&data()) {
         if packed(&checkpoint) {
             continue;
