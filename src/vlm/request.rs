@@ -47,6 +47,19 @@ pub enum StopReason {
     Complete,
 }
 
+impl StopReason {
+    /// The word for it in captions and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            StopReason::Eos => "eos",
+            StopReason::StopText => "stop",
+            StopReason::MaxTokens => "length",
+            StopReason::Context => "context",
+            StopReason::Complete => "complete",
+        }
+    }
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {

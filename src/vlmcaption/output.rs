@@ -110,7 +110,7 @@ pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::
         .field("ttft", nanos(caption.ttft))
         .field("total", nanos(caption.total))
         .field("queue-wait", nanos(caption.queue_wait))
-        .field("finish-reason", finish_reason(caption.stop_reason))
+        .field("finish-reason", caption.stop_reason.name())
         .field("truncated", truncated)
         .field("confirmed", nanos(caption.end()))
         .field("repeat", caption.window_info.repeat.repeats > 0)
@@ -197,16 +197,6 @@ pub(super) fn drop_reason(reason: DropReason) -> &'static str {
         DropReason::Busy => "busy",
         DropReason::Prepare => "prepare",
         DropReason::Overload => "overload",
-    }
-}
-
-fn finish_reason(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::Eos => "eos",
-        StopReason::StopText => "stop",
-        StopReason::MaxTokens => "length",
-        StopReason::Context => "context",
-        StopReason::Complete => "complete",
     }
 }
 

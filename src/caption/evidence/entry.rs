@@ -20,7 +20,7 @@ use crate::caption::questions::question::Kind;
 use crate::caption::reports::caption::Caption;
 use crate::caption::reports::evidence::{Evidence, RenderedText, ShownFrame};
 use crate::vlm::PromptRun;
-use crate::vlm::generate::{Generated, StopReason};
+use crate::vlm::generate::Generated;
 
 /// A caption that is to be kept, and what is known of it beside its evidence.
 pub struct Entry {
@@ -150,7 +150,7 @@ pub fn answer(answer: &Generated) -> Answer {
         likelihoods: answer.likelihoods.clone(),
         probability: answer.probability,
         probabilities: answer.probabilities.clone(),
-        finish: finish(answer.stop_reason).to_owned(),
+        finish: answer.stop_reason.name().to_owned(),
         tokens_in: answer.tokens_in,
         reused: answer.reused,
         tokens_out: answer.tokens_out,
@@ -281,16 +281,6 @@ fn properties(source: &Source) -> Vec<(String, String)> {
 /// The version of the plugin, with the commit.
 pub fn version() -> String {
     concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID")).to_owned()
-}
-
-fn finish(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::Eos => "eos",
-        StopReason::StopText => "stop",
-        StopReason::MaxTokens => "length",
-        StopReason::Context => "context",
-        StopReason::Complete => "complete",
-    }
 }
 
 fn nanos(time: Duration) -> u64 {
