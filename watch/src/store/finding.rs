@@ -28,6 +28,11 @@ const VISIT: Duration = Duration::from_secs(60);
 const LOOKED_THROUGH: usize = 4_000;
 /// Alarms within which captions are looked for; the newest are.
 const MOST_EVENTS: usize = 2_000;
+/// Fewer captions than these in an hour are looked for in their minutes.
+const SELDOM: i64 = 60;
+/// Stretches with fewer captions than these are looked through without the index, which would meet every caption
+/// of others that has the words.
+const FEW: i64 = 60_000;
 /// After how many captions the clock is looked at.
 const CLOCK: usize = 256;
 
@@ -266,6 +271,10 @@ impl Reader {
             let names = Names::of(connection, week)?;
             let stretches = stretches(connection, &names, hunt, high)?;
             let mut plain = Plain::of(connection, hunt.query)?;
+            let n: i64 = stretches.iter().map(|(low, high)| high - low + 1).sum();
+            if n <= FEW && (hunt.is_choosy() || hunt.during.is_some()) {
+                plain.indexed = 0;
+            }
             for stretch in &stretches {
                 plain.scan(connection, &names, hunt, *stretch)?;
             }
@@ -315,11 +324,7 @@ fn stretches(
             .map(|(from, to)| (from.max(first), to.min(last)))
             .collect()
     } else if hunt.is_choosy() {
-        let hours = spoken(connection, names, hunt)?;
-        hours
-            .into_iter()
-            .map(|hour| ((60 * hour).max(first), (60 * hour + 59).min(last)))
-            .collect()
+        spoken(connection, names, hunt, (first, last))?
     } else {
         vec![(first, last)]
     };
@@ -340,22 +345,42 @@ fn stretches(
     Ok(joined(found))
 }
 
-/// The hours in which cameras spoke that are wanted.
-fn spoken(connection: &Connection, names: &Names, hunt: &Hunt) -> rusqlite::Result<Vec<i64>> {
-    let [_, long] = SCALES;
-    let sql = "SELECT t, camera FROM tick WHERE minutes = ?1 AND t BETWEEN ?2 AND ?3";
-    let hour = |time: Millis| time.minute().div_euclid(long);
+/// The minutes in which cameras spoke that are wanted: of hours in which they spoke seldom one by one, since
+/// others may have said much in between.
+fn spoken(
+    connection: &Connection,
+    names: &Names,
+    hunt: &Hunt,
+    (first, last): (i64, i64),
+) -> rusqlite::Result<Vec<(i64, i64)>> {
+    let [short, long] = SCALES;
+    let sql = "SELECT t, camera, n FROM tick WHERE minutes = ?1 AND t BETWEEN ?2 AND ?3";
     let mut statement = connection.prepare_cached(sql)?;
-    let ends = params![long, hour(hunt.from.minus(LONGEST_ROW)), hour(hunt.to)];
-    let mut rows = statement.query(ends)?;
-    let mut hours = Vec::new();
-    while let Some(row) = rows.next()? {
-        let hour: i64 = row.get(0)?;
-        if hours.last() != Some(&hour) && hunt.wants(names.name(row, 1)?) {
-            hours.push(hour);
+    let mut said = |scale: i64, from: i64, to: i64| -> rusqlite::Result<Vec<(i64, i64)>> {
+        let mut rows = statement.query(params![scale, from, to])?;
+        let mut found: Vec<(i64, i64)> = Vec::new();
+        while let Some(row) = rows.next()? {
+            if !hunt.wants(names.name(row, 1)?) {
+                continue;
+            }
+            let (t, n) = (row.get(0)?, row.get(2)?);
+            match found.last_mut().filter(|(of, _)| *of == t) {
+                Some((_, sum)) => *sum += n,
+                None => found.push((t, n)),
+            }
+        }
+        Ok(found)
+    };
+    let mut times = Vec::new();
+    for (hour, n) in said(long, first.div_euclid(long), last.div_euclid(long))? {
+        let (from, to) = ((long * hour).max(first), (long * hour + long - 1).min(last));
+        if n > SELDOM {
+            times.push((from, to));
+        } else {
+            times.extend(said(short, from, to)?.into_iter().map(|(t, _)| (t, t)));
         }
     }
-    Ok(hours)
+    Ok(times)
 }
 
 /// Stretches in any order as stretches apart from each other, the last one first.
