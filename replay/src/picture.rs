@@ -19,6 +19,10 @@ const TRUE: &str = "#f0e442";
 const BEST: &str = "#d55e00";
 const SET: &str = "#009e73";
 
+/// Where a threshold's name stands beside its line, so that two that are alike can be read.
+const ABOVE: f64 = -3.0;
+const BELOW: f64 = 12.0;
+
 /// One panel a question.
 pub fn svg(rows: &[Row]) -> String {
     let height = TOP + rows.len() as f64 * (PANEL + GAP);
@@ -80,22 +84,12 @@ fn panel(out: &mut String, row: &Row, top: f64) {
         );
     }
     if let Some(threshold) = row.question.threshold {
-        rule(
-            out,
-            &scale,
-            threshold,
-            SET,
-            &format!("as set {threshold:.2}"),
-        );
+        let name = format!("as set {threshold:.2}");
+        rule(out, &scale, threshold, SET, (&name, ABOVE));
     }
     if let Some(best) = row.best() {
-        rule(
-            out,
-            &scale,
-            best.threshold,
-            BEST,
-            &format!("best {:.2}", best.threshold),
-        );
+        let name = format!("best {:.2}", best.threshold);
+        rule(out, &scale, best.threshold, BEST, (&name, BELOW));
     }
     let line = points
         .iter()
@@ -158,7 +152,7 @@ fn shade(out: &mut String, points: &[Point], scale: &Scale) {
 }
 
 /// A threshold.
-fn rule(out: &mut String, scale: &Scale, at: f64, colour: &str, name: &str) {
+fn rule(out: &mut String, scale: &Scale, at: f64, colour: &str, (name, beside): (&str, f64)) {
     let (y, end) = (scale.y(at), WIDTH - RIGHT);
     // Writing to a string does not fail.
     let _ = writeln!(
@@ -166,7 +160,7 @@ fn rule(out: &mut String, scale: &Scale, at: f64, colour: &str, name: &str) {
         "<path stroke=\"{colour}\" stroke-dasharray=\"5 4\" d=\"M{LEFT} {y:.1}H{end}\"/>\
          <text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{name}</text>",
         end + 8.0,
-        y + 4.0
+        y + beside
     );
 }
 
