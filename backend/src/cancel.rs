@@ -16,6 +16,16 @@ struct Flag {
     cancelled: AtomicBool,
     checks: AtomicU64,
     wakers: Mutex<Vec<Weak<Wake>>>,
+    caller: Option<Box<dyn Caller>>,
+}
+
+/// Whoever waits for a call where this process's [`Cancel::cancel`] is not called: another process.
+pub trait Caller: Send + Sync {
+    /// Whether it has asked for the end.
+    fn is_cancelled(&self) -> bool;
+
+    /// Takes note of a sign of life.
+    fn alive(&self);
 }
 
 /// Wakes a call that waits.
@@ -41,6 +51,14 @@ impl Flag {
 }
 
 impl Cancel {
+    /// One that somebody else holds too, who wakes nobody.
+    pub fn of_caller(caller: Box<dyn Caller>) -> Self {
+        Self(Arc::new(Flag {
+            caller: Some(caller),
+            ..Flag::default()
+        }))
+    }
+
     /// Asks for the end; calls that look at it return [`Error::Cancelled`] soon, and those that wait
     /// are woken.
     pub fn cancel(&self) {
@@ -53,7 +71,9 @@ impl Cancel {
 
     /// Whether the end was asked for.
     pub fn is_cancelled(&self) -> bool {
+        let caller = self.0.caller.as_ref();
         self.0.cancelled.load(Ordering::Acquire)
+            || caller.is_some_and(|caller| caller.is_cancelled())
     }
 
     /// Has `wake` called when the end is asked for, and at once if it was: what a call needs that waits
@@ -81,6 +101,9 @@ impl Cancel {
     /// it may take minutes on a small machine, and is not stuck.
     pub fn alive(&self) {
         self.0.checks.fetch_add(1, Ordering::Relaxed);
+        if let Some(caller) = &self.0.caller {
+            caller.alive();
+        }
     }
 
     /// [`Error::Cancelled`] if the end was asked for. Each call is a sign of life: a program that

@@ -2,7 +2,9 @@
 
 //! Why a device program did not do what it was asked.
 
-use super::{axera, sophgo};
+use std::borrow::Cow;
+
+use super::{axera, isolation, sophgo};
 
 /// Why a device program did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +25,7 @@ pub enum Error {
     #[error("{what}: expected {want}, got {got}")]
     Shape {
         /// The input.
-        what: &'static str,
+        what: Cow<'static, str>,
         /// What the net takes.
         want: String,
         /// What it was given.
@@ -126,6 +128,9 @@ pub enum Error {
     /// What a Sophgo device, its libraries or a bmodel said.
     #[error(transparent)]
     Sophgo(#[from] sophgo::Error),
+    /// What became of the process that a device program runs in.
+    #[error(transparent)]
+    Isolation(#[from] isolation::Error),
     /// A file could not be read.
     #[error("{file}: {source}")]
     Io {

@@ -20,6 +20,13 @@
 //! ```json
 //! { "load-ms": 2000, "load-error": "no such device", "load-errors": 2, "answers": [ ... ] }
 //! ```
+//!
+//! In a process of its own (`isolation=process`) it also does what a vendor's library does at its worst,
+//! once a step, while it encodes, prefills or decodes:
+//!
+//! ```json
+//! [ { "text": "All is well." }, { "crash": "abort", "crash-at": "decode", "text": "Never said." } ]
+//! ```
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -33,7 +40,7 @@ use super::{
 };
 
 /// One answer.
-#[derive(Debug, Clone, PartialEq, Default, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Step {
     /// What it says; `{n}` is the number of the answer, from 1.
@@ -56,10 +63,50 @@ pub struct Step {
     pub hang: bool,
     /// Fails with this instead.
     pub error: Option<String>,
+    /// Ends the process that it runs in.
+    pub crash: Option<Crash>,
+    /// While it does this.
+    pub crash_at: Stage,
 }
 
+/// How a process comes to its end, or to worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Crash {
+    /// `abort()`, as for an exception that nobody catches.
+    Abort,
+    /// `exit(0)`.
+    Exit,
+    /// SIGKILL, as by the system that is short of memory.
+    Kill,
+    /// SIGSTOP.
+    Stop,
+    /// More memory than there is.
+    Memory,
+    /// Nonsense instead of an answer.
+    Rubbish,
+    /// It hangs, and cannot be cancelled.
+    Hang,
+}
+
+/// What a program does when it crashes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// The vision net.
+    Encode,
+    /// The first token.
+    #[default]
+    Prefill,
+    /// The second token.
+    Decode,
+}
+
+/// Makes a process crash; see [`Crash`].
+pub type Crasher = Box<dyn Fn(Crash) + Send>;
+
 /// Answers in order, over and over, and how long it takes to be ready for them.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Script {
     answers: Vec<Step>,
@@ -141,20 +188,39 @@ impl Script {
     }
 }
 
-/// Makes tokens of text.
-pub type Encode = Box<dyn Fn(&str) -> Vec<u32> + Send>;
-
-/// A script that is being played: loaded again, it goes on where it was.
-pub struct Player {
+/// A script, and all that is to be known to play it; played again, it goes on where it was.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Play {
     script: Script,
+    role: Role,
+    /// Answers so far.
+    #[serde(with = "count")]
     answers: Arc<AtomicU64>,
+    /// How often it was loaded before.
     n_loads: u64,
 }
 
+/// What another process is told of a count: how far it has come.
+mod count {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(count: &Arc<AtomicU64>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(count.load(Ordering::Relaxed))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<AtomicU64>, D::Error> {
+        Ok(Arc::new(AtomicU64::new(u64::deserialize(from)?)))
+    }
+}
+
 /// What the mock must know of the model that it stands for.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Role {
-    /// Makes tokens of text.
-    pub encode: Encode,
+    /// Tokens of what a script says.
+    pub words: Words,
     /// Ends an answer.
     pub eos: u32,
     /// That of the family whose prompts it is given.
@@ -163,38 +229,98 @@ pub struct Role {
     pub vocab_size: usize,
 }
 
-impl Player {
+/// What a script says, in tokens.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Words {
+    /// Of each text what stands between its `{n}`.
+    texts: BTreeMap<String, Vec<Vec<u32>>>,
+    digits: Vec<Vec<u32>>,
+    /// First tokens of texts that have probabilities.
+    firsts: BTreeMap<String, u32>,
+}
+
+impl Words {
+    /// Of all steps of a script, by what makes tokens of text.
+    pub fn of(script: &Script, encode: impl Fn(&str) -> Vec<u32>) -> Self {
+        let steps = || script.answers.iter();
+        let cut = |step: &Step| step.text.split("{n}").map(&encode).collect();
+        let likely = steps().flat_map(|step| step.probabilities.keys());
+        Self {
+            texts: steps().map(|step| (step.text.clone(), cut(step))).collect(),
+            digits: (0..10)
+                .map(|digit: u32| encode(&digit.to_string()))
+                .collect(),
+            firsts: likely
+                .filter_map(|text| Some((text.clone(), *encode(text).first()?)))
+                .collect(),
+        }
+    }
+
+    /// A text with the number of the answer in it.
+    fn say(&self, text: &str, n: u64) -> Vec<u32> {
+        let digits = n.to_string();
+        let digits = digits
+            .bytes()
+            .filter_map(|digit| self.digits.get(usize::from(digit - b'0')));
+        let number: Vec<u32> = digits.flatten().copied().collect();
+        self.texts
+            .get(text)
+            .map_or_else(Vec::new, |parts| parts.join(&number[..]))
+    }
+}
+
+impl Play {
     /// At its beginning.
-    pub fn new(script: Script) -> Self {
+    pub fn new(script: Script, role: Role) -> Self {
         Self {
             script,
+            role,
             answers: Arc::default(),
             n_loads: 0,
         }
     }
 
+    /// What is to be loaded now; the next time it is loaded once more.
+    #[must_use]
+    pub fn next_load(&mut self) -> Self {
+        let now = self.clone();
+        self.n_loads += 1;
+        now
+    }
+
+    /// Answers so far.
+    pub fn answers(&self) -> &Arc<AtomicU64> {
+        &self.answers
+    }
+
     /// Takes as long to load as the script says; `progress` hears 0.0..=1.0.
     ///
     /// # Errors
-    /// Those of the script, and [`Error::Cancelled`].
+    /// Those of the script, and [`Error::Cancelled`]. [`Error::Script`] for one that crashes without a
+    /// process of its own.
     pub fn load(
-        &mut self,
-        role: Role,
+        &self,
+        crasher: Option<Crasher>,
         progress: &mut dyn FnMut(f32),
         cancel: &Cancel,
     ) -> Result<Mock, Error> {
+        if crasher.is_none() && self.script.answers.iter().any(|step| step.crash.is_some()) {
+            return Err(Error::Script {
+                file: "crash".into(),
+                reason: "it would end the whole application; set isolation=process".into(),
+            });
+        }
         let (began, time) = (Instant::now(), Duration::from_millis(self.script.load_ms));
         while began.elapsed() < time {
             progress(began.elapsed().as_secs_f32() / time.as_secs_f32());
             sleep(SLICE.min(time), cancel)?;
         }
-        self.n_loads += 1;
         if let Some(error) = &self.script.load_error
-            && self.n_loads <= self.script.load_errors.unwrap_or(u64::MAX)
+            && self.n_loads < self.script.load_errors.unwrap_or(u64::MAX)
         {
             return Err(Error::Scripted(error.clone()));
         }
-        Ok(Mock::new(self.script.clone(), role, self.answers.clone()))
+        Ok(Mock::new(self.clone(), crasher))
     }
 }
 
@@ -204,6 +330,7 @@ pub struct Mock {
     role: Role,
     limits: Limits,
     answers: Arc<AtomicU64>,
+    crasher: Option<Crasher>,
     next_sequence: u32,
     /// Tokens still to be said by each sequence.
     open: HashMap<SequenceId, Option<Answer>>,
@@ -213,11 +340,19 @@ pub struct Mock {
 struct Answer {
     tokens: std::vec::IntoIter<u32>,
     token_time: Duration,
+    /// Before the next token.
+    crash: Option<Crash>,
 }
 
 impl Mock {
-    /// A program that says what `script` says from the answer on that `answers` counts.
-    fn new(script: Script, role: Role, answers: Arc<AtomicU64>) -> Self {
+    /// A program that says what the script says from the answer on that it has come to.
+    fn new(play: Play, crasher: Option<Crasher>) -> Self {
+        let Play {
+            script,
+            role,
+            answers,
+            ..
+        } = play;
         let limits = Limits {
             context: 1 << 20,
             prompt: 1 << 20,
@@ -229,6 +364,7 @@ impl Mock {
             role,
             limits,
             answers,
+            crasher,
             next_sequence: 0,
             open: HashMap::new(),
             logits: Vec::new(),
@@ -240,6 +376,17 @@ impl Mock {
         self.script.step(answers).clone()
     }
 
+    /// Crashes, if the step does so at this stage; the answer counts as given, so that the next one comes
+    /// when all is well again.
+    fn crash(&self, step: &Step, stage: Stage) {
+        if let (Some(crash), Some(crasher)) = (step.crash, &self.crasher)
+            && step.crash_at == stage
+        {
+            self.answers.fetch_add(1, Ordering::Relaxed);
+            crasher(crash);
+        }
+    }
+
     /// Logits by which the first tokens of these texts are as likely as it is said.
     fn weigh(&mut self, probabilities: &BTreeMap<String, f32>) {
         /// Of tokens that are not named; a whole vocabulary of them is still negligible.
@@ -247,8 +394,8 @@ impl Mock {
         self.logits.clear();
         self.logits.resize(self.role.vocab_size, UNLIKELY);
         for (text, probability) in probabilities {
-            let first = (self.role.encode)(text).first().copied();
-            let logit = first.and_then(|id| self.logits.get_mut(id as usize));
+            let first = self.role.words.firsts.get(text);
+            let logit = first.and_then(|&id| self.logits.get_mut(id as usize));
             if let Some(logit) = logit {
                 *logit = probability.ln().max(UNLIKELY);
             }
@@ -262,7 +409,9 @@ impl Program for Mock {
     }
 
     fn encode(&mut self, patches: &Patches, cancel: &Cancel) -> Result<VisualTokens, Error> {
-        sleep(Duration::from_millis(self.step().encode_ms), cancel)?;
+        let step = self.step();
+        sleep(Duration::from_millis(step.encode_ms), cancel)?;
+        self.crash(&step, Stage::Encode);
         Ok(VisualTokens {
             grid: patches.grid,
             n_tokens: patches.grid.n_tokens(self.role.merge_size),
@@ -290,9 +439,13 @@ impl Program for Mock {
     ) -> Result<Next<'_>, Error> {
         if let Some(Some(answer)) = self.open.get_mut(&sequence) {
             sleep(answer.token_time, cancel)?;
+            if let (Some(crash), Some(crasher)) = (answer.crash.take(), &self.crasher) {
+                crasher(crash);
+            }
             return Ok(Next::Token(answer.tokens.next().unwrap_or(self.role.eos)));
         }
         let step = self.step();
+        self.crash(&step, Stage::Prefill);
         std::thread::sleep(Duration::from_millis(step.hang_ms));
         while step.hang && !cancel.is_cancelled() {
             std::thread::sleep(SLICE);
@@ -303,17 +456,23 @@ impl Program for Mock {
             return Err(Error::Scripted(error));
         }
         let token_time = Duration::from_millis(step.token_ms);
+        let crash = step.crash.filter(|_| step.crash_at == Stage::Decode);
         let mut tokens = Vec::new().into_iter();
         let first = if step.probabilities.is_empty() {
-            let text = step.text.replace("{n}", &n.to_string());
-            tokens = (self.role.encode)(&text).into_iter();
+            tokens = self.role.words.say(&step.text, n).into_iter();
             Some(tokens.next().unwrap_or(self.role.eos))
         } else {
             self.weigh(&step.probabilities);
             None
         };
-        self.open
-            .insert(sequence, Some(Answer { tokens, token_time }));
+        self.open.insert(
+            sequence,
+            Some(Answer {
+                tokens,
+                token_time,
+                crash,
+            }),
+        );
         Ok(first.map_or(Next::Logits(&self.logits), Next::Token))
     }
 
@@ -349,13 +508,27 @@ fn sleep(time: Duration, cancel: &Cancel) -> Result<(), Error> {
 mod tests {
     use super::*;
 
-    fn role() -> Role {
-        Role {
-            encode: Box::new(|text: &str| text.bytes().map(u32::from).collect()),
+    fn play(script: &str) -> Play {
+        let script = Script::parse(script).unwrap();
+        let words = Words::of(&script, |text| text.bytes().map(u32::from).collect());
+        let role = Role {
+            words,
             eos: 7,
             merge_size: 2,
             vocab_size: 256,
-        }
+        };
+        Play::new(script, role)
+    }
+
+    fn load(play: &mut Play) -> Result<Mock, Error> {
+        play.next_load().load(None, &mut |_| (), &Cancel::default())
+    }
+
+    #[test]
+    fn a_script_that_crashes_is_refused_where_it_would_take_the_application_along() {
+        let mut play = play(r#"[{"crash": "abort"}]"#);
+        let refused = load(&mut play).err().unwrap().to_string();
+        assert!(refused.contains("isolation=process"), "{refused}");
     }
 
     #[test]
@@ -370,12 +543,11 @@ mod tests {
 
     #[test]
     fn steps_follow_each_other_and_start_over() {
-        let script = Script::parse(r#"[{"text": "{n}"}, {"error": "gone"}]"#).unwrap();
         let cancel = Cancel::default();
-        let mut player = Player::new(script);
+        let mut play = play(r#"[{"text": "{n}"}, {"error": "gone"}]"#);
         for n in [1u32, 3] {
             // Loaded again, it goes on.
-            let mut mock = player.load(role(), &mut |_| (), &cancel).unwrap();
+            let mut mock = load(&mut play).unwrap();
             let sequence = mock.open().unwrap();
             let next = mock.extend(sequence, &[], &[], &cancel).unwrap();
             assert!(matches!(next, Next::Token(t) if t == u32::from(b'0') + n));
@@ -392,16 +564,19 @@ mod tests {
     #[test]
     fn loading_takes_its_time_and_fails_as_often_as_the_script_says() {
         let script = r#"{"load-ms": 60, "load-error": "off", "load-errors": 1, "answers": [{}]}"#;
-        let mut player = Player::new(Script::parse(script).unwrap());
+        let mut play = play(script);
         let (cancel, began) = (Cancel::default(), Instant::now());
         let mut parts = Vec::new();
-        let error = player.load(role(), &mut |part| parts.push(part), &cancel);
+        let error = play
+            .next_load()
+            .load(None, &mut |part| parts.push(part), &cancel);
         assert_eq!(error.err().unwrap().to_string(), "off");
         assert!(began.elapsed() >= Duration::from_millis(60));
         assert!(parts.len() >= 2 && parts.is_sorted(), "{parts:?}");
-        assert!(player.load(role(), &mut |_| (), &cancel).is_ok());
+        assert!(load(&mut play).is_ok());
         cancel.cancel();
-        let error = player.load(role(), &mut |_| (), &cancel).err().unwrap();
+        let error = play.next_load().load(None, &mut |_| (), &cancel);
+        let error = error.err().unwrap();
         assert!(matches!(error, Error::Cancelled));
     }
 
@@ -409,10 +584,11 @@ mod tests {
     fn a_step_is_repeated_and_a_probability_is_that_of_the_first_token() {
         let script =
             r#"[{"text": "a", "repeat": 2}, {"probabilities": {"yes": 0.75, "no": 0.25}}]"#;
-        let script = Script::parse(script).unwrap();
-        let texts: Vec<&str> = (0..6).map(|n| script.step(n).text.as_str()).collect();
+        let mut play = play(script);
+        let texts: Vec<&str> = (0..6).map(|n| play.script.step(n).text.as_str()).collect();
         assert_eq!(texts, ["a", "a", "", "a", "a", ""]);
-        let mut mock = Mock::new(script, role(), Arc::new(AtomicU64::new(2)));
+        play.answers().store(2, Ordering::Relaxed);
+        let mut mock = load(&mut play).unwrap();
         let sequence = mock.open().unwrap();
         let next = mock.extend(sequence, &[], &[], &Cancel::default()).unwrap();
         let Next::Logits(logits) = next else {
@@ -427,8 +603,7 @@ mod tests {
 
     #[test]
     fn a_hang_shows_no_sign_of_life_and_ends_when_it_is_cancelled() {
-        let script = Script::parse(r#"[{"hang": true}]"#).unwrap();
-        let mut mock = Mock::new(script, role(), Arc::default());
+        let mut mock = load(&mut play(r#"[{"hang": true}]"#)).unwrap();
         let cancel = Cancel::default();
         let end = cancel.clone();
         let sequence = mock.open().unwrap();

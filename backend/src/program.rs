@@ -39,11 +39,11 @@ pub enum Next<'a> {
 }
 
 /// Names a sequence of a [`Program`]: its rows in the KV cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct SequenceId(pub u32);
 
 /// One token that a sequence of several is extended by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Step {
     /// The sequence.
     pub sequence: SequenceId,
@@ -54,7 +54,7 @@ pub struct Step {
 }
 
 /// What a program has, as far as planning needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
     /// Rows that one sequence can hold: prompt and answer together.
     pub context: usize,
@@ -67,7 +67,7 @@ pub struct Limits {
 }
 
 /// How a device fares, as far as it can tell.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Health {
     /// The chip's name.
     pub chip: Option<String>,
@@ -174,6 +174,10 @@ pub trait Program: Send {
     fn remark(&self) -> Option<String> {
         None
     }
+
+    /// Has `tell` called, once and on any thread, when the device is gone though it was asked nothing; at
+    /// once if it is gone already. A program that cannot tell does nothing.
+    fn on_loss(&mut self, _tell: Box<dyn Fn(&str) + Send + Sync>) {}
 
     /// How the device fares; asked about once a second, between other calls.
     fn health(&mut self) -> Health {

@@ -40,7 +40,7 @@ fn join(
     let n: usize = segments.iter().map(Segment::n_rows).sum();
     if n == 0 || n != positions.len() {
         return Err(Error::Shape {
-            what: "positions",
+            what: "positions".into(),
             want: format!("one for each of {n} rows, and at least one"),
             got: positions.len().to_string(),
         });
@@ -76,7 +76,7 @@ pub(super) fn host_rows(
     join(segments, positions, |_, tokens| match &tokens.features {
         Features::Host { launch, .. } => Ok(*launch),
         Features::Device(_) => Err(Error::Shape {
-            what: "visual tokens",
+            what: "visual tokens".into(),
             want: "in host memory".to_owned(),
             got: "another device's".to_owned(),
         }),
@@ -93,7 +93,7 @@ pub(super) fn n_shared(held: &[Row], rows: &[Row]) -> usize {
 /// What is said of a sequence that has ended or never was.
 pub(super) fn not_open(sequence: SequenceId) -> Error {
     Error::Shape {
-        what: "sequence",
+        what: "sequence".into(),
         want: "one that is open".to_owned(),
         got: sequence.0.to_string(),
     }
@@ -118,7 +118,10 @@ impl<S: VisionOutput> Batch<S> {
         context: usize,
         vocab_size: usize,
     ) -> Result<Self, Error> {
-        let shape = |what, want: String, got: String| Error::Shape { what, want, got };
+        let shape = |what: &'static str, want: String, got: String| {
+            let what = what.into();
+            Error::Shape { what, want, got }
+        };
         let mut visuals = Vec::new();
         let rows = join(segments, positions, |from, tokens| {
             let slot: Option<Arc<S>> = match &tokens.features {

@@ -48,7 +48,7 @@ impl Sequence {
     pub(super) fn open(&mut self) -> Result<SequenceId, Error> {
         if self.open.is_some() {
             return Err(Error::Shape {
-                what: "sequences",
+                what: "sequences".into(),
                 want: "one at a time: there is one cache".to_owned(),
                 got: "two".to_owned(),
             });

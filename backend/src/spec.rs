@@ -4,7 +4,7 @@
 //! whatever runs the model.
 
 /// A vision tower with its mergers: what all towers have, and which one it is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct VisionSpec {
     /// Transformer blocks.
     pub depth: usize,
@@ -29,7 +29,7 @@ pub struct VisionSpec {
 }
 
 /// Which vision tower it is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Tower {
     /// `Qwen3VLVisionModel`: layer norms, a learned position table of any grid, deepstack.
     Qwen3Vl {
@@ -58,7 +58,7 @@ pub enum Tower {
 }
 
 /// A decoder.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TextSpec {
     /// Decoder layers.
     pub num_hidden_layers: usize,
@@ -93,7 +93,7 @@ pub struct TextSpec {
 }
 
 /// Where the weights of a decoder's head are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Head {
     /// Its own if the file has them, else the embedding table. `tie_word_embeddings` is not believed:
     /// many configurations contradict their file.
@@ -105,7 +105,7 @@ pub enum Head {
 /// How the three axes of a position share out the rotary frequencies, `head_dim / 2` of them.
 ///
 /// Sections are the shares of time, height and width and sum to `head_dim / 2`: `mrope_section`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Rope {
     /// All turn with time (Qwen2).
     Plain,
@@ -117,7 +117,7 @@ pub enum Rope {
 }
 
 /// A model: tower and decoder.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Spec {
     /// The vision tower.
     pub vision: VisionSpec,
@@ -129,7 +129,7 @@ pub struct Spec {
 /// those are the names of the tensors say.
 ///
 /// `group_size` inputs share a scale and a zero point; `None` is all inputs of an output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Packing {
     /// AutoAWQ (`WQLinear_GEMM`): 4 bits.
     Awq {
@@ -160,7 +160,7 @@ pub enum Packing {
 }
 
 /// How a GPTQ checkpoint keeps zero points.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum GptqZeros {
     /// Less one, in the format `gptq`.
     LessOne,

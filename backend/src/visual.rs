@@ -12,7 +12,7 @@ use super::error::Error;
 ///
 /// The name and the order follow `grid_thw` of the Qwen processors: counted *before* the spatial
 /// merge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct GridThw {
     /// Temporal patches; each holds `temporal_patch_size` frames.
     pub t: usize,
@@ -105,7 +105,7 @@ impl Features {
                 embeds, deepstack, ..
             } => Ok((embeds, deepstack)),
             Features::Device(_) => Err(Error::Shape {
-                what: "visual tokens",
+                what: "visual tokens".into(),
                 want: "in host memory".to_owned(),
                 got: "another device's".to_owned(),
             }),

@@ -10,7 +10,7 @@ use super::files::ModelFiles;
 use super::request::GenerationDefaults;
 use super::tokenizer::Tokenizer;
 use crate::backend::spec::Spec;
-use crate::backend::{Cancel, Program, cpu};
+use crate::backend::{Cancel, Program, Recipe, Surroundings, cpu};
 
 /// A checkpoint that was opened and checked, its weights not yet read.
 pub struct Checkpoint {
@@ -51,6 +51,18 @@ impl Checkpoint {
         )?)
     }
 
+    /// How the program is made that runs it on the host's cores.
+    ///
+    /// # Errors
+    /// Those of the weight files.
+    pub fn recipe(&self, options: &cpu::Options) -> Result<Recipe, Error> {
+        Ok(Recipe::Cpu {
+            spec: self.cpu.clone(),
+            weights: self.files.weights()?,
+            options: options.clone(),
+        })
+    }
+
     /// Reads the weights and readies the host's cores; `progress` hears 0.0..=1.0.
     pub fn load_cpu(
         &self,
@@ -58,12 +70,7 @@ impl Checkpoint {
         progress: &mut dyn FnMut(f32),
         cancel: &Cancel,
     ) -> Result<Box<dyn Program>, Error> {
-        Ok(cpu::load(
-            &self.cpu,
-            &self.files.weights()?,
-            options,
-            progress,
-            cancel,
-        )?)
+        let recipe = self.recipe(options)?;
+        Ok(recipe.load(Surroundings::default(), progress, cancel)?)
     }
 }

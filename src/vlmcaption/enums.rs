@@ -5,11 +5,12 @@
 use glib::prelude::*;
 
 /// All of them, for GStreamer's documentation.
-pub(super) fn types() -> [glib::Type; 8] {
+pub(super) fn types() -> [glib::Type; 9] {
     [
         KeyHeader::static_type(),
         VideoTransport::static_type(),
         Precision::static_type(),
+        Isolation::static_type(),
         DropPolicy::static_type(),
         Attach::static_type(),
         TextTiming::static_type(),
@@ -85,6 +86,32 @@ pub enum Precision {
     /// Smaller and faster.
     #[enum_value(name = "Int8: a quarter of the memory, faster", nick = "int8")]
     Int8,
+}
+
+/// Whether the device runs in a process of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVlmCaptionIsolation")]
+#[non_exhaustive]
+pub enum Isolation {
+    /// By the device.
+    #[default]
+    #[enum_value(
+        name = "Auto: process for devices with a vendor's library, if vlmcaption-worker is installed; else none",
+        nick = "auto"
+    )]
+    Auto,
+    /// Always.
+    #[enum_value(
+        name = "Process: in a vlmcaption-worker, which may die and be begun anew",
+        nick = "process"
+    )]
+    Process,
+    /// Never.
+    #[enum_value(
+        name = "None: in this process, which a fault of the device's library ends",
+        nick = "none"
+    )]
+    None,
 }
 
 /// Which window gives way when the model is busy.

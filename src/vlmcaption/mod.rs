@@ -63,7 +63,8 @@ mod words;
 use gst::prelude::*;
 
 pub use enums::{
-    Attach, DropPolicy, EvidenceOf, KeyHeader, Precision, TextGaps, TextTiming, VideoTransport,
+    Attach, DropPolicy, EvidenceOf, Isolation, KeyHeader, Precision, TextGaps, TextTiming,
+    VideoTransport,
 };
 pub use imp::VlmCaption;
 pub use output::META_NAME;
@@ -74,6 +75,9 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     for type_ in enums::types() {
         type_.mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
+    crate::backend::isolation::on_output(|pid, line| {
+        gst::info!(log::CAT, "vlmcaption-worker {pid}: {line}");
+    });
     if !gst::meta::CustomMeta::is_registered(META_NAME) {
         gst::meta::CustomMeta::register(META_NAME, &[]);
     }

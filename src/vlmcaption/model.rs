@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::backends::{self, Backend, BackendFields};
-use super::enums::{KeyHeader, Precision, VideoTransport};
+use super::enums::{Isolation, KeyHeader, Precision, VideoTransport};
 use crate::backend::cpu;
-use crate::caption::source::{self, Network, RemoteOptions, Secret, Source};
+use crate::caption::source::{self, Network, RemoteOptions, Secret, Source, Worker};
 use crate::vlm::compiled::{find_axmodels, find_bmodel};
 use crate::vlm::hub;
 
@@ -21,6 +21,7 @@ pub(super) struct Choice {
     pub backends: Vec<BackendFields>,
     pub device: Option<String>,
     pub precision: Precision,
+    pub isolation: Isolation,
     pub remote: Remote,
 }
 
@@ -77,6 +78,21 @@ impl Choice {
     /// # Errors
     /// A sentence that names the property and the fix.
     pub fn source_of(&self, backend: Backend) -> Result<Source, String> {
+        let source = self.device_of(backend)?;
+        let is_vendors = matches!(source, Source::Axera { .. } | Source::Sophgo { .. });
+        let worker = match (self.isolation, &source) {
+            (_, Source::OpenAi(_)) | (Isolation::None, _) => None,
+            (Isolation::Process, _) => Some(Worker::Required),
+            (Isolation::Auto, _) => is_vendors.then_some(Worker::IfInstalled),
+        };
+        Ok(match worker {
+            Some(worker) => Source::Isolated(Box::new(source), worker),
+            None => source,
+        })
+    }
+
+    /// The same, wherever it runs.
+    fn device_of(&self, backend: Backend) -> Result<Source, String> {
         let model = match backend {
             Backend::OpenAi => return self.openai(),
             Backend::Mock => path(&self.model),

@@ -115,7 +115,10 @@ impl Settings {
     /// # Errors
     /// A sentence that names the property and the fix.
     pub fn plan(&self, element: &str, sources: Vec<Source>) -> Result<Plan, String> {
-        let demo = matches!(sources.as_slice(), [Source::Cpu { model: None, .. }]);
+        let demo = matches!(
+            sources.as_slice(),
+            [source] if matches!(source.device_source(), Source::Cpu { model: None, .. })
+        );
         let sample_rate = Rate::new(self.sample_rate.0, self.sample_rate.1)
             .ok_or("sample-rate must be positive, for example 1/1")?;
         let fixed = Fixed {

@@ -50,8 +50,10 @@ fn captions() {
     for (i, clip) in alike.enumerate() {
         // The folder says what it is.
         let backend = ["backend=auto", "backend=axera device=0"][i % 2];
+        // Said in whichever process the vendor's library is.
+        let isolation = ["process", "none"][i % 2];
         let (pictures, decoy) = draw(clip, 4.0);
-        let properties = format!("{backend} {model}");
+        let properties = format!("{backend} isolation={isolation} {model}");
         let prompt = "Describe the video.";
         let said = ask_with(
             &properties,

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod camera;
 pub mod clips;
 pub mod records;
 

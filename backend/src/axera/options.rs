@@ -3,7 +3,7 @@
 //! What the models do not say themselves.
 
 /// How the vision model is shown pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Pixels {
     /// Rows of patches of two frames.
     Rows,
@@ -15,7 +15,7 @@ pub enum Pixels {
 }
 
 /// What the models do not say themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Options {
     /// Number of the device, counted from 0.
     pub device: usize,

@@ -192,7 +192,7 @@ impl Axera {
                 None => {
                     let most = self.layout.prefill.last().map_or(0, |shape| shape.history);
                     return Err(crate::Error::Shape {
-                        what: "visual tokens",
+                        what: "visual tokens".into(),
                         want: format!(
                             "to begin in the first {most} rows, which the chunks of this build see; \
                              convert it with prefill groups of a longer history"
@@ -206,7 +206,7 @@ impl Axera {
             done += m;
         }
         hidden.ok_or_else(|| crate::Error::Shape {
-            what: "rows of a sequence",
+            what: "rows of a sequence".into(),
             want: "at least one".to_owned(),
             got: "none".to_owned(),
         })

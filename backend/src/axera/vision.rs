@@ -132,7 +132,7 @@ impl VisionModel {
         let want = tiles * self.input.size_bytes();
         if tiles == 0 || inputs.len() != want {
             return Err(crate::Error::Shape {
-                what: "bytes of pixels",
+                what: "bytes of pixels".into(),
                 want: format!("{want}, the one size that the vision model was made for"),
                 got: inputs.len().to_string(),
             });
@@ -228,7 +228,7 @@ fn extend(level: &mut Vec<f32>, bytes: &[u8], numbers: usize) -> Result<(), crat
         }
         n => {
             return Err(crate::Error::Shape {
-                what: "bytes of visual tokens",
+                what: "bytes of visual tokens".into(),
                 want: format!("{} in f32", 4 * numbers),
                 got: n.to_string(),
             });

@@ -105,7 +105,7 @@ impl Sequences {
         for (i, id) in ids.iter().enumerate() {
             let Some(sequence) = self.open.get(id).filter(|_| !ids[..i].contains(id)) else {
                 return Err(Error::Shape {
-                    what: "sequence",
+                    what: "sequence".into(),
                     want: "one that is open, and each once".to_owned(),
                     got: id.0.to_string(),
                 });

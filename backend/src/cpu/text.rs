@@ -237,9 +237,13 @@ impl Text {
         segments: &'a [Segment<'_>],
         positions: &[Position],
     ) -> Result<Vec<Run<'a>>, Error> {
-        let wrong = |what, want: String, got: usize| {
+        let wrong = |what: &'static str, want: String, got: usize| {
             let got = got.to_string();
-            Err(Error::Shape { what, want, got })
+            Err(Error::Shape {
+                what: what.into(),
+                want,
+                got,
+            })
         };
         let rows: usize = segments.iter().map(Segment::n_rows).sum();
         if rows == 0 || rows != positions.len() {

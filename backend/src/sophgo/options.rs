@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::vision::Tables;
 
 /// What the bmodel itself does not say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Options {
     /// Number of the device, as `bm-smi` counts.
     pub device: usize,

@@ -35,7 +35,7 @@ impl Sophgo {
                 let row = batch.rows[done];
                 let Source::Token(id) = row.source else {
                     return Err(crate::Error::Shape {
-                        what: "rows of a sequence",
+                        what: "rows of a sequence".into(),
                         want: "visual tokens at its beginning only: this bmodel has no history \
                                (compile it with --use_history_kv)"
                             .to_owned(),
@@ -60,7 +60,7 @@ impl Sophgo {
             done += m;
         }
         hidden.ok_or_else(|| crate::Error::Shape {
-            what: "rows of a sequence",
+            what: "rows of a sequence".into(),
             want: "at least one".to_owned(),
             got: "none".to_owned(),
         })

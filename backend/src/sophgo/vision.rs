@@ -39,7 +39,7 @@ pub(super) struct VisionNet {
 }
 
 /// What the vision net's inputs depend on and the bmodel does not say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tables {
     /// Side of Qwen3-VL's position table: the root of `num_position_embeddings`.
     pub side: usize,
@@ -350,9 +350,13 @@ impl VisionNet {
 
 /// That `n` patches (of a tile, or of a temporal patch) are what the net takes.
 fn check(layout: &Vision, patches: &Patches, n: usize) -> Result<(), crate::Error> {
-    let shape = |what, want: String, got: usize| {
+    let shape = |what: &'static str, want: String, got: usize| {
         let got = got.to_string();
-        Err(crate::Error::Shape { what, want, got })
+        Err(crate::Error::Shape {
+            what: what.into(),
+            want,
+            got,
+        })
     };
     let max = layout.patches[0];
     let tiles = patches.grid.t;

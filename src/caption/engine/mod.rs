@@ -38,6 +38,7 @@ mod shared;
 pub mod source;
 pub mod standing;
 mod state;
+mod stop;
 pub mod succession;
 mod taker;
 #[cfg(test)]

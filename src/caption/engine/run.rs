@@ -3,7 +3,7 @@
 //! An engine's threads: they read the weights and take turns until the engine is dropped. A model
 //! that cannot be loaded, or whose device fails again and again, is loaded anew, less and less often.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use super::error::Error;
 use super::schedule::Load;
 use super::shared::Shared;
 use super::standing::Fault;
+use super::stop::Stop;
 use super::taker::{OnProgram, OnServer, TurnTaker};
 use super::turn::{Outcome, Turn, Work};
 use super::watched::{Backoff, Watched};
@@ -48,7 +49,7 @@ pub(crate) fn start(
     })
 }
 
-fn run(shared: &Shared, mut loader: Loader, longest_pause: Duration) {
+fn run(shared: &Arc<Shared>, mut loader: Loader, longest_pause: Duration) {
     let backoff = Mutex::new(Backoff::up_to(longest_pause));
     for generation in 0.. {
         let answerer = loop {
@@ -69,11 +70,13 @@ fn run(shared: &Shared, mut loader: Loader, longest_pause: Duration) {
                 checkpoint,
                 program,
             } => {
-                let program = Watched::new(program, generation);
-                serve_all(shared, &checkpoint, program, &backoff)
+                let stop = Stop::default();
+                let mut program = Watched::new(program, generation);
+                program.on_loss(stop.on_loss(shared));
+                serve_all(shared, &checkpoint, program, &backoff, &stop)
             }
             Answerer::Server(server) => {
-                let stop = AtomicBool::new(false);
+                let stop = Stop::default();
                 serve(shared, 0, &mut OnServer(server), &backoff, &stop)
             }
         };
@@ -144,15 +147,15 @@ fn serve_all(
     checkpoint: &Checkpoint,
     program: Watched,
     backoff: &Mutex<Backoff>,
+    stop: &Stop,
 ) -> Option<String> {
-    let stop = AtomicBool::new(false);
     let size = program.batch();
     if size <= 1 {
         let mut taker = OnProgram {
             checkpoint,
             program,
         };
-        return serve(shared, 0, &mut taker, backoff, &stop);
+        return serve(shared, 0, &mut taker, backoff, stop);
     }
     let batcher = Batcher::new(program, size);
     let take_turns = |slot| {
@@ -161,12 +164,12 @@ fn serve_all(
                 checkpoint,
                 program: batcher.slot(),
             };
-            serve(shared, slot, &mut taker, backoff, &stop)
+            serve(shared, slot, &mut taker, backoff, stop)
         });
         {
             // The others must not miss it between a look and a wait.
             let _schedule = shared.schedule();
-            stop.store(true, Ordering::Release);
+            stop.end();
         }
         shared.notify();
         reason
@@ -193,7 +196,7 @@ fn serve(
     slot: usize,
     taker: &mut impl TurnTaker,
     backoff: &Mutex<Backoff>,
-    stop: &AtomicBool,
+    stop: &Stop,
 ) -> Option<String> {
     /// The device is asked how it fares at most this often.
     const CHECKUP: Duration = Duration::from_secs(1);
@@ -207,6 +210,11 @@ fn serve(
         let turn = match next_turn(shared, taker.looks_every(), stop) {
             Next::Turn(turn) => turn,
             Next::End => return None,
+            Next::Lost(reason) => {
+                // Whoever had a turn was told the same, and hears it once.
+                shared.tell_all(WindowReport::failed(reason.clone()));
+                return Some(reason);
+            }
             Next::Look => {
                 shared.begin_pulse(slot, &shared.cancel);
                 let looked = caught(PLACE, || taker.look(&shared.cancel));
@@ -250,17 +258,22 @@ enum Next {
     Turn(Turn),
     /// To look whether what answers is still there: nobody has asked for so long.
     Look,
+    /// The device is gone.
+    Lost(String),
     End,
 }
 
 /// Waits for work. One that nobody uses and that is to be there when it is needed is looked at now and
 /// then.
-fn next_turn(shared: &Shared, looks_every: Option<Duration>, stop: &AtomicBool) -> Next {
+fn next_turn(shared: &Shared, looks_every: Option<Duration>, stop: &Stop) -> Next {
     let began = Instant::now();
     let mut schedule = shared.schedule();
     let turn = loop {
-        if schedule.is_quitting() || stop.load(Ordering::Acquire) {
+        if schedule.is_quitting() || stop.is_over() {
             return Next::End;
+        }
+        if let Some(reason) = stop.loss() {
+            return Next::Lost(reason);
         }
         if let Some(turn) = schedule.next_turn() {
             break turn;

@@ -55,7 +55,7 @@ impl Watched {
                     ..VisualTokens::clone(tokens)
                 })),
                 _ => Err(Error::Shape {
-                    what: "visual tokens",
+                    what: "visual tokens".into(),
                     want: "made since the model was loaded".to_owned(),
                     got: "older ones".to_owned(),
                 }),
@@ -170,6 +170,10 @@ impl Program for Watched {
 
     fn close(&mut self, sequence: SequenceId) {
         self.program.close(sequence);
+    }
+
+    fn on_loss(&mut self, tell: Box<dyn Fn(&str) + Send + Sync>) {
+        self.program.on_loss(tell);
     }
 
     fn health(&mut self) -> Health {

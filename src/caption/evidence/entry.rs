@@ -119,7 +119,8 @@ impl Entry {
             backend: source.backend().to_owned(),
             device: source.device(),
             properties: properties(source),
-            kernels: matches!(source, Source::Cpu { .. }).then(|| cpu::kernels().to_owned()),
+            kernels: matches!(source.device_source(), Source::Cpu { .. })
+                .then(|| cpu::kernels().to_owned()),
             weight_bytes: evidence.weight_bytes,
             files: Vec::new(),
             sha256: None,
@@ -236,7 +237,7 @@ fn frame_of(frame: &ShownFrame, (file, bytes): &(String, Vec<u8>)) -> Frame {
 fn properties(source: &Source) -> Vec<(String, String)> {
     let mut list = vec![("backend".to_owned(), source.backend().to_owned())];
     let mut add = |name: &str, value: String| list.push((name.to_owned(), value));
-    match source {
+    match source.device_source() {
         Source::Cpu { model, options } => {
             if let Some(model) = model {
                 add("model", model.display().to_string());
@@ -273,7 +274,7 @@ fn properties(source: &Source) -> Vec<(String, String)> {
                 add("model", script.display().to_string());
             }
         }
-        Source::OpenAi(_) => {}
+        Source::OpenAi(_) | Source::Isolated(..) => {}
     }
     list
 }

@@ -159,7 +159,7 @@ fn read_cache(path: &Path) -> Vec<Cached> {
 
 /// The files that a source is made of.
 fn contents(source: &Source) -> Result<Vec<Content>, String> {
-    match source {
+    match source.device_source() {
         Source::Cpu { model: None, .. } => Ok(match ModelFiles::demo() {
             ModelFiles::Embedded(_, files) => {
                 let files = files
@@ -186,7 +186,7 @@ fn contents(source: &Source) -> Result<Vec<Content>, String> {
             .iter()
             .map(|script| Content::Path(file_name(script), script.clone()))
             .collect()),
-        Source::OpenAi(_) => Ok(Vec::new()),
+        Source::OpenAi(_) | Source::Isolated(..) => Ok(Vec::new()),
     }
 }
 

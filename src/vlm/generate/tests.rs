@@ -72,7 +72,7 @@ impl Program for Scripted {
         assert!(self.rows.len() <= self.limits.context);
         if self.fails_at == Some(self.said) {
             return Err(backend::Error::Shape {
-                what: "device",
+                what: "device".into(),
                 want: "there".into(),
                 got: "gone".into(),
             });

@@ -5,7 +5,7 @@
 use gst::prelude::*;
 
 use crate::vlmcaption::backends::{BackendFields, read, written};
-use crate::vlmcaption::enums::Precision;
+use crate::vlmcaption::enums::{Isolation, Precision};
 use crate::vlmcaption::property::{Effect, Property, list, put, text, texts};
 
 /// Which model it is.
@@ -108,6 +108,19 @@ pub(super) fn devices() -> Vec<Property> {
                 .build(),
             |s| s.choice.precision.to_value(),
             |s, to| put(&mut s.choice.precision, to),
+        )
+        .with_effect(Effect::Model),
+        Property::new(
+            glib::ParamSpecEnum::builder_with_default("isolation", Isolation::Auto)
+                .nick("Isolation")
+                .blurb(
+                    "Whether the device runs in a process of its own, so that a crash of its library \
+                     costs seconds of captions and no frame",
+                )
+                .mutable_playing()
+                .build(),
+            |s| s.choice.isolation.to_value(),
+            |s, to| put(&mut s.choice.isolation, to),
         )
         .with_effect(Effect::Model),
     ]

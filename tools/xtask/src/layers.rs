@@ -20,7 +20,7 @@ const CRATES: &[(&str, &str)] = &[
 ];
 
 /// Crates below the layers, and what none of their files may name.
-const BELOW: &[&str] = &["backend/src", "openai-client/src"];
+const BELOW: &[&str] = &["backend/src", "openai-client/src", "worker"];
 const NOT_BELOW: &[&str] = &["gstvlmcaption", "gst", "gst_base", "gst_video", "glib"];
 
 /// The layer that a source file belongs to, by its path below `src/`; the plugin's entry has none.

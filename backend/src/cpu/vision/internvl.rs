@@ -136,7 +136,7 @@ impl InternVl {
             return Ok(());
         }
         Err(Error::Shape {
-            what: "patches of a tile",
+            what: "patches of a tile".into(),
             want: format!("{side}x{side}"),
             got: format!("{}x{}", grid.h, grid.w),
         })

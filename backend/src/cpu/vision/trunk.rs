@@ -41,7 +41,7 @@ impl Trunk {
         let slices = matches!(self.spec.tower, Tower::InternVl { .. }) && t > 0;
         if (t != 1 && !slices) || h == 0 || w == 0 || h % merge != 0 || w % merge != 0 {
             return Err(Error::Shape {
-                what: "grid of a temporal patch",
+                what: "grid of a temporal patch".into(),
                 want: format!("t 1, h and w multiples of {merge}"),
                 got: format!("t {t}, h {h}, w {w}"),
             });
@@ -49,7 +49,7 @@ impl Trunk {
         let want = patches.grid.n_patches() * self.patch_len();
         if patches.pixels.len() != want {
             return Err(Error::Shape {
-                what: "bytes of a temporal patch",
+                what: "bytes of a temporal patch".into(),
                 want: want.to_string(),
                 got: patches.pixels.len().to_string(),
             });
