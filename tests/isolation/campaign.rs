@@ -12,7 +12,7 @@ use crate::{OUTSIDE, Round, crashes, from_outside, idle, turn};
 
 /// Ends a worker in one way; by its number.
 fn round(number: usize) -> (String, Round) {
-    const SIGNALS: [Signal; 4] = [Signal::KILL, Signal::STOP, Signal::SEGV, Signal::TERM];
+    const SIGNALS: [Signal; 4] = [Signal::KILL, Signal::STOP, Signal::ABORT, Signal::TERM];
     const CRASHES: [&str; 6] = ["abort", "exit", "kill", "stop", "memory", "rubbish"];
     const STAGES: [&str; 3] = ["encode", "prefill", "decode"];
     let n_outside = SIGNALS.len() * OUTSIDE.len();
