@@ -11,7 +11,7 @@
 //! A weight is `(q - zero) * scale`. Nibble `i` of a word, from the lowest, is output
 //! 0, 2, 4, 6, 1, 3, 5, 7 of the eight.
 
-use super::{by_outputs, expect_all, numbers, words};
+use super::tensors::{by_outputs, expect_all, numbers, words};
 use crate::Error;
 use crate::cpu::weights::Reader;
 
@@ -89,56 +89,4 @@ pub(super) fn rows(
     };
     by_outputs([out_features, in_features], weight, take);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use half::f16;
-    use safetensors::Dtype;
-
-    use super::super::unpacked;
-    use super::*;
-    use crate::spec::Packing;
-
-    fn le(words: &[u32]) -> Vec<u8> {
-        words.iter().flat_map(|word| word.to_le_bytes()).collect()
-    }
-
-    #[test]
-    fn a_word_written_by_hand_is_unpacked() {
-        // Outputs 0..8 of input 0 are 1..=8, in the order of the nibbles 1 3 5 7 2 4 6 8; those of
-        // input 1 are all 15, in a group of their own. Zero points are 1 and 15, scales 0.5 and 2.
-        let packed = le(&[0x8642_7531, 0xffff_ffff]);
-        let zeros = le(&[0x1111_1111, 0xfff0_ffff]);
-        let scales: Vec<u8> = [[0.5; 8], [2.0; 8]]
-            .as_flattened()
-            .iter()
-            .flat_map(|&scale| f16::from_f32(scale).to_le_bytes())
-            .collect();
-        let tensors: [(&str, Dtype, &[usize], &[u8]); 3] = [
-            ("m.qweight", Dtype::I32, &[2, 1], &packed),
-            ("m.qzeros", Dtype::I32, &[2, 1], &zeros),
-            ("m.scales", Dtype::F16, &[2, 8], &scales),
-        ];
-        let awq = |group_size| Packing::Awq { group_size };
-        let rows = unpacked(awq(Some(1)), [8, 2], &tensors).expect("a readable matrix");
-        // Zero point 0 of input 1 is that of nibble 4, which is output 1.
-        let want = [
-            [0.0, 0.0],
-            [0.5, 30.0],
-            [1.0, 0.0],
-            [1.5, 0.0],
-            [2.0, 0.0],
-            [2.5, 0.0],
-            [3.0, 0.0],
-            [3.5, 0.0],
-        ];
-        assert_eq!(rows, want.as_flattened());
-
-        let error = unpacked(awq(None), [8, 2], &tensors);
-        assert!(matches!(
-            error,
-            Err(Error::WeightShape { name, .. }) if name == "m.qzeros"
-        ));
-    }
 }

@@ -16,7 +16,7 @@ use std::sync::LazyLock;
 
 use safetensors::Dtype;
 
-use super::numbers;
+use super::tensors::numbers;
 use crate::Error;
 use crate::cpu::weights::{Reader, wrong_type};
 
@@ -148,13 +148,7 @@ fn zero_points(reader: &mut Reader<'_>, prefix: &str, blocks: &Blocks) -> Result
 
 #[cfg(test)]
 mod tests {
-    use super::super::unpacked;
     use super::*;
-    use crate::spec::Packing;
-
-    fn f32s(numbers: &[f32]) -> Vec<u8> {
-        numbers.iter().flat_map(|n| n.to_le_bytes()).collect()
-    }
 
     #[test]
     fn codes_of_e4m3_are_those_of_the_paper() {
@@ -171,74 +165,5 @@ mod tests {
             assert_eq!(e4m3(code), value, "{code:#x}");
         }
         assert!(e4m3(0x7f).is_nan() && e4m3(0xff).is_nan());
-    }
-
-    #[test]
-    fn blocks_have_their_scales() {
-        // Three outputs of three inputs, in blocks of two by two.
-        let codes = [0x38, 0x38, 0x40, 0x38, 0x38, 0x40, 0xb8, 0xb8, 0xc0];
-        let scales = f32s(&[1.0, 2.0, 3.0, 4.0]);
-        let rows = unpacked(
-            Packing::Bytes {
-                block: [Some(2), Some(2)],
-            },
-            [3, 3],
-            &[
-                ("m.weight", Dtype::F8_E4M3, &[3, 3], &codes),
-                ("m.weight_scale_inv", Dtype::F32, &[2, 2], &scales),
-            ],
-        );
-        let want = [1.0, 1.0, 4.0, 1.0, 1.0, 4.0, -3.0, -3.0, -8.0];
-        assert_eq!(rows.expect("a readable matrix"), want);
-    }
-
-    #[test]
-    fn rows_and_whole_matrices_have_one_scale_in_any_shape() {
-        let codes = [1, 2, 255, 4];
-        let (rows, whole) = (f32s(&[2.0, 10.0]), f32s(&[3.0]));
-        let zeros = [1, 255];
-        let by_row = Packing::Bytes {
-            block: [Some(1), None],
-        };
-        for shape in [&[2, 1][..], &[2]] {
-            let tensors: [(&str, Dtype, &[usize], &[u8]); 3] = [
-                ("m.weight", Dtype::I8, &[2, 2], &codes),
-                ("m.weight_scale", Dtype::F32, shape, &rows),
-                ("m.weight_zero_point", Dtype::I8, shape, &zeros),
-            ];
-            let plain = unpacked(by_row, [2, 2], &tensors[..2]).expect("a readable matrix");
-            assert_eq!(plain, [2.0, 4.0, -10.0, 40.0]);
-            let moved = unpacked(by_row, [2, 2], &tensors).expect("a readable matrix");
-            assert_eq!(moved, [0.0, 2.0, 0.0, 50.0]);
-        }
-        let one = Packing::Bytes {
-            block: [None, None],
-        };
-        for shape in [&[1, 1][..], &[1], &[]] {
-            let tensors: [(&str, Dtype, &[usize], &[u8]); 2] = [
-                ("m.weight", Dtype::I8, &[2, 2], &codes),
-                ("m.weight_scale", Dtype::F32, shape, &whole),
-            ];
-            let rows = unpacked(one, [2, 2], &tensors).expect("a readable matrix");
-            assert_eq!(rows, [3.0, 6.0, -3.0, 12.0]);
-        }
-    }
-
-    #[test]
-    fn another_type_and_another_shape_are_told() {
-        let scales = f32s(&[1.0, 1.0, 1.0]);
-        let tensors: [(&str, Dtype, &[usize], &[u8]); 2] = [
-            ("m.weight", Dtype::F8_E5M2, &[2, 2], &[0; 4]),
-            ("m.weight_scale", Dtype::F32, &[3, 1], &scales),
-        ];
-        let by_row = Packing::Bytes {
-            block: [Some(1), None],
-        };
-        let error = unpacked(by_row, [2, 2], &tensors).expect_err("three scales of two rows");
-        assert!(matches!(error, Error::WeightShape { .. }), "{error}");
-        let two = f32s(&[1.0, 1.0]);
-        let tensors = [tensors[0], ("m.weight_scale", Dtype::F32, &[2, 1], &two)];
-        let error = unpacked(by_row, [2, 2], &tensors).expect_err("E5M2");
-        assert!(error.to_string().contains("F8_E5M2"), "{error}");
     }
 }

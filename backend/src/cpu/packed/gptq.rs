@@ -12,7 +12,7 @@
 //! A weight is `(q - zero) * scale`; the lowest bits of a word are the first number. Files of the
 //! format `gptq` keep `zero - 1`, those of `gptq_v2` the zero point.
 
-use super::{InWords, by_outputs, expect_all, groups, numbers, words};
+use super::tensors::{InWords, by_outputs, expect_all, groups, numbers, words};
 use crate::Error;
 use crate::cpu::weights::Reader;
 
@@ -94,73 +94,4 @@ pub(super) fn rows(
     };
     by_outputs([out_features, in_features], weight, take);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use half::f16;
-    use safetensors::Dtype;
-
-    use super::super::unpacked;
-    use super::*;
-    use crate::spec::{GptqZeros, Packing};
-
-    const LEGACY: Packing = Packing::Gptq {
-        bits: 8,
-        group_size: Some(2),
-        zeros: GptqZeros::LessOne,
-    };
-
-    /// Two outputs of four inputs in two groups, inputs 0 and 3 in the second.
-    fn matrix(g_idx: [i32; 4], packing: Packing) -> Result<Vec<f32>, Error> {
-        let packed: Vec<u8> = [[10u8, 20, 30, 40], [1, 2, 3, 255]].concat();
-        // Four zero points in a word; the file has one less than they are, and -1 for 0.
-        let zeros: Vec<u8> = [[9u8, 0, 0, 0], [19, 255, 0, 0]].concat();
-        let scales: Vec<u8> = [1.0, 2.0, 0.5, 4.0]
-            .iter()
-            .flat_map(|&scale| f16::from_f32(scale).to_le_bytes())
-            .collect();
-        let g_idx: Vec<u8> = g_idx.iter().flat_map(|group| group.to_le_bytes()).collect();
-        unpacked(
-            packing,
-            [2, 4],
-            &[
-                ("m.qweight", Dtype::I32, &[1, 2], &packed),
-                ("m.qzeros", Dtype::I32, &[2, 1], &zeros),
-                ("m.scales", Dtype::F16, &[2, 2], &scales),
-                ("m.g_idx", Dtype::I32, &[4], &g_idx),
-            ],
-        )
-    }
-
-    #[test]
-    fn words_written_by_hand_are_unpacked() {
-        let rows = matrix([1, 0, 0, 1], LEGACY).expect("a readable matrix");
-        let want = [
-            // Zero points 20 and 10, scales 0.5 and 1.
-            [-5.0, 10.0, 20.0, 10.0],
-            // Zero points 0 and 1, scales 4 and 2.
-            [4.0, 2.0, 4.0, 1020.0],
-        ];
-        assert_eq!(rows, want.as_flattened());
-        let second = Packing::Gptq {
-            bits: 8,
-            group_size: Some(2),
-            zeros: GptqZeros::AsTheyAre,
-        };
-        let rows = matrix([1, 0, 0, 1], second).expect("a readable matrix");
-        assert_eq!(rows[..4], [-4.5, 11.0, 21.0, 10.5]);
-    }
-
-    #[test]
-    fn a_group_that_there_is_not_is_told() {
-        for wrong in [2, -1] {
-            let error = matrix([0, 0, wrong, 1], LEGACY).expect_err("a wrong group");
-            let said = error.to_string();
-            assert!(
-                said.contains("m.g_idx") && said.contains(&wrong.to_string()),
-                "{said}"
-            );
-        }
-    }
 }

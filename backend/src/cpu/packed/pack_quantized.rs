@@ -15,7 +15,7 @@
 
 use safetensors::Dtype;
 
-use super::{InWords, expect_all, groups, numbers, words};
+use super::tensors::{InWords, expect_all, groups, numbers, words};
 use crate::Error;
 use crate::cpu::weights::Reader;
 
@@ -134,67 +134,4 @@ fn check_shape(reader: &mut Reader<'_>, prefix: &str, shape: [usize; 2]) -> Resu
         });
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use half::bf16;
-
-    use super::super::unpacked;
-    use super::*;
-    use crate::spec::Packing;
-
-    type Tensor<'a> = (&'a str, Dtype, &'a [usize], &'a [u8]);
-
-    const FOUR_BITS: Packing = Packing::PackQuantized {
-        bits: 4,
-        group_size: Some(2),
-    };
-
-    fn le(words: &[u32]) -> Vec<u8> {
-        words.iter().flat_map(|word| word.to_le_bytes()).collect()
-    }
-
-    fn bf16s(numbers: &[f32]) -> Vec<u8> {
-        let bytes = numbers.iter().map(|&n| bf16::from_f32(n).to_le_bytes());
-        bytes.flatten().collect()
-    }
-
-    /// Two outputs of three inputs, in groups of two.
-    fn matrix(more: &[Tensor<'_>], shape: [u64; 2]) -> Result<Vec<f32>, Error> {
-        let packed = le(&[0x0f98, 0x0123]);
-        let scales = bf16s(&[1.0, 2.0, 0.5, 4.0]);
-        let shape = shape.map(u64::to_le_bytes).concat();
-        let tensors: [Tensor<'_>; 3] = [
-            ("m.weight_packed", Dtype::I32, &[2, 1], &packed),
-            ("m.weight_scale", Dtype::BF16, &[2, 2], &scales),
-            ("m.weight_shape", Dtype::I64, &[2], &shape),
-        ];
-        unpacked(FOUR_BITS, [2, 3], &[&tensors, more].concat())
-    }
-
-    #[test]
-    fn words_written_by_hand_are_unpacked() {
-        let symmetric = matrix(&[], [2, 3]).expect("a readable matrix");
-        assert_eq!(symmetric, [0.0, 1.0, 14.0, -2.5, -3.0, -28.0]);
-        // Zero points of the two outputs: 1 and 2 of the first group, 15 and 0 of the second.
-        let zeros = le(&[0x21, 0x0f]);
-        let zeros: Tensor<'_> = ("m.weight_zero_point", Dtype::I32, &[1, 2], &zeros);
-        let rows = matrix(&[zeros], [2, 3]).expect("a readable matrix");
-        assert_eq!(rows, [7.0, 8.0, 0.0, 0.5, 0.0, 4.0]);
-        let order = le(&[1, 0, 0]);
-        let order: Tensor<'_> = ("m.weight_g_idx", Dtype::I32, &[3], &order);
-        let rows = matrix(&[order], [2, 3]).expect("a readable matrix");
-        assert_eq!(rows, [0.0, 1.0, 7.0, -20.0, -3.0, -3.5]);
-    }
-
-    #[test]
-    fn another_shape_and_a_wrong_group_are_told() {
-        let error = matrix(&[], [2, 4]);
-        assert!(matches!(error, Err(Error::WeightShape { got, .. }) if got == [2, 4]));
-        let order = le(&[0, 0, 2]);
-        let order: Tensor<'_> = ("m.weight_g_idx", Dtype::I32, &[3], &order);
-        let error = matrix(&[order], [2, 3]);
-        assert!(matches!(error, Err(Error::PackedIndex { index: 2, .. })));
-    }
 }
