@@ -35,7 +35,7 @@ impl Package {
 pub const PLUGIN: Package = Package {
     name: "gstreamer1.0-vlmcaption",
     crates: &["gst-plugin-vlmcaption"],
-    files: &["libgstvlmcaption.so"],
+    files: &["libgstvlmcaption.so", "vlmcaption-worker"],
     folder: ".",
     multiarch: "same",
 };
