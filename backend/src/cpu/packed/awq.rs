@@ -11,7 +11,7 @@
 //! A weight is `(q - zero) * scale`. Nibble `i` of a word, from the lowest, is output
 //! 0, 2, 4, 6, 1, 3, 5, 7 of the eight.
 
-use super::tensors::{by_outputs, expect_all, numbers, words};
+use super::tensors::{Shapes, by_outputs, numbers, words};
 use crate::Error;
 use crate::cpu::weights::Reader;
 
@@ -21,28 +21,15 @@ const PER_WORD: usize = 8;
 /// Where the nibble of each of a word's outputs begins, in bits.
 const SHIFTS: [u32; PER_WORD] = [0, 16, 4, 20, 8, 24, 12, 28];
 
-/// The shapes of the tensors that a packed matrix is made of.
-struct Shapes {
-    group_size: usize,
-    packed: [usize; 2],
-    zeros: [usize; 2],
-    scales: [usize; 2],
-}
-
-impl Shapes {
-    /// Of a matrix `[out_features, in_features]`.
-    fn new(group_size: Option<usize>, [out_features, in_features]: [usize; 2]) -> Self {
-        let group_size = group_size.unwrap_or(in_features);
-        let (n_groups, n_words) = (
-            in_features.div_ceil(group_size),
-            out_features.div_ceil(PER_WORD),
-        );
-        Self {
-            group_size,
-            packed: [in_features, n_words],
-            zeros: [n_groups, n_words],
-            scales: [n_groups, out_features],
-        }
+/// The shapes of the tensors of a matrix.
+fn shapes(group_size: Option<usize>, [out_features, in_features]: [usize; 2]) -> Shapes {
+    let (group_size, n_groups) = Shapes::groups(group_size, in_features);
+    let n_words = out_features.div_ceil(PER_WORD);
+    Shapes {
+        group_size,
+        packed: [in_features, n_words],
+        zeros: [n_groups, n_words],
+        scales: [n_groups, out_features],
     }
 }
 
@@ -53,13 +40,7 @@ pub(super) fn expect(
     prefix: &str,
     shape: [usize; 2],
 ) -> Result<(), Error> {
-    let shapes = Shapes::new(group_size, shape);
-    let parts = [
-        ("qweight", shapes.packed),
-        ("qzeros", shapes.zeros),
-        ("scales", shapes.scales),
-    ];
-    expect_all(reader, prefix, &parts)
+    shapes(group_size, shape).expect(reader, prefix, ["qweight", "scales", "qzeros"], true)
 }
 
 /// Reads `{prefix}qweight` with its zero points and scales and hands the matrix
@@ -74,7 +55,7 @@ pub(super) fn rows(
     [out_features, in_features]: [usize; 2],
     take: &mut dyn FnMut(&[f32]),
 ) -> Result<(), Error> {
-    let shapes = Shapes::new(group_size, [out_features, in_features]);
+    let shapes = shapes(group_size, [out_features, in_features]);
     let (group_size, n_words) = (shapes.group_size, shapes.packed[1]);
     let packed = words(reader, &format!("{prefix}qweight"), &shapes.packed)?;
     let zeros = words(reader, &format!("{prefix}qzeros"), &shapes.zeros)?;

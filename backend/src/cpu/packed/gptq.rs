@@ -12,33 +12,22 @@
 //! A weight is `(q - zero) * scale`; the lowest bits of a word are the first number. Files of the
 //! format `gptq` keep `zero - 1`, those of `gptq_v2` the zero point.
 
-use super::tensors::{InWords, by_outputs, expect_all, groups, numbers, words};
+use super::tensors::{InWords, Shapes, by_outputs, groups, numbers, words};
 use crate::Error;
 use crate::cpu::weights::Reader;
 
-/// The shapes of the tensors that a packed matrix is made of.
-struct Shapes {
-    group_size: usize,
-    packed: [usize; 2],
-    zeros: [usize; 2],
-    scales: [usize; 2],
-}
-
-impl Shapes {
-    /// Of a matrix `[out_features, in_features]`.
-    fn new(
-        words: InWords,
-        group_size: Option<usize>,
-        [out_features, in_features]: [usize; 2],
-    ) -> Self {
-        let group_size = group_size.unwrap_or(in_features);
-        let n_groups = in_features.div_ceil(group_size);
-        Self {
-            group_size,
-            packed: [words.n_words(in_features), out_features],
-            zeros: [n_groups, words.n_words(out_features)],
-            scales: [n_groups, out_features],
-        }
+/// The shapes of the tensors of a matrix.
+fn shapes(
+    words: InWords,
+    group_size: Option<usize>,
+    [out_features, in_features]: [usize; 2],
+) -> Shapes {
+    let (group_size, n_groups) = Shapes::groups(group_size, in_features);
+    Shapes {
+        group_size,
+        packed: [words.n_words(in_features), out_features],
+        zeros: [n_groups, words.n_words(out_features)],
+        scales: [n_groups, out_features],
     }
 }
 
@@ -50,13 +39,12 @@ pub(super) fn expect(
     prefix: &str,
     shape: [usize; 2],
 ) -> Result<(), Error> {
-    let shapes = Shapes::new(InWords { bits }, group_size, shape);
-    let parts = [
-        ("qweight", shapes.packed),
-        ("qzeros", shapes.zeros),
-        ("scales", shapes.scales),
-    ];
-    expect_all(reader, prefix, &parts)
+    shapes(InWords { bits }, group_size, shape).expect(
+        reader,
+        prefix,
+        ["qweight", "scales", "qzeros"],
+        true,
+    )
 }
 
 /// Reads `{prefix}qweight` and what belongs to it and hands the matrix `[out_features, in_features]`
@@ -74,7 +62,7 @@ pub(super) fn rows(
     take: &mut dyn FnMut(&[f32]),
 ) -> Result<(), Error> {
     let in_words = InWords { bits };
-    let shapes = Shapes::new(in_words, group_size, [out_features, in_features]);
+    let shapes = shapes(in_words, group_size, [out_features, in_features]);
     let per_word = in_words.per_word();
     let packed = words(reader, &format!("{prefix}qweight"), &shapes.packed)?;
     let zeros = words(reader, &format!("{prefix}qzeros"), &shapes.zeros)?;

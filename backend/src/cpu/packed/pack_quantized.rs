@@ -15,33 +15,22 @@
 
 use safetensors::Dtype;
 
-use super::tensors::{InWords, expect_all, groups, numbers, words};
+use super::tensors::{InWords, Shapes, groups, numbers, words};
 use crate::Error;
 use crate::cpu::weights::Reader;
 
-/// The shapes of the tensors that a packed matrix is made of.
-struct Shapes {
-    group_size: usize,
-    packed: [usize; 2],
-    zeros: [usize; 2],
-    scales: [usize; 2],
-}
-
-impl Shapes {
-    /// Of a matrix `[out_features, in_features]`.
-    fn new(
-        words: InWords,
-        group_size: Option<usize>,
-        [out_features, in_features]: [usize; 2],
-    ) -> Self {
-        let group_size = group_size.unwrap_or(in_features);
-        let n_groups = in_features.div_ceil(group_size);
-        Self {
-            group_size,
-            packed: [out_features, words.n_words(in_features)],
-            zeros: [words.n_words(out_features), n_groups],
-            scales: [out_features, n_groups],
-        }
+/// The shapes of the tensors of a matrix.
+fn shapes(
+    words: InWords,
+    group_size: Option<usize>,
+    [out_features, in_features]: [usize; 2],
+) -> Shapes {
+    let (group_size, n_groups) = Shapes::groups(group_size, in_features);
+    Shapes {
+        group_size,
+        packed: [out_features, words.n_words(in_features)],
+        zeros: [words.n_words(out_features), n_groups],
+        scales: [out_features, n_groups],
     }
 }
 
@@ -53,17 +42,12 @@ pub(super) fn expect(
     prefix: &str,
     shape: [usize; 2],
 ) -> Result<(), Error> {
-    let shapes = Shapes::new(InWords { bits }, group_size, shape);
-    let parts = [
-        ("weight_packed", shapes.packed),
-        ("weight_scale", shapes.scales),
-        ("weight_zero_point", shapes.zeros),
-    ];
-    let n_parts = match reader.has(&format!("{prefix}weight_zero_point")) {
-        true => 3,
-        false => 2,
-    };
-    expect_all(reader, prefix, &parts[..n_parts])
+    shapes(InWords { bits }, group_size, shape).expect(
+        reader,
+        prefix,
+        ["weight_packed", "weight_scale", "weight_zero_point"],
+        false,
+    )
 }
 
 /// Reads `{prefix}weight_packed` and what belongs to it and hands the matrix
@@ -80,7 +64,7 @@ pub(super) fn rows(
     take: &mut dyn FnMut(&[f32]),
 ) -> Result<(), Error> {
     let in_words = InWords { bits };
-    let shapes = Shapes::new(in_words, group_size, shape);
+    let shapes = shapes(in_words, group_size, shape);
     let (per_word, n_groups) = (in_words.per_word(), shapes.scales[1]);
     check_shape(reader, prefix, shape)?;
     let scales = numbers(reader, &format!("{prefix}weight_scale"), &shapes.scales)?;

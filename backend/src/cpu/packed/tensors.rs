@@ -42,16 +42,38 @@ impl InWords {
     }
 }
 
-/// That there are these tensors in these shapes, their names behind `prefix`.
-pub(super) fn expect_all(
-    reader: &Reader<'_>,
-    prefix: &str,
-    parts: &[(&str, [usize; 2])],
-) -> Result<(), Error> {
-    for (part, shape) in parts {
-        reader.expect(&format!("{prefix}{part}"), shape)?;
+/// The shapes of the tensors that a matrix in groups of inputs is made of.
+pub(super) struct Shapes {
+    /// Inputs of a group.
+    pub(super) group_size: usize,
+    pub(super) packed: [usize; 2],
+    pub(super) zeros: [usize; 2],
+    pub(super) scales: [usize; 2],
+}
+
+impl Shapes {
+    /// The size of a group of these inputs, all of them unless said, and how many groups there are.
+    pub(super) fn groups(group_size: Option<usize>, in_features: usize) -> (usize, usize) {
+        let group_size = group_size.unwrap_or(in_features);
+        (group_size, in_features.div_ceil(group_size))
     }
-    Ok(())
+
+    /// That the tensors are there, under these names behind `prefix`; zero points only if they are
+    /// `needed`.
+    pub(super) fn expect(
+        &self,
+        reader: &Reader<'_>,
+        prefix: &str,
+        [packed, scales, zeros]: [&str; 3],
+        needed: bool,
+    ) -> Result<(), Error> {
+        reader.expect(&format!("{prefix}{packed}"), &self.packed)?;
+        let zeros = format!("{prefix}{zeros}");
+        if needed || reader.has(&zeros) {
+            reader.expect(&zeros, &self.zeros)?;
+        }
+        reader.expect(&format!("{prefix}{scales}"), &self.scales)
+    }
 }
 
 /// A tensor of 32-bit words of this shape.
