@@ -45,6 +45,7 @@ fn memory(pid: u32) -> String {
 #[test]
 fn a_call_costs_microseconds_and_a_pair_less_than_a_frame_of_video() {
     const VOCAB: usize = 151_936;
+    let _turn = crate::turn();
     let script = r#"[{"probabilities": {"y": 0.5}}]"#;
     let file = crate::common::script(script);
     let recipe = recipe(VOCAB, Script::read(file.path()).unwrap());

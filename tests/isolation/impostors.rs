@@ -13,7 +13,7 @@ use gstvlmcaption::backend::isolation::{Isolated, Patience, find};
 use gstvlmcaption::backend::mock::{Play, Role, Script, Words};
 use gstvlmcaption::backend::{Cancel, Program, Recipe};
 
-use crate::says;
+use crate::{says, turn};
 
 /// A mock that knows no words.
 pub fn recipe(vocab_size: usize, script: Script) -> Recipe {
@@ -49,6 +49,7 @@ fn impostor(greeting: Option<&str>, then: &str) -> tempfile::TempPath {
 
 /// What loading says by such a program, and how long that takes.
 fn refusal(greeting: Option<&str>, then: &str) -> (String, Duration) {
+    let _turn = turn();
     let path = impostor(greeting, then);
     let began = Instant::now();
     let loaded = load(path.to_path_buf(), recipe(64, Script::default()));
@@ -81,6 +82,7 @@ fn a_program_that_is_no_worker_says_how_it_ended_and_its_last_words() {
     );
     let (text, _) = refusal(None, "kill -SEGV $$");
     says(&text, &["signal 11 (SIGSEGV)"]);
+    let _turn = turn();
     let error = load("/no/such/worker".into(), recipe(64, Script::default())).err();
     says(
         &error.unwrap().to_string(),
@@ -109,6 +111,7 @@ fn a_worker_that_answers_nonsense_is_ended() {
 
 #[test]
 fn the_worker_beside_the_tests_is_found_and_of_this_build() {
+    let _turn = turn();
     let path = find().unwrap();
     let output = std::process::Command::new(&path)
         .arg("--version")
