@@ -61,6 +61,8 @@ mod view;
 mod words;
 
 use gst::prelude::*;
+// By its own name: `crate::backend` is what lib.rs calls it, which mounts this file.
+use vlmcaption_backend::isolation;
 
 pub use enums::{
     Attach, DropPolicy, EvidenceOf, Isolation, KeyHeader, Precision, TextGaps, TextTiming,
@@ -75,7 +77,7 @@ pub fn register(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     for type_ in enums::types() {
         type_.mark_as_plugin_api(gst::PluginAPIFlags::empty());
     }
-    crate::backend::isolation::on_output(|pid, line| {
+    isolation::on_output(|pid, line| {
         gst::info!(log::CAT, "vlmcaption-worker {pid}: {line}");
     });
     if !gst::meta::CustomMeta::is_registered(META_NAME) {
