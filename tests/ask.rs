@@ -167,7 +167,8 @@ fn an_element_that_stops_answers_nothing_and_says_so() {
     let run = Run::start(&[MOCK, ("model", path), ("window", "4")], SMALL);
     push(&run, 0..1);
     let id = ask(&run, "Anybody?", 0);
-    run.element.set_state(gst::State::Ready).unwrap();
+    // The pipeline, which may be on its way to PLAYING and would take the element along.
+    run.pipeline.set_state(gst::State::Ready).unwrap();
     let why = error(&run, id);
     assert!(why.contains("stopped") || why.contains("flushed"), "{why}");
     assert_eq!(ask(&run, "Anybody?", 0), 0);
