@@ -21,8 +21,8 @@ const PER_WORD: usize = 8;
 /// Where the nibble of each of a word's outputs begins, in bits.
 const SHIFTS: [u32; PER_WORD] = [0, 16, 4, 20, 8, 24, 12, 28];
 
-/// The shapes of the tensors of a matrix.
-fn shapes(group_size: Option<usize>, [out_features, in_features]: [usize; 2]) -> Shapes {
+/// The tensors of a matrix `[out_features, in_features]`.
+pub(super) fn shapes(group_size: Option<usize>, [out_features, in_features]: [usize; 2]) -> Shapes {
     let (group_size, n_groups) = Shapes::groups(group_size, in_features);
     let n_words = out_features.div_ceil(PER_WORD);
     Shapes {
@@ -30,17 +30,9 @@ fn shapes(group_size: Option<usize>, [out_features, in_features]: [usize; 2]) ->
         packed: [in_features, n_words],
         zeros: [n_groups, n_words],
         scales: [n_groups, out_features],
+        names: ["qweight", "qzeros", "scales"],
+        needs_zeros: true,
     }
-}
-
-/// That the tensors of a matrix `[out_features, in_features]` are there in their shapes.
-pub(super) fn expect(
-    group_size: Option<usize>,
-    reader: &Reader<'_>,
-    prefix: &str,
-    shape: [usize; 2],
-) -> Result<(), Error> {
-    shapes(group_size, shape).expect(reader, prefix, ["qweight", "scales", "qzeros"], true)
 }
 
 /// Reads `{prefix}qweight` with its zero points and scales and hands the matrix

@@ -16,35 +16,22 @@ use super::tensors::{InWords, Shapes, by_outputs, groups, numbers, words};
 use crate::Error;
 use crate::cpu::weights::Reader;
 
-/// The shapes of the tensors of a matrix.
-fn shapes(
-    words: InWords,
+/// The tensors of a matrix `[out_features, in_features]`.
+pub(super) fn shapes(
+    bits: u32,
     group_size: Option<usize>,
     [out_features, in_features]: [usize; 2],
 ) -> Shapes {
+    let words = InWords { bits };
     let (group_size, n_groups) = Shapes::groups(group_size, in_features);
     Shapes {
         group_size,
         packed: [words.n_words(in_features), out_features],
         zeros: [n_groups, words.n_words(out_features)],
         scales: [n_groups, out_features],
+        names: ["qweight", "qzeros", "scales"],
+        needs_zeros: true,
     }
-}
-
-/// That the tensors of a matrix `[out_features, in_features]` are there in their shapes.
-pub(super) fn expect(
-    bits: u32,
-    group_size: Option<usize>,
-    reader: &Reader<'_>,
-    prefix: &str,
-    shape: [usize; 2],
-) -> Result<(), Error> {
-    shapes(InWords { bits }, group_size, shape).expect(
-        reader,
-        prefix,
-        ["qweight", "scales", "qzeros"],
-        true,
-    )
 }
 
 /// Reads `{prefix}qweight` and what belongs to it and hands the matrix `[out_features, in_features]`
@@ -62,7 +49,7 @@ pub(super) fn rows(
     take: &mut dyn FnMut(&[f32]),
 ) -> Result<(), Error> {
     let in_words = InWords { bits };
-    let shapes = shapes(in_words, group_size, [out_features, in_features]);
+    let shapes = shapes(bits, group_size, [out_features, in_features]);
     let per_word = in_words.per_word();
     let packed = words(reader, &format!("{prefix}qweight"), &shapes.packed)?;
     let zeros = words(reader, &format!("{prefix}qzeros"), &shapes.zeros)?;

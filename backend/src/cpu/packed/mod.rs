@@ -48,16 +48,17 @@ impl<'n> PackedMatrix<'n> {
     /// Those of [`Reader::expect`], for the first that is not.
     pub(super) fn expect(&self, reader: &Reader<'_>) -> Result<(), Error> {
         let (prefix, shape) = (self.prefix, self.shape);
-        match self.packing {
-            Packing::Awq { group_size } => awq::expect(group_size, reader, prefix, shape),
+        let shapes = match self.packing {
+            Packing::Awq { group_size } => awq::shapes(group_size, shape),
             Packing::Gptq {
                 bits, group_size, ..
-            } => gptq::expect(bits, group_size, reader, prefix, shape),
+            } => gptq::shapes(bits, group_size, shape),
             Packing::PackQuantized { bits, group_size } => {
-                pack_quantized::expect(bits, group_size, reader, prefix, shape)
+                pack_quantized::shapes(bits, group_size, shape)
             }
-            Packing::Bytes { block } => bytes::expect(block, reader, prefix, shape),
-        }
+            Packing::Bytes { block } => return bytes::expect(block, reader, prefix, shape),
+        };
+        shapes.expect(reader, prefix)
     }
 
     /// Hands it on in pieces of whole rows, as f32.

@@ -19,35 +19,22 @@ use super::tensors::{InWords, Shapes, groups, numbers, words};
 use crate::Error;
 use crate::cpu::weights::Reader;
 
-/// The shapes of the tensors of a matrix.
-fn shapes(
-    words: InWords,
+/// The tensors of a matrix `[out_features, in_features]`.
+pub(super) fn shapes(
+    bits: u32,
     group_size: Option<usize>,
     [out_features, in_features]: [usize; 2],
 ) -> Shapes {
+    let words = InWords { bits };
     let (group_size, n_groups) = Shapes::groups(group_size, in_features);
     Shapes {
         group_size,
         packed: [out_features, words.n_words(in_features)],
         zeros: [words.n_words(out_features), n_groups],
         scales: [out_features, n_groups],
+        names: ["weight_packed", "weight_zero_point", "weight_scale"],
+        needs_zeros: false,
     }
-}
-
-/// That the tensors of a matrix `[out_features, in_features]` are there in their shapes.
-pub(super) fn expect(
-    bits: u32,
-    group_size: Option<usize>,
-    reader: &Reader<'_>,
-    prefix: &str,
-    shape: [usize; 2],
-) -> Result<(), Error> {
-    shapes(InWords { bits }, group_size, shape).expect(
-        reader,
-        prefix,
-        ["weight_packed", "weight_scale", "weight_zero_point"],
-        false,
-    )
 }
 
 /// Reads `{prefix}weight_packed` and what belongs to it and hands the matrix
@@ -64,7 +51,7 @@ pub(super) fn rows(
     take: &mut dyn FnMut(&[f32]),
 ) -> Result<(), Error> {
     let in_words = InWords { bits };
-    let shapes = shapes(in_words, group_size, shape);
+    let shapes = shapes(bits, group_size, shape);
     let (per_word, n_groups) = (in_words.per_word(), shapes.scales[1]);
     check_shape(reader, prefix, shape)?;
     let scales = numbers(reader, &format!("{prefix}weight_scale"), &shapes.scales)?;

@@ -42,13 +42,17 @@ impl InWords {
     }
 }
 
-/// The shapes of the tensors that a matrix in groups of inputs is made of.
+/// The tensors that a matrix in groups of inputs is made of.
 pub(super) struct Shapes {
     /// Inputs of a group.
     pub(super) group_size: usize,
     pub(super) packed: [usize; 2],
     pub(super) zeros: [usize; 2],
     pub(super) scales: [usize; 2],
+    /// Their names, in this order.
+    pub(super) names: [&'static str; 3],
+    /// Whether zero points must be there.
+    pub(super) needs_zeros: bool,
 }
 
 impl Shapes {
@@ -58,21 +62,14 @@ impl Shapes {
         (group_size, in_features.div_ceil(group_size))
     }
 
-    /// That the tensors are there, under these names behind `prefix`; zero points only if they are
-    /// `needed`.
-    pub(super) fn expect(
-        &self,
-        reader: &Reader<'_>,
-        prefix: &str,
-        [packed, scales, zeros]: [&str; 3],
-        needed: bool,
-    ) -> Result<(), Error> {
-        reader.expect(&format!("{prefix}{packed}"), &self.packed)?;
-        let zeros = format!("{prefix}{zeros}");
-        if needed || reader.has(&zeros) {
+    /// That the tensors are there, their names behind `prefix`.
+    pub(super) fn expect(&self, reader: &Reader<'_>, prefix: &str) -> Result<(), Error> {
+        let [packed, zeros, scales] = self.names.map(|name| format!("{prefix}{name}"));
+        reader.expect(&packed, &self.packed)?;
+        if self.needs_zeros || reader.has(&zeros) {
             reader.expect(&zeros, &self.zeros)?;
         }
-        reader.expect(&format!("{prefix}{scales}"), &self.scales)
+        reader.expect(&scales, &self.scales)
     }
 }
 
