@@ -18,8 +18,7 @@ use crate::time::{Millis, Week};
 
 use super::error::Error;
 use super::keeper::LONGEST_ROW;
-use super::pack::Spot;
-use super::reader::{CaptionId, Event, Kept, MOST, Reader, Scope, Wanted};
+use super::reader::{CaptionId, Event, Kept, MOST, Reader, Scope, Wanted, kept};
 use super::week::SCALES;
 
 /// Captions of a camera that are this close to each other are one visit.
@@ -173,26 +172,8 @@ impl Names {
     }
 
     fn kept(&self, row: &Row) -> rusqlite::Result<Kept> {
-        let hour: Option<i64> = row.get(8)?;
-        let spot = match hour {
-            Some(hour) => Some(Spot {
-                hour,
-                offset: row.get::<_, i64>(9)?.cast_unsigned(),
-                length: row.get(10)?,
-            }),
-            None => None,
-        };
-        Ok(Kept {
-            id: self.id(row)?,
-            camera: self.name(row, 1)?.to_owned(),
-            start: Millis(row.get(2)?),
-            end: Millis(row.get(3)?),
-            until: Millis(row.get(4)?),
-            count: row.get(5)?,
-            text: row.get(6)?,
-            model: self.name(row, 7)?.to_owned(),
-            spot,
-        })
+        let name = |column| Ok::<_, rusqlite::Error>(self.name(row, column)?.to_owned());
+        kept(self.week, row, name(1)?, name(7)?)
     }
 }
 

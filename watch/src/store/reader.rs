@@ -271,7 +271,8 @@ impl Reader {
         let mut statement = connection.prepare_cached(&sql).map_err(fault())?;
         let mut rows = statement.query(params![low, high]).map_err(fault())?;
         while let Some(row) = rows.next().map_err(fault())? {
-            if !each(kept(week, row).map_err(fault())?)? {
+            let kept = |row| kept(week, row, row.get(1)?, row.get(7)?);
+            if !each(kept(row).map_err(fault())?)? {
                 break;
             }
         }
@@ -328,7 +329,13 @@ const SELECT: &str = "SELECT caption.id, camera.text, start, end, until, count, 
     hour, offset, length FROM caption
     JOIN name AS camera ON camera.id = caption.camera JOIN name AS model ON model.id = caption.model";
 
-fn kept(week: Week, row: &rusqlite::Row) -> rusqlite::Result<Kept> {
+/// A row of a week's captions in the order of [`SELECT`], with the names that it has of camera and model.
+pub(super) fn kept(
+    week: Week,
+    row: &rusqlite::Row,
+    camera: String,
+    model: String,
+) -> rusqlite::Result<Kept> {
     let hour: Option<i64> = row.get(8)?;
     let spot = match hour {
         Some(hour) => Some(Spot {
@@ -343,13 +350,13 @@ fn kept(week: Week, row: &rusqlite::Row) -> rusqlite::Result<Kept> {
             week,
             row: row.get(0)?,
         },
-        camera: row.get(1)?,
+        camera,
         start: Millis(row.get(2)?),
         end: Millis(row.get(3)?),
         until: Millis(row.get(4)?),
         count: row.get(5)?,
         text: row.get(6)?,
-        model: row.get(7)?,
+        model,
         spot,
     })
 }

@@ -65,17 +65,7 @@ pub struct Listener {
 
 impl Listener {
     pub fn start(port: u16) -> Self {
-        let mut child = Command::new("mosquitto_sub")
-            .args([
-                "-h",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-                "-u",
-                "watch",
-                "-P",
-                PASSWORD,
-            ])
+        let mut child = client("mosquitto_sub", port)
             .args(["-t", "#", "-q", "1", "-F", "%r %t %p"])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -129,18 +119,17 @@ impl Listener {
     }
 }
 
+/// A program of mosquitto's that logs in to the broker.
+fn client(program: &str, port: u16) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(["-h", "127.0.0.1", "-p", &port.to_string()])
+        .args(["-u", "watch", "-P", PASSWORD]);
+    command
+}
+
 pub fn publish(port: u16, topic: &str, payload: &str) {
-    let status = Command::new("mosquitto_pub")
-        .args([
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &port.to_string(),
-            "-u",
-            "watch",
-            "-P",
-            PASSWORD,
-        ])
+    let status = client("mosquitto_pub", port)
         .args(["-t", topic, "-m", payload])
         .status()
         .unwrap();
@@ -149,17 +138,7 @@ pub fn publish(port: u16, topic: &str, payload: &str) {
 
 /// The retained messages of a broker, by topic.
 pub fn retained(port: u16) -> Vec<(String, String)> {
-    let output = Command::new("mosquitto_sub")
-        .args([
-            "-h",
-            "127.0.0.1",
-            "-p",
-            &port.to_string(),
-            "-u",
-            "watch",
-            "-P",
-            PASSWORD,
-        ])
+    let output = client("mosquitto_sub", port)
         .args(["-t", "#", "--retained-only", "-F", "%t %p", "-W", "2"])
         .output()
         .unwrap();

@@ -16,6 +16,22 @@ use super::broker::until;
 use super::fixture::{Fixture, SECRET, hook};
 use super::receiver::Receiver4Hooks;
 
+/// The camera at the back sees a dog.
+fn dog_begins(fixture: &Fixture, number: u64) {
+    let dog = Begin {
+        number,
+        alarm: "dog".into(),
+        at: Millis::now(),
+        probability: None,
+    };
+    fixture.hub.heard("back", Heard::Begin(dog));
+}
+
+fn nothing_comes(receiver: &Receiver4Hooks) {
+    let more = receiver.came.recv_timeout(Duration::from_millis(300));
+    assert!(more.is_err());
+}
+
 #[test]
 #[expect(clippy::too_many_lines, reason = "one story, in its order")]
 fn a_webhook_gets_signed_cloud_events_and_what_it_missed_after_a_restart() {
@@ -106,33 +122,16 @@ fn an_alarm_is_told_to_whom_it_names_alone() {
         + "[[camera.alarm]]\nid = \"dog\"\nquestion = \"A dog?\"\nnotify = [\"webhook:ops\"]\n";
     let fixture = Fixture::new(&folder, &text);
     fixture.begin(1);
-    let dog = Begin {
-        number: 2,
-        alarm: "dog".into(),
-        at: Millis::now(),
-        probability: None,
-    };
-    fixture.hub.heard("back", Heard::Begin(dog));
+    dog_begins(&fixture, 2);
     let event: Value = serde_json::from_str(&receiver.next().1).unwrap();
     assert_eq!(event["subject"], "dog");
     until("nothing waits", || fixture.standing().waiting == 0);
-    assert!(
-        receiver
-            .came
-            .recv_timeout(Duration::from_millis(300))
-            .is_err()
-    );
+    nothing_comes(&receiver);
     // A camera that is snoozed: of what begins then neither begin nor end is told, not even later.
     fixture
         .hub
         .snooze("back", Millis::now().plus(Duration::from_secs(600)));
-    let dog = Begin {
-        number: 3,
-        alarm: "dog".into(),
-        at: Millis::now(),
-        probability: None,
-    };
-    fixture.hub.heard("back", Heard::Begin(dog));
+    dog_begins(&fixture, 3);
     std::thread::sleep(Duration::from_millis(1_500));
     fixture.hub.snooze("back", Millis::now());
     fixture.end_of("back", "dog", 3);
@@ -140,12 +139,7 @@ fn an_alarm_is_told_to_whom_it_names_alone() {
     let event: Value = serde_json::from_str(&receiver.next().1).unwrap();
     assert_eq!(event["id"], "2-end");
     until("nothing waits", || fixture.standing().waiting == 0);
-    assert!(
-        receiver
-            .came
-            .recv_timeout(Duration::from_millis(300))
-            .is_err()
-    );
+    nothing_comes(&receiver);
     let _ = fixture.folder.path();
     fixture.stop();
 }
