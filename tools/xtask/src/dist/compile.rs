@@ -45,8 +45,11 @@ pub fn native(release: &Release, arch: Arch, build: &str, name: &str) -> Result<
         release.target(build).join(arch.triple()).join("release")
     } else {
         let build = super::release::build(here);
-        println!("Compiling {name} for this machine, which writes its man page");
-        source::unpack(release, build)?;
+        println!("Compiling {name} for this machine, which says what is in its man page");
+        // What was made beside these sources is in this machine's packages.
+        if !source::is_unpacked(release, build) {
+            source::unpack(release, build)?;
+        }
         packages(release, build, here)?
     };
     Ok(folder.join(name))

@@ -1,19 +1,42 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The man page: what `docs/element.md` and `docs/properties.md` say, in roff.
+//! Man pages: what documents of `docs` say, in roff.
 //!
 //! It reads the Markdown that these files are written in: headings, paragraphs, lists, tables, code, and in
 //! a line code, links and bold.
 
 use std::fmt::Write as _;
 
-/// The man page of these documents, one after the other. Their first headings are left out.
-pub fn page(version: &str, date: &str, summary: &str, documents: &[&str]) -> String {
+/// What is at the beginning of a page.
+pub struct Head<'a> {
+    pub name: &'a str,
+    pub section: u8,
+    /// Of which manual it is a page.
+    pub manual: &'a str,
+    pub version: &'a str,
+    pub date: &'a str,
+    /// Half a sentence, which follows the name.
+    pub summary: &'a str,
+    /// What a program says of its command line.
+    pub usage: Option<&'a str>,
+}
+
+/// The man page of these documents, one after the other. Their first headings become sections.
+pub fn page(head: &Head, documents: &[&str]) -> String {
     let mut out = format!(
-        ".TH VLMCAPTION 7 \"{date}\" \"vlmcaption {version}\" \"GStreamer elements\"\n\
-         .SH NAME\nvlmcaption \\- {}\n",
-        text(summary)
+        ".TH {} {} \"{}\" \"vlmcaption {}\" \"{}\"\n.SH NAME\n{} \\- {}\n",
+        escaped(&head.name.to_uppercase()),
+        head.section,
+        head.date,
+        head.version,
+        head.manual,
+        escaped(head.name),
+        text(head.summary)
     );
+    if let Some(usage) = head.usage {
+        out.push_str(".SH SYNOPSIS\n");
+        write_code(&mut out, usage);
+    }
     for document in documents {
         let (mut rest, mut first) = (*document, true);
         while let Some((block, after)) = block(rest) {
@@ -57,11 +80,11 @@ fn write_block(out: &mut String, block: &str) {
     if let Some(code) = block.strip_prefix("```") {
         let code = code.split_once('\n').map_or("", |(_, code)| code);
         let code = code.rsplit_once("\n```").map_or(code, |(code, _)| code);
-        let _ = writeln!(out, ".PP\n.RS 4\n.nf");
-        for line in code.lines() {
-            let _ = writeln!(out, "{}", guarded(&escaped(line)));
-        }
-        let _ = writeln!(out, ".fi\n.RE");
+        let _ = writeln!(out, ".PP\n.RS 4");
+        write_code(out, code);
+        let _ = writeln!(out, ".RE");
+    } else if is_picture(block) {
+        // A terminal shows none.
     } else if block.starts_with('#') {
         let level = block.bytes().take_while(|byte| *byte == b'#').count();
         let name = text(block[level..].trim()).replace('"', "'");
@@ -74,6 +97,20 @@ fn write_block(out: &mut String, block: &str) {
     } else {
         let _ = writeln!(out, ".PP\n{}", guarded(&text(&joined(block))));
     }
+}
+
+/// Lines as they are.
+fn write_code(out: &mut String, code: &str) {
+    out.push_str(".nf\n");
+    for line in code.lines() {
+        let _ = writeln!(out, "{}", guarded(&escaped(line)));
+    }
+    out.push_str(".fi\n");
+}
+
+/// `![what](where)`, and nothing else.
+fn is_picture(block: &str) -> bool {
+    block.starts_with("![") && block.ends_with(')') && block.matches("](").count() == 1
 }
 
 /// Rows become paragraphs with the first cell as their tag: tables of `tbl` do not wrap.
@@ -204,8 +241,38 @@ mod tests {
     use super::*;
 
     fn of(markdown: &str) -> String {
-        let page = page("1.0", "2026-01-02", "tells", &[markdown]);
+        let page = page(&HEAD, &[markdown]);
         page.split_once("tells\n").unwrap().1.to_owned()
+    }
+
+    const HEAD: Head = Head {
+        name: "vlm-x",
+        section: 1,
+        manual: "a manual",
+        version: "1.0",
+        date: "2026-01-02",
+        summary: "tells",
+        usage: None,
+    };
+
+    #[test]
+    fn the_head_names_the_page_and_shows_what_the_program_says() {
+        let usage = Some("vlm-x [-a] FILE\n  .b  c\n");
+        assert_eq!(
+            page(&Head { usage, ..HEAD }, &["# Why\n\nSo.\n"]),
+            ".TH VLM\\-X 1 \"2026-01-02\" \"vlmcaption 1.0\" \"a manual\"\n\
+             .SH NAME\nvlm\\-x \\- tells\n\
+             .SH SYNOPSIS\n.nf\nvlm\\-x [\\-a] FILE\n  .b  c\n.fi\n\
+             .SH \"WHY\"\n.PP\nSo.\n"
+        );
+    }
+
+    #[test]
+    fn a_picture_is_left_out() {
+        assert_eq!(
+            of("One.\n\n![A `p`](p.svg)\n\nTwo.\n"),
+            ".PP\nOne.\n.PP\nTwo.\n"
+        );
     }
 
     #[test]

@@ -29,8 +29,9 @@ const HELP: &str = "\
 cargo xtask dist [--arch amd64|arm64] [--out DIR] [--reproducible] [--boards]
 cargo xtask dist --check [--arch amd64|arm64] [--suite bookworm|trixie] [--out DIR]
 
-Makes the packages of the commit that is checked out, in target/dist: a .deb and an archive for each
-architecture, the sources with all crates (they build without a network), MANIFEST.md and SHA256SUMS.
+Makes the packages of the commit that is checked out, in target/dist: for each architecture a .deb of the
+plugin, of vlmcaption-replay and of vlmcaption-watch, and an archive of all three; the sources with all crates
+(they build without a network), MANIFEST.md and SHA256SUMS.
 The plugin is compiled from that archive of the sources and linked against glibc 2.31, and its imports
 are compared with what glibc 2.31, GLib 2.56 and GStreamer 1.20 have. What this takes of Debian's packages and of
 cargo's tools is kept below ~/.cache/vlmcaption-dist; nothing is installed on this machine.
@@ -70,7 +71,7 @@ pub fn command(mut args: Args) -> Outcome {
     if suite.is_some() {
         return Err("--suite goes with --check".into());
     }
-    // vlmcaption-watch writes its own man page, which takes GStreamer's libraries here.
+    // The programs say what is in their man pages, which takes GStreamer's libraries here.
     setup::ensure(Level::Build, false)?;
     let changed = shell::output_of(shell::program("git").args(["status", "--porcelain"]))?;
     if !changed.is_empty() {

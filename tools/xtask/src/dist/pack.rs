@@ -8,25 +8,19 @@ use std::path::{Path, PathBuf};
 use super::arch::Arch;
 use super::compile;
 use super::inventory::{self, DEB};
-use super::manual;
-use super::package::{self, PLUGIN, Package, WATCH};
+use super::manual::{self, Head};
+use super::package::{self, PLUGIN, PROGRAMS, Package, REPLAY, WATCH};
 use super::release::Release;
 use super::source;
 use crate::{Outcome, shell};
 
 /// Where files are made that the packages take, in the sources, in a folder for each; manifests name them.
 const MADE: &str = "packaging/made";
-const MANUAL: &str = "vlmcaption.7";
 const LICENCES: &str = "THIRD-PARTY-LICENSES.md";
 const MATERIALS: &str = "materials.cdx.json";
 
-/// What `vlmcaption-watch generate` writes, by its word for it.
-const PAPERS: [(&str, &str); 4] = [
-    ("man", "vlmcaption-watch.1"),
-    ("bash", "vlmcaption-watch.bash"),
-    ("fish", "vlmcaption-watch.fish"),
-    ("zsh", "_vlmcaption-watch"),
-];
+/// What `vlmcaption-watch generate` takes for each of its papers.
+const WORDS: [&str; 4] = ["man", "bash", "fish", "zsh"];
 
 /// Folders and files of the sources that the archive holds.
 const TAKEN: [&str; 4] = ["docs", "pipelines", "LICENSE", "CHANGELOG.md"];
@@ -36,7 +30,6 @@ const TAKEN: [&str; 4] = ["docs", "pipelines", "LICENSE", "CHANGELOG.md"];
 /// # Errors
 /// A sentence that names the step that did not end well.
 pub fn prepare(release: &Release, build: &str, arch: Arch) -> Outcome {
-    let sources = release.unpacked(build);
     let stamp = date(release, "+%a, %d %b %Y %H:%M:%S +0000")?;
     for package in package::ALL {
         let made = made(release, build, package);
@@ -48,26 +41,44 @@ pub fn prepare(release: &Release, build: &str, arch: Arch) -> Outcome {
     inventory::materials(release, build, arch, |package| {
         made(release, build, package).join(MATERIALS)
     })?;
-    let summary = "tells what a camera sees, with a vision-language model";
+    papers(release, build, arch)
+}
+
+/// Makes the man pages, and what shells complete with.
+fn papers(release: &Release, build: &str, arch: Arch) -> Outcome {
+    let sources = release.unpacked(build);
+    let date = date(release, "+%Y-%m-%d")?;
+    let plugin = Head {
+        name: "vlmcaption",
+        section: 7,
+        manual: "GStreamer elements",
+        version: &release.version,
+        date: &date,
+        summary: "tells what a camera sees, with a vision-language model",
+        usage: None,
+    };
     let documents = [
         read(&sources.join("docs/element.md"))?,
         read(&sources.join("docs/properties.md"))?,
     ];
-    let date = date(release, "+%Y-%m-%d")?;
-    let page = manual::page(
-        &release.version,
-        &date,
-        summary,
-        &documents.each_ref().map(String::as_str),
-    );
-    write(&made(release, build, &PLUGIN).join(MANUAL), &page)?;
-    papers(release, build, arch)
-}
+    let page = manual::page(&plugin, &documents.each_ref().map(String::as_str));
+    write(&made(release, build, &PLUGIN).join(PLUGIN.papers[0]), &page)?;
 
-/// Has `vlmcaption-watch` write its man page and what shells complete it with.
-fn papers(release: &Release, build: &str, arch: Arch) -> Outcome {
+    let program = compile::native(release, arch, build, REPLAY.files[0])?;
+    let help = shell::output_of(shell::program(&program).arg("--help"))?;
+    let replay = Head {
+        name: REPLAY.name,
+        section: 1,
+        manual: "vlmcaption",
+        summary: "makes captions again from their records",
+        usage: Some(&help),
+        ..plugin
+    };
+    let page = manual::page(&replay, &[&read(&sources.join("docs/evidence.md"))?]);
+    write(&made(release, build, &REPLAY).join(REPLAY.papers[0]), &page)?;
+
     let program = compile::native(release, arch, build, WATCH.files[0])?;
-    for (word, name) in PAPERS {
+    for (word, name) in WORDS.into_iter().zip(WATCH.papers) {
         let text = shell::output_of(shell::program(&program).args(["generate", word]))?;
         write(&made(release, build, &WATCH).join(name), &text)?;
     }
@@ -142,23 +153,28 @@ pub fn tarball(release: &Release, build: &str, arch: Arch, folder: &Path) -> Out
         &sources.join("packaging/archive.md"),
         archive.join("README.md"),
     )?;
-    for name in [MANUAL, LICENCES, MATERIALS] {
+    let others = [LICENCES, MATERIALS];
+    for name in PLUGIN.papers.iter().chain(&others) {
         copy(
             &made(release, build, &PLUGIN).join(name),
             archive.join(name),
         )?;
     }
-    let watch = archive.join("watch");
-    fs::create_dir_all(&watch).map_err(|error| format!("{}: {error}", watch.display()))?;
-    let papers = PAPERS.map(|(_, name)| name);
-    for name in papers.into_iter().chain([LICENCES, MATERIALS]) {
-        copy(&made(release, build, &WATCH).join(name), watch.join(name))?;
-    }
-    for name in ["vlmcaption-watch.service", "vlmcaption-watch.toml"] {
-        copy(&sources.join("packaging").join(name), watch.join(name))?;
-    }
-    for file in WATCH.compiled(folder) {
-        copy(&file, watch.clone())?;
+    for program in PROGRAMS {
+        let folder_of_it = archive.join(program.folder);
+        fs::create_dir_all(&folder_of_it)
+            .map_err(|error| format!("{}: {error}", folder_of_it.display()))?;
+        for name in program.papers.iter().chain(&others) {
+            let from = made(release, build, program).join(name);
+            copy(&from, folder_of_it.join(name))?;
+        }
+        for name in program.beside {
+            let from = sources.join("packaging").join(name);
+            copy(&from, folder_of_it.join(name))?;
+        }
+        for file in program.compiled(folder) {
+            copy(&file, folder_of_it.clone())?;
+        }
     }
     source::pack(release, &parent, &name, &release.tarball(arch))?;
     source::remove(&parent)

@@ -75,6 +75,12 @@ pub fn unpack(release: &Release, build: &str) -> Outcome {
     )
 }
 
+/// Whether the sources of this commit are unpacked for `build`.
+pub fn is_unpacked(release: &Release, build: &str) -> bool {
+    let commit = release.unpacked(build).join("packaging/commit");
+    fs::read_to_string(commit).is_ok_and(|text| text.starts_with(&release.commit))
+}
+
 /// Packs `folder`, which is in `parent`, so that the same files give the same bytes.
 ///
 /// # Errors
