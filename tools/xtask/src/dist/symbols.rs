@@ -60,6 +60,7 @@ pub struct Needs {
     gstreamer: (Version, String),
     libraries: Vec<String>,
     size_bytes: u64,
+    is_stripped: bool,
 }
 
 impl Needs {
@@ -82,6 +83,7 @@ impl Needs {
             &read("--dynamic")?,
             &history,
             size_bytes,
+            !read("--section-headers")?.contains(" .symtab "),
         )
     }
 
@@ -90,6 +92,7 @@ impl Needs {
         dynamic: &str,
         history: &str,
         size_bytes: u64,
+        is_stripped: bool,
     ) -> Result<Self, String> {
         let history = first_versions(history);
         let none = || (Version(0, 0), "nothing".to_owned());
@@ -99,6 +102,7 @@ impl Needs {
             gstreamer: none(),
             libraries: libraries(dynamic),
             size_bytes,
+            is_stripped,
         };
         for (symbol, version) in undefined(symbols) {
             let newest = if let Some(version) = version {
@@ -146,6 +150,9 @@ impl Needs {
             if !LIBRARIES.iter().any(|known| library.starts_with(known)) {
                 wrong.push(format!("{library} is not on every system with GStreamer"));
             }
+        }
+        if !self.is_stripped {
+            wrong.push("names of its own functions are in it: it is not stripped".into());
         }
         if self.size_bytes >= SIZE_BYTES {
             wrong.push(format!(
@@ -233,7 +240,7 @@ libgobject-2.0.so.0 libglib2.0-0 #MINVER#
 ";
 
     fn needs(symbols: &str, dynamic: &str) -> Result<Needs, String> {
-        Needs::from_text(symbols, dynamic, HISTORY, 1)
+        Needs::from_text(symbols, dynamic, HISTORY, 1, true)
     }
 
     #[test]
@@ -260,12 +267,16 @@ libgobject-2.0.so.0 libglib2.0-0 #MINVER#
     }
 
     #[test]
-    fn the_c_plus_plus_library_and_a_big_plugin_are_refused() {
+    fn the_c_plus_plus_library_a_big_plugin_and_one_with_its_names_are_refused() {
         let dynamic = DYNAMIC.replace("libgstreamer-1.0.so.0", "libstdc++.so.6");
         let mut needs = needs(SYMBOLS, &dynamic).unwrap();
         assert!(needs.check().unwrap_err().contains("libstdc++.so.6"));
         needs.libraries.clear();
         needs.size_bytes = SIZE_BYTES;
         assert!(needs.check().is_err());
+        needs.size_bytes = 1;
+        assert_eq!(needs.check(), Ok(()));
+        needs.is_stripped = false;
+        assert!(needs.check().unwrap_err().contains("not stripped"));
     }
 }
