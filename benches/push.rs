@@ -96,6 +96,8 @@ fn main() {
         element.set_property("model", model);
         element
     };
+    let isolated = mock(script.path().to_str());
+    isolated.set_property_from_str("isolation", "process");
     let mut peers = [
         Peer::new("identity", &make("identity")),
         Peer::new("vlmcaption, model answers at once", &mock(None)),
@@ -103,6 +105,7 @@ fn main() {
             "vlmcaption, model thinks for 3 s",
             &mock(script.path().to_str()),
         ),
+        Peer::new("vlmcaption, the same in a worker", &isolated),
     ];
     let info = gst_video::VideoInfo::from_caps(&CAPS.parse::<gst::Caps>().expect("caps"))
         .expect("video caps");

@@ -85,12 +85,36 @@ fn fifty_captions_are_made_again_token_by_token() {
         answer.tokens.len() == answer.tokens_out && answer.likelihoods.len() == answer.tokens_out
     }));
     assert!(texts.clone().any(|whole| !whole.record.history.is_empty()));
+    // What came of `auto`, and what computed it.
+    let model = &all[0].record.model;
+    let auto = ("precision".to_owned(), "auto".to_owned());
+    assert!(model.properties.contains(&auto), "{model:?}");
+    assert_eq!(model.precision.as_deref(), Some("f32"));
+    assert!(model.kernels.is_some(), "{model:?}");
+    for whole in all
+        .iter()
+        .filter(|whole| whole.record.question.id == "circle")
+    {
+        decided(whole);
+    }
     let prompt = all[0].record.prompt.as_ref().unwrap();
     assert!(
         prompt.text.contains("window 1, 20") && prompt.text.contains("[0]"),
         "{}",
         prompt.text
     );
+}
+
+/// A choice's probabilities are those of the tokens that it may begin with.
+fn decided(whole: &Whole) {
+    let answer = &whole.record.answer;
+    for (choice, probability) in ["yes", "no"].iter().zip(&answer.probabilities) {
+        let of = answer.candidates.iter().filter(|c| c.answer == *choice);
+        assert!(of.clone().count() > 1, "yes, Yes, YES: {answer:?}");
+        assert!(of.clone().all(|candidate| !candidate.tokens.is_empty()));
+        let sum: f64 = of.map(|candidate| candidate.likelihood).sum();
+        assert!((sum - probability).abs() < 1e-9, "{answer:?}");
+    }
 }
 
 #[test]
@@ -253,16 +277,15 @@ fn the_oldest_records_give_way() {
         ("evidence-max-bytes", "40960"),
     ];
     let run = Run::start(&properties, SMALL);
-    run.push_frames(20, 1);
-    let said = captions(&run.finish());
-    kept(&run, 20);
+    for second in 0..20 {
+        run.push(Duration::from_secs(second), None).unwrap();
+        run.next_caption();
+        // None waits for longer than a slow disk takes for one.
+        kept(&run, second + 1);
+    }
+    run.finish();
     let left = read(&evidence);
-    assert!(
-        (1..20).contains(&left.len()),
-        "{} of {}",
-        left.len(),
-        said.len()
-    );
+    assert!((1..20).contains(&left.len()), "{}", left.len());
     assert_eq!(left.last().unwrap().record.sequence, 20);
     let total: u64 = left
         .iter()
@@ -367,6 +390,91 @@ fn a_read_only_disk_is_told_once() {
     let told = lost(folder(mount.0.path()).to_str().unwrap(), &[]);
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("let this user write there"), "{told:?}");
+}
+
+/// A disk of its own that can stand still: an image in a file, with a file system that can be frozen.
+struct Disk {
+    place: tempfile::TempDir,
+    _image: tempfile::NamedTempFile,
+}
+
+impl Disk {
+    /// `None`, with a word about it, where this user may mount none.
+    fn new() -> Option<Self> {
+        let (image, place) = (
+            tempfile::NamedTempFile::new().unwrap(),
+            tempfile::tempdir().unwrap(),
+        );
+        image.as_file().set_len(16 << 20).unwrap();
+        let works = |program: &str, words: &[&str], path: &Path| {
+            let mut command = Command::new(program);
+            command.args(words).arg(image.path());
+            command.arg(path);
+            command.output().is_ok_and(|output| output.status.success())
+        };
+        let is_made = Command::new("mkfs.ext4")
+            .args(["-q", "-F"])
+            .arg(image.path())
+            .output()
+            .is_ok_and(|output| output.status.success());
+        if !is_made || !works("mount", &["-o", "loop"], place.path()) {
+            eprintln!("SKIPPED: this user may mount no image, so no disk stood still");
+            return None;
+        }
+        Some(Self {
+            place,
+            _image: image,
+        })
+    }
+
+    /// From now on nothing is written to it for so many seconds. Another process sees to its end, whatever
+    /// becomes of this one.
+    fn stand_still(&self, seconds: u32) -> std::process::Child {
+        use std::io::Read;
+        let script = format!(
+            "fsfreeze -f \"$0\" && printf x && exec >&- && sleep {seconds}; fsfreeze -u \"$0\""
+        );
+        let mut child = Command::new("sh")
+            .args(["-c", &script])
+            .arg(self.place.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut said)
+            .unwrap();
+        assert_eq!(said, "x", "it stands still");
+        child
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.place.path()).status();
+    }
+}
+
+#[test]
+fn a_disk_that_stands_still_loses_records_and_no_frame_and_is_written_to_again() {
+    let Some(disk) = Disk::new() else {
+        return;
+    };
+    let evidence = folder(disk.place.path());
+    let mut still = disk.stand_still(4);
+    // Waits for the records that are written when it moves again.
+    let told = lost(evidence.to_str().unwrap(), &[]);
+    still.wait().unwrap();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("slower than captions are made"),
+        "{told:?}"
+    );
+    let whole = read(&evidence);
+    assert!((8..11).contains(&whole.len()), "{}", whole.len());
 }
 
 /// The folder of a process that is killed.

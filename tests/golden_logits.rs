@@ -325,7 +325,7 @@ fn a_grid_that_cannot_be_merged_is_refused() {
     let mut program = load(&demo(), Precision::F32);
     let patches = Patches {
         grid: GridThw { t: 1, h: 3, w: 4 },
-        pixels: vec![0; 12 * 1536],
+        pixels: vec![0; 12 * 1536].into(),
         mean: [0.5; 3],
         std: [0.5; 3],
     };

@@ -33,6 +33,7 @@ PIPELINES = {
     "backend=cpu, the demo model": "vlmcaption backend=cpu window=1",
     "backend=auto, the text pad too": "vlmcaption name=c window=1 c.text_src ! fakesink async=false c.src",
     "backend=mock": "vlmcaption backend=mock window=1",
+    "the cpu in a process of its own": "vlmcaption backend=cpu isolation=process window=1",
     "records of captions": "vlmcaption window=1 network=none evidence=EVIDENCE",
     "a server that is refused, and the cpu": "vlmcaption backend=openai,cpu server-uri=http://127.0.0.1:9/v1 "
     "server-proxy=none network=none window=1",

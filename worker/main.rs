@@ -9,15 +9,21 @@
 //!
 //! What it holds besides is closed first, and what it needs not is given up: the network, tracing,
 //! mounting.
+//!
+//! It begins without what Rust puts around `main`. That would catch a C++ exception at last and say that it
+//! cannot; so the C++ runtime finds nobody, and says of which type it was and why it was thrown. It would
+//! handle SIGSEGV as well, and go on after one that somebody has sent.
+
+#![no_main]
 
 mod confine;
 mod crash;
 mod serve;
 
+use std::ffi::{c_char, c_int};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,28 +34,35 @@ use vlmcaption_backend::isolation::protocol::{self, GREETING, STAMP};
 /// From one heartbeat to the next.
 const BEAT: Duration = Duration::from_millis(50);
 
-fn main() -> ExitCode {
+const SUCCESS: c_int = 0;
+const FAILURE: c_int = 1;
+
+#[expect(unsafe_code, reason = "the name that the system calls, and a signal")]
+#[unsafe(no_mangle)]
+extern "C-unwind" fn main(_: c_int, _: *const *const c_char) -> c_int {
+    // SAFETY: no handler of ours is set. Whoever reads no answers any more is an error of a write.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
     match std::env::args().nth(1).as_deref() {
         Some("--serve") => {}
         Some("--version") => {
             // Whoever asks may not want to hear it.
             let _ = writeln!(std::io::stdout(), "vlmcaption-worker {STAMP}");
-            return ExitCode::SUCCESS;
+            return SUCCESS;
         }
         _ => {
             eprintln!(
                 "vlmcaption-worker runs a device for the GStreamer element vlmcaption, which begins it \
                  by itself; see docs/isolation.md. --version says of which build it is."
             );
-            return ExitCode::FAILURE;
+            return FAILURE;
         }
     }
     confine::close_strays();
     match begin() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => SUCCESS,
         Err(error) => {
             eprintln!("vlmcaption-worker: {error}");
-            ExitCode::FAILURE
+            FAILURE
         }
     }
 }

@@ -8,13 +8,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use vlmcaption_backend::isolation::arena::Arena;
+use vlmcaption_backend::isolation::arena::{Arena, PixelMap};
 use vlmcaption_backend::isolation::protocol::{
     self, Answer, Call, Failure, MAX_CALL, Next as Said, Numbered, Rows, Run,
 };
 use vlmcaption_backend::{
-    Caller, Cancel, Error, GridThw, Next, Patches, Program, Recipe, Segment, SequenceId,
-    Surroundings, VisualTokens,
+    Caller, Cancel, Error, Next, Patches, Program, Recipe, Segment, SequenceId, Surroundings,
+    VisualTokens,
 };
 
 use crate::crash::crasher;
@@ -44,6 +44,7 @@ pub fn serve(mut socket: UnixStream, arena: &Arc<Arena>) -> io::Result<()> {
     let loaded = Answer::Loaded {
         limits: program.limits().clone(),
         batch: program.batch(),
+        arithmetic: program.arithmetic(),
         remark: program.remark(),
     };
     answer(&mut socket, recipe.number, loaded)?;
@@ -52,12 +53,7 @@ pub fn serve(mut socket: UnixStream, arena: &Arc<Arena>) -> io::Result<()> {
         arena: arena.clone(),
         visuals: HashMap::new(),
         last_visual: 0,
-        patches: Patches {
-            grid: GridThw { t: 0, h: 0, w: 0 },
-            pixels: Vec::new(),
-            mean: [0.0; 3],
-            std: [1.0; 3],
-        },
+        pixels: arena.map_pixels()?,
     };
     while let Some(call) = next(&mut socket)? {
         let cancel = cancel_of(arena, call.number);
@@ -133,8 +129,7 @@ struct Desk {
     arena: Arc<Arena>,
     visuals: HashMap<u64, VisualTokens>,
     last_visual: u64,
-    /// The memory of the last ones is used again.
-    patches: Patches,
+    pixels: PixelMap,
 }
 
 impl Desk {
@@ -148,8 +143,16 @@ impl Desk {
                 mean,
                 std,
             } => {
-                (self.patches.grid, self.patches.mean, self.patches.std) = (grid, mean, std);
-                self.encode(n_bytes, cancel)
+                let pixels = self.pixels.first(n_bytes).map_err(memory);
+                pixels.and_then(|pixels| {
+                    let patches = Patches {
+                        grid,
+                        pixels,
+                        mean,
+                        std,
+                    };
+                    self.encode(&patches, cancel)
+                })
             }
             Call::Open => self
                 .program
@@ -200,10 +203,8 @@ impl Desk {
         Some(answer)
     }
 
-    fn encode(&mut self, n_bytes: usize, cancel: &Cancel) -> Result<Answer, Error> {
-        let read = self.arena.read_pixels(n_bytes, &mut self.patches.pixels);
-        read.map_err(memory)?;
-        let tokens = self.program.encode(&self.patches, cancel)?;
+    fn encode(&mut self, patches: &Patches, cancel: &Cancel) -> Result<Answer, Error> {
+        let tokens = self.program.encode(patches, cancel)?;
         self.last_visual += 1;
         let n_tokens = tokens.n_tokens;
         self.visuals.insert(self.last_visual, tokens);

@@ -81,8 +81,14 @@ pub enum Crash {
     Kill,
     /// SIGSTOP.
     Stop,
-    /// More memory than there is.
+    /// It reads what is at the null pointer.
+    Segfault,
+    /// More memory than it may have, asked for.
     Memory,
+    /// More memory than there is, used: 256 MiB, for a group of processes that has less.
+    OutOfMemory,
+    /// It tries to reach the network in every way there is, says what came of it, and aborts.
+    Network,
     /// Nonsense instead of an answer.
     Rubbish,
     /// It hangs, and cannot be cancelled.

@@ -66,6 +66,15 @@ pub struct Limits {
     pub weight_bytes: u64,
 }
 
+/// What a program computes in, as far as it knows: what came of the choices that were left to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Arithmetic {
+    /// Number type of the large matrices: `f32`, `bf16`, `int8`.
+    pub precision: Option<String>,
+    /// What multiplies them: the instruction set of a processor's kernels, or a chip.
+    pub kernels: Option<String>,
+}
+
 /// How a device fares, as far as it can tell.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Health {
@@ -169,6 +178,11 @@ pub trait Program: Send {
 
     /// Ends a sequence and frees its rows.
     fn close(&mut self, sequence: SequenceId);
+
+    /// What it computes in.
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic::default()
+    }
 
     /// What is worth a line in a log of how it was loaded.
     fn remark(&self) -> Option<String> {

@@ -3,6 +3,8 @@
 //! What a vision net is shown, and what it makes of it.
 
 use std::any::Any;
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -51,11 +53,63 @@ pub struct Patches {
     /// rows and visual tokens follow each other tile by tile and which do not see each other.
     pub grid: GridThw,
     /// The rows.
-    pub pixels: Vec<u8>,
+    pub pixels: PixelBytes,
     /// Mean of each channel (R, G, B).
     pub mean: [f32; 3],
     /// Standard deviation of each channel (R, G, B).
     pub std: [f32; 3],
+}
+
+/// Bytes of pixels: this process's own, or where another process has put them.
+#[derive(Clone)]
+pub struct PixelBytes(Bytes);
+
+#[derive(Clone)]
+enum Bytes {
+    Own(Vec<u8>),
+    There(Arc<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+impl PixelBytes {
+    /// Bytes that are read where they are.
+    pub fn there(bytes: Arc<dyn AsRef<[u8]> + Send + Sync>) -> Self {
+        Self(Bytes::There(bytes))
+    }
+}
+
+impl From<Vec<u8>> for PixelBytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Bytes::Own(bytes))
+    }
+}
+
+impl FromIterator<u8> for PixelBytes {
+    fn from_iter<I: IntoIterator<Item = u8>>(bytes: I) -> Self {
+        Vec::from_iter(bytes).into()
+    }
+}
+
+impl Deref for PixelBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Own(bytes) => bytes,
+            Bytes::There(bytes) => (**bytes).as_ref(),
+        }
+    }
+}
+
+impl PartialEq for PixelBytes {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl fmt::Debug for PixelBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.deref().fmt(f)
+    }
 }
 
 /// What the vision net made of one temporal patch.

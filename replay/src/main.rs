@@ -12,6 +12,7 @@ mod picture;
 mod questions;
 mod rows;
 mod table;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
             println!("vlmcaption-replay {}", env!("CARGO_PKG_VERSION"));
             Ok(Outcome::Same)
         }
+        Job::Trace { trace, svg } => trace::draw(&trace, &svg).map(|()| Outcome::Same),
         Job::Again(options) => ready().and_then(|()| again::run(&options)),
         Job::Table(options, questions) => ready().and_then(|()| table::run(&options, &questions)),
     });

@@ -148,6 +148,7 @@ mod tests {
             backend: "cpu".into(),
             device: "cpu".into(),
             properties: pairs(&[("backend", "cpu"), ("model", "/m"), ("precision", "int8")]),
+            precision: None,
             kernels: None,
             weight_bytes: None,
             files: Vec::new(),

@@ -23,6 +23,8 @@ Usage:
       Asks something else about the same frames, and prints the answers.
   vlmcaption-replay [OPTIONS] --table QUESTIONS.toml RECORD...
       Asks every question about every record: p of yes, thresholds against marked truth.
+  vlmcaption-replay --trace TRACE.json --svg FILE
+      Draws where the time of windows went, from a file that VLMCAPTION_TRACE names.
 
 Which model answers (as recorded, unless set):
   --backend NAME         cpu, sophgo, axera, openai or mock
@@ -59,6 +61,13 @@ pub enum Job {
     Again(Options),
     /// Asks a file of questions.
     Table(Options, PathBuf),
+    /// Draws spans.
+    Trace {
+        /// As the element has written them.
+        trace: PathBuf,
+        /// Where to.
+        svg: PathBuf,
+    },
 }
 
 /// How it is to be done.
@@ -90,6 +99,7 @@ impl Options {
     pub fn parse(words: &[String]) -> Result<Job, String> {
         let mut options = Self::default();
         let (mut table, mut prompt, mut kind, mut max_tokens) = (None, None, None, None);
+        let mut trace: Option<PathBuf> = None;
         let mut words = words.iter();
         while let Some(word) = words.next() {
             let Some(name) = word.strip_prefix("--") else {
@@ -116,6 +126,7 @@ impl Options {
                 }
             };
             match name {
+                "trace" => trace = Some(value.into()),
                 "table" => table = Some(PathBuf::from(value)),
                 "prompt" => prompt = Some(value),
                 "kind" => kind = Some(questions::kind(&value)?),
@@ -130,6 +141,10 @@ impl Options {
                 "svg" => options.svg = Some(value.into()),
                 name => options.properties.push((name.to_owned(), value)),
             }
+        }
+        if let Some(trace) = trace {
+            let svg = options.svg.ok_or("--trace needs --svg FILE to draw to")?;
+            return Ok(Job::Trace { trace, svg });
         }
         let question = (prompt, kind, max_tokens);
         options.job(table, question)
@@ -206,6 +221,10 @@ mod tests {
         assert_eq!(options.window, Some(1..3));
         assert_eq!(parse("a --help"), Ok(Job::Help));
         assert!(matches!(
+            parse("--trace t.json --svg t.svg"),
+            Ok(Job::Trace { .. })
+        ));
+        assert!(matches!(
             parse("--table q.toml a --svg x"),
             Ok(Job::Table(..))
         ));
@@ -219,6 +238,7 @@ mod tests {
             ("a --window 3", "no span of frames"),
             ("a --kind yes-no", "go with --prompt"),
             ("a --truth t", "go with --table"),
+            ("--trace t.json", "needs --svg"),
             ("a --prompt x --table t", "exclude each other"),
             ("a --prompt x --kind maybe", "maybe"),
             ("a --prompt x --max-tokens 0", "no number above 0"),

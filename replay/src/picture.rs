@@ -164,7 +164,7 @@ fn rule(out: &mut String, scale: &Scale, at: f64, colour: &str, (name, beside): 
     );
 }
 
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -11,7 +11,7 @@
 use super::Error;
 use super::answer::without_reasoning;
 use super::interview::{Interview, Prefilled};
-use super::request::{Generated, Request, StopReason};
+use super::request::{Branch, Generated, Request, StopReason};
 use super::sampling::{Sampler, numbers};
 use super::tokenizer::Tokenizer;
 use crate::backend::Next;
@@ -88,8 +88,36 @@ fn spelling(choice: &str, variant: usize) -> String {
 struct Tally {
     /// Of each answer.
     shares: Vec<f64>,
+    /// Where each of them was decided, if somebody wants to know.
+    branches: Option<Vec<Branch>>,
+    /// Tokens from the prompt to where it is.
+    path: Vec<u32>,
     /// Tokens that were appended to the prompt.
     n_tokens: usize,
+}
+
+impl Tally {
+    /// What comes after `last`, or ends where it is, is this answer.
+    fn decide(&mut self, answer: usize, last: Option<u32>, weight: f64) {
+        self.shares[answer] += weight;
+        if let Some(branches) = &mut self.branches {
+            branches.push(Branch {
+                choice: answer,
+                tokens: self.path.iter().copied().chain(last).collect(),
+                share: weight,
+            });
+        }
+    }
+
+    /// Their shares as parts of a sum.
+    fn branches(self, sum: f64) -> Vec<Branch> {
+        let branches = self.branches.unwrap_or_default().into_iter();
+        let branches = branches.map(|branch| Branch {
+            share: branch.share / sum,
+            ..branch
+        });
+        branches.collect()
+    }
 }
 
 impl Interview<'_> {
@@ -114,6 +142,8 @@ impl Interview<'_> {
             Ok(first) => {
                 let mut tally = Tally {
                     shares: vec![0.0; choices.len()],
+                    branches: self.keeps_likelihoods().then(Vec::new),
+                    path: Vec::new(),
                     n_tokens: 0,
                 };
                 let base = self.n_rows();
@@ -130,6 +160,7 @@ impl Interview<'_> {
                     tokens_out: 1 + tally.n_tokens,
                     probability: Some(probabilities[best]),
                     probabilities,
+                    branches: tally.branches(sum),
                     ..request.generated(choices[best].clone(), StopReason::Complete)
                 }
             }
@@ -164,12 +195,12 @@ impl Interview<'_> {
             false => weight / node.children.len() as f64,
         };
         if let Some(answer) = node.complete {
-            tally.shares[answer] += share(ending);
+            tally.decide(answer, None, share(ending));
         }
         for ((token, child), &odds) in node.children.iter().zip(odds) {
             let weight = share(odds);
             if let Some(answer) = child.only() {
-                tally.shares[answer] += weight;
+                tally.decide(answer, Some(*token), weight);
             } else if weight >= NEGLIGIBLE {
                 let depth = base - request.prompt.n_rows();
                 if base >= self.context() {
@@ -182,7 +213,9 @@ impl Interview<'_> {
                     return Err(Error::Logits);
                 };
                 let odds = probabilities(logits, &options)?;
+                tally.path.push(*token);
                 self.follow(request, child, &odds, weight, base + 1, tally)?;
+                tally.path.pop();
                 self.back_to(base);
             }
         }

@@ -85,10 +85,23 @@ pub struct Generated {
     pub probability: Option<f64>,
     /// Of a choice: how likely each is, in their order; empty where `probability` is `None`.
     pub probabilities: Vec<f64>,
+    /// Of a choice: what it was decided by, if that was asked for as for `likelihoods`.
+    pub branches: Vec<Branch>,
     /// From the call to the first token: the prefill.
     pub ttft: Duration,
     /// From the call to the end.
     pub total: Duration,
+}
+
+/// Tokens after which a choice can be no other.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Branch {
+    /// Number of the choice.
+    pub choice: usize,
+    /// The tokens.
+    pub tokens: Vec<u32>,
+    /// How likely they are among all branches.
+    pub share: f64,
 }
 
 /// How an answer is to look.
@@ -139,6 +152,7 @@ impl Request<'_> {
             stop_reason,
             probability: None,
             probabilities: Vec::new(),
+            branches: Vec::new(),
             ttft: Duration::ZERO,
             total: self.started.elapsed(),
         }

@@ -23,6 +23,7 @@ mod net;
 mod refusals;
 mod run;
 mod sampled;
+mod worker;
 
 use std::env;
 use std::ffi::{CString, c_char, c_long};

@@ -172,7 +172,7 @@ fn parse_case(case: &Value, row_len: usize, vectors: &SafeTensors<'_>) -> Case {
             };
             Run::Visual(Patches {
                 grid,
-                pixels: pixels(number(&visual["seed"]), grid.n_patches(), row_len),
+                pixels: pixels(number(&visual["seed"]), grid.n_patches(), row_len).into(),
                 mean: [0.5; 3],
                 std: [0.5; 3],
             })

@@ -6,6 +6,7 @@
 
 pub mod camera;
 pub mod clips;
+pub mod cost;
 pub mod records;
 
 use std::io::Write;

@@ -1,92 +1,80 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! What a process between the application and the device costs.
+//! What a process between the application and the device costs, on a program that does nothing and on one
+//! that computes.
 
-use std::time::{Duration, Instant};
-
-use gstvlmcaption::backend::isolation::find;
+use gstvlmcaption::backend::cpu;
 use gstvlmcaption::backend::mock::Script;
-use gstvlmcaption::backend::{Cancel, GridThw, Patches, Position, Program, Segment, Surroundings};
+use gstvlmcaption::backend::{GridThw, Patches, Recipe};
+use gstvlmcaption::vlm::Checkpoint;
+use gstvlmcaption::vlm::files::ModelFiles;
 
-use crate::impostors::{load, recipe};
+use crate::common::cost::{Asked, compare};
+use crate::impostors::recipe;
 
-/// Times of single calls, in the middle and of the slowest in twenty.
-fn microseconds(n: usize, mut call: impl FnMut()) -> (f64, f64) {
-    let mut times: Vec<Duration> = (0..n)
-        .map(|_| {
-            let began = Instant::now();
-            call();
-            began.elapsed()
-        })
-        .collect();
-    times.sort();
-    let us = |time: Duration| time.as_secs_f64() * 1e6;
-    (us(times[n / 2]), us(times[n * 19 / 20]))
-}
-
-/// Memory of a process, MiB: its own, and what it shares.
-fn memory(pid: u32) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = |key: &str| {
-        let found = status.lines().find_map(|line| line.strip_prefix(key));
-        let kib: f64 = found
-            .unwrap()
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .unwrap();
-        kib / 1024.0
+/// Pairs of frames, no two alike.
+fn pairs(n: u8, side: usize, patch_size: usize) -> Vec<Patches> {
+    let grid = GridThw {
+        t: 1,
+        h: side / patch_size,
+        w: side / patch_size,
     };
-    let (own, shared) = (line("RssAnon:"), line("RssShmem:"));
-    format!("{own:.1} MiB its own, {shared:.1} MiB shared")
+    let bytes = side * side * 3 * 2;
+    let pair = |n: u8| Patches {
+        grid,
+        pixels: (0..bytes).map(|at| (at % 251) as u8 ^ n).collect(),
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    };
+    (0..n).map(pair).collect()
 }
 
-/// A pair of two frames of 448 x 448, and a vocabulary of Qwen3-VL's size.
+/// Eight pairs of two frames of 448 x 448, and a vocabulary of Qwen3-VL's size.
 #[test]
 fn a_call_costs_microseconds_and_a_pair_less_than_a_frame_of_video() {
     const VOCAB: usize = 151_936;
     let _turn = crate::turn();
-    let script = r#"[{"probabilities": {"y": 0.5}}]"#;
-    let file = crate::common::script(script);
-    let recipe = recipe(VOCAB, Script::read(file.path()).unwrap());
-    let cancel = Cancel::default();
-    let mut isolated = load(find().unwrap(), recipe.clone()).unwrap();
-    let mut here = recipe
-        .load(Surroundings::default(), &mut |_| (), &cancel)
-        .unwrap();
-    let grid = GridThw { t: 1, h: 28, w: 28 };
-    let patches = Patches {
-        grid,
-        pixels: vec![7; grid.n_patches() * 3 * 2 * 16 * 16],
-        mean: [0.5; 3],
-        std: [0.5; 3],
+    let script = crate::common::script(r#"[{"probabilities": {"y": 0.5}}]"#);
+    let recipe = recipe(VOCAB, Script::read(script.path()).unwrap());
+    let patches = pairs(8, 448, 16);
+    let asked = Asked {
+        patches: &patches,
+        tokens: 50,
+        calls: 2000,
+        pairs: 200,
+        captions: 20,
     };
-    let mut pair = Vec::new();
-    for (place, program) in [("here", here.as_mut()), ("isolated", &mut isolated)] {
-        let call = microseconds(2000, || assert!(program.continues(10, 1)));
-        let encode = microseconds(200, || drop(program.encode(&patches, &cancel).unwrap()));
-        let tokens = [1_u32; 200];
-        let positions: Vec<Position> = (0..200).map(|at| [at; 3]).collect();
-        let prefill = microseconds(200, || {
-            let sequence = program.open().unwrap();
-            let next = program.extend(sequence, &[Segment::Tokens(&tokens)], &positions, &cancel);
-            assert!(next.is_ok());
-            program.close(sequence);
-        });
-        let us = |(middle, most): (f64, f64)| format!("{middle:.0} ({most:.0})");
-        println!(
-            "  {place}: a call {}, a pair of {} kB {}, 200 rows in and {} kB of logits back {} µs",
-            us(call),
-            patches.pixels.len() / 1000,
-            us(encode),
-            VOCAB * 4 / 1000,
-            us(prefill),
-        );
-        pair.push(encode.0);
-    }
-    let remark = isolated.remark().unwrap();
-    let pid = remark.rsplit(' ').next().unwrap().parse().unwrap();
-    println!("  the worker: {}", memory(pid));
+    let ([here, there], line) = compare("mock", &recipe, &asked);
+    println!("{line}");
     // Loosely, since other programs run beside it.
-    assert!(pair[1] - pair[0] < 30_000.0, "{pair:?}");
+    assert!(there.pair - here.pair < 30_000.0);
+}
+
+#[test]
+fn beside_a_model_that_computes_it_is_little() {
+    let _turn = crate::turn();
+    let checkpoint = Checkpoint::open(ModelFiles::demo()).unwrap();
+    let options = cpu::Options {
+        threads: Some(1),
+        ..cpu::Options::default()
+    };
+    let recipe = checkpoint.recipe(&options).unwrap();
+    let Recipe::Cpu { spec, .. } = &recipe else {
+        unreachable!("a checkpoint is the cpu's");
+    };
+    let patches = pairs(4, 128, spec.vision.patch_size);
+    let asked = Asked {
+        patches: &patches,
+        tokens: 20,
+        calls: 500,
+        pairs: 60,
+        captions: 10,
+    };
+    let ([here, there], line) = compare("cpu, the demo model", &recipe, &asked);
+    println!("{line}");
+    assert!(
+        there.caption < here.caption * 2.0,
+        "{}",
+        there.caption / here.caption
+    );
 }

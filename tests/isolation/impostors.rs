@@ -4,15 +4,14 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use gstvlmcaption::backend::isolation::find;
 use gstvlmcaption::backend::isolation::protocol::{GREETING, STAMP};
-use gstvlmcaption::backend::isolation::{Isolated, Patience, find};
 use gstvlmcaption::backend::mock::{Play, Role, Script, Words};
-use gstvlmcaption::backend::{Cancel, Program, Recipe};
+use gstvlmcaption::backend::{Program, Recipe};
 
+use crate::common::cost::isolated as load;
 use crate::{says, turn};
 
 /// A mock that knows no words.
@@ -25,12 +24,6 @@ pub fn recipe(vocab_size: usize, script: Script) -> Recipe {
         vocab_size,
     };
     Recipe::Mock(Play::new(script, role))
-}
-
-/// Loads a program by a worker.
-pub fn load(worker: PathBuf, recipe: Recipe) -> Result<Isolated, gstvlmcaption::backend::Error> {
-    let patience = Arc::<Mutex<Patience>>::default();
-    Isolated::load(&worker, recipe, patience, &mut |_| (), &Cancel::default())
 }
 
 /// A program that greets with this text and then does that; its stdin is the socket.

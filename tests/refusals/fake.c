@@ -8,6 +8,9 @@
 
 #include "wrapper.h"
 
+// In faults.c.
+void fake_fault(const char *what);
+
 static unsigned long number(const char *name, unsigned long otherwise) {
   const char *text = getenv(name);
   return text ? strtoul(text, NULL, 0) : otherwise;
@@ -20,6 +23,9 @@ bm_status_t bm_dev_getcount(int *count) {
 
 bm_status_t bm_dev_request(bm_handle_t *handle, int devid) {
   (void)devid;
+  if (getenv("FAKE_FAULT")) {
+    fake_fault(getenv("FAKE_FAULT"));
+  }
   *handle = malloc(1);
   return (bm_status_t)number("FAKE_REQUEST", BM_SUCCESS);
 }

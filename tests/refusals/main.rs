@@ -9,12 +9,14 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
 
 use common::Run;
 use gst::prelude::*;
-use gstvlmcaption::backend::Cancel;
+use gstvlmcaption::backend::isolation::{Isolated, Patience, find};
 use gstvlmcaption::backend::sophgo::{Described, Options, Tables};
+use gstvlmcaption::backend::{Cancel, Error, Recipe};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -45,10 +47,12 @@ static FAKE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     for name in ["libbmlib.so", "libbmrt.so"] {
         let done = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()))
-            .args(["-std=c11", "-Wall", "-Werror", "-shared", "-fPIC"])
+            .args(["-std=gnu11", "-Wall", "-Werror", "-shared", "-fPIC"])
             .arg(format!("-I{ROOT}/sophgo-sys"))
             .arg(format!("-Wl,-soname,{name}"))
             .arg(format!("{ROOT}/tests/refusals/fake.c"))
+            .arg(format!("{ROOT}/tests/refusals/faults.c"))
+            .arg("-ldl")
             .arg("-o")
             .arg(folder.path().join(name))
             .status();
@@ -60,14 +64,18 @@ static FAKE: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
 /// What loading says with the fake in a state: in a process of its own, since libraries stay open
 /// and are asked through the environment.
 fn refusal(variant: &str, state: &[(&str, &str)]) -> String {
+    refused("in_a_process_of_its_own", variant, state)
+}
+
+/// The same by a worker of such a process.
+fn refusal_of_worker(variant: &str, state: &[(&str, &str)]) -> String {
+    refused("by_a_worker", variant, state)
+}
+
+fn refused(test: &str, variant: &str, state: &[(&str, &str)]) -> String {
     let model = bmodel(variant);
     let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "in_a_process_of_its_own",
-            "--nocapture",
-        ])
+        .args(["--ignored", "--exact", test, "--nocapture"])
         .env("VLMCAPTION_SOPHON_LIB", FAKE.path())
         .env("TEST_BMODEL", model.path().join("small.bmodel"))
         .envs(state.iter().copied())
@@ -78,24 +86,57 @@ fn refusal(variant: &str, state: &[(&str, &str)]) -> String {
     line.unwrap_or_else(|| panic!("{text}")).1.to_owned()
 }
 
-#[test]
-#[ignore = "called by the others"]
-#[expect(clippy::print_stdout, reason = "this is how it answers")]
-fn in_a_process_of_its_own() {
-    let path = PathBuf::from(std::env::var_os("TEST_BMODEL").unwrap());
-    let device = std::env::var("TEST_DEVICE").map_or(0, |n| n.parse().unwrap());
-    let options = Options {
-        device,
+fn options() -> Options {
+    Options {
+        device: std::env::var("TEST_DEVICE").map_or(0, |n| n.parse().unwrap()),
         vocab_size: 2048,
         tables: Tables::default(),
         embedding: None,
-    };
-    let described = Described::open(&path).unwrap();
-    let loaded = described.load(&options, &mut |_| {}, &Cancel::default());
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "this is how it answers")]
+fn answer<T>(loaded: Result<T, impl std::fmt::Display>) {
     match loaded {
         Ok(_) => println!("loaded"),
         Err(error) => println!("refused: {error}"),
     }
+}
+
+fn model() -> PathBuf {
+    PathBuf::from(std::env::var_os("TEST_BMODEL").unwrap())
+}
+
+#[test]
+#[ignore = "called by the others"]
+fn in_a_process_of_its_own() {
+    let described = Described::open(&model()).unwrap();
+    answer(described.load(&options(), &mut |_| {}, &Cancel::default()));
+}
+
+#[test]
+#[ignore = "called by the others"]
+fn by_a_worker() {
+    let recipe = Recipe::Sophgo {
+        model: model(),
+        options: options(),
+    };
+    let (patience, cancel) = (Arc::<Mutex<Patience>>::default(), Cancel::default());
+    if std::env::var("FAKE_FAULT").is_ok_and(|fault| fault == "hang") {
+        let end = cancel.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(1));
+            end.cancel();
+        });
+    }
+    let worker = find().unwrap();
+    answer(Isolated::load(
+        &worker,
+        recipe,
+        patience,
+        &mut |_| (),
+        &cancel,
+    ));
 }
 
 #[track_caller]
@@ -103,6 +144,62 @@ fn says(got: &str, words: &[&str]) {
     for word in words {
         assert!(got.contains(word), "no {word:?} in: {got}");
     }
+}
+
+/// One library, in whichever process: what it makes of a model is said in the same words.
+#[test]
+fn a_worker_refuses_in_the_same_words() {
+    let states: [(&str, &[(&str, &str)]); 5] = [
+        ("q3_static", &[("FAKE_CHIP", "0x1686a200")]),
+        (
+            "q3_1688",
+            &[("FAKE_CHIP", "0x1686a200"), ("FAKE_CORES", "1")],
+        ),
+        ("q3_static", &[("FAKE_FREE_MIB", "10")]),
+        ("q3_embdisk", &[]),
+        ("q3_static", &[]),
+    ];
+    for (variant, state) in states {
+        // Each has a file of its own.
+        let [there, here] = [refusal_of_worker, refusal].map(|refusal| {
+            let text = refusal(variant, state);
+            text.split_once("small.bmodel")
+                .expect("its name")
+                .1
+                .to_owned()
+        });
+        assert_eq!(there, here);
+    }
+}
+
+#[test]
+fn a_library_that_ends_its_process_ends_the_worker_and_is_told_with_its_last_words() {
+    let told = |fault: &str| refusal_of_worker("q3_static", &[("FAKE_FAULT", fault)]);
+    let loading = "while the model was being loaded";
+    says(&told("null"), &["was ended by signal 11 (SIGSEGV", loading]);
+    says(
+        &told("throw"),
+        &[
+            "was ended by signal 6 (SIGABRT",
+            loading,
+            "terminate called after throwing an instance of 'std::runtime_error'",
+            "the firmware is of another day",
+        ],
+    );
+    says(
+        &told("twice"),
+        &["was ended by signal 6 (SIGABRT", "double free"],
+    );
+    says(&told("exit"), &["ended by itself with status 7", loading]);
+    says(
+        &told("socket"),
+        &[
+            "ended by itself with status 4",
+            "socket(AF_INET): Permission denied",
+        ],
+    );
+    // Nobody waits for it any more: it is killed, and whoever asked hears that it was cancelled.
+    assert_eq!(told("hang"), Error::Cancelled.to_string());
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn sent(demo: &Demo) -> [u64; 2] {
             .map(|_| {
                 let patches = Patches {
                     grid: GridThw { t: 1, h, w },
-                    pixels: vec![128; h * w * 1536],
+                    pixels: vec![128; h * w * 1536].into(),
                     mean: [0.5; 3],
                     std: [0.5; 3],
                 };

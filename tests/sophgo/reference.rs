@@ -102,7 +102,7 @@ impl Reference {
         };
         Patches {
             grid: GridThw { t, h, w },
-            pixels,
+            pixels: pixels.into(),
             mean: info.mean,
             std: info.std,
         }

@@ -96,6 +96,10 @@ def check_programs():
     """What the compiler starts; tools/xtask/src/setup.rs installs the packages that hold it."""
     names = ("gcc", "g++", "make", "parallel", "readelf", "nm")
     missing = [name for name in names if not shutil.which(name)]
+    # moreutils has another program of that name.
+    if "parallel" not in missing and "GNU" not in subprocess.run(
+            ["parallel", "--version"], capture_output=True, text=True).stdout:
+        missing.append("GNU parallel")
     if missing:
         raise Problem(f"{', '.join(missing)} missing: the compiler starts them. `cargo xtask setup "
                       "--for tpu` installs what holds them (Debian: g++ make binutils parallel)")

@@ -21,8 +21,8 @@ use crate::embedding::Table;
 use crate::rows::{Batch, Row, Source, VisualRun};
 use crate::sequence::{Extension, Sequence};
 use crate::{
-    Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
-    VisualTokens,
+    Arithmetic, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment,
+    SequenceId, VisualTokens,
 };
 
 /// What a mask holds where nothing is attended to, -65536 in bf16; the models know no other.
@@ -449,16 +449,18 @@ impl Program for Axera {
         self.sequence.close(sequence);
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic {
+            // The type of its weights is the compiler's affair, which axmodels do not tell.
+            precision: None,
+            kernels: Some(chip(self.device.kind()).to_owned()),
+        }
+    }
+
     fn health(&mut self) -> Health {
         let health = self.device.health();
         Health {
-            chip: Some(
-                match self.device.kind() {
-                    Kind::Soc => "AX650N",
-                    Kind::Card => "AX650 card",
-                }
-                .to_owned(),
-            ),
+            chip: Some(chip(self.device.kind()).to_owned()),
             memory_used: health
                 .memory
                 .map(|(total, free)| total.saturating_sub(free)),
@@ -466,6 +468,13 @@ impl Program for Axera {
             utilisation: health.utilisation,
             temperature: health.temperature,
         }
+    }
+}
+
+fn chip(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Soc => "AX650N",
+        Kind::Card => "AX650 card",
     }
 }
 

@@ -312,7 +312,7 @@ mod tests {
             std: [0.5; 3],
         };
         let planes = planes(&patches, 1, 2);
-        assert_eq!(channels_last(&planes, 1), patches.pixels);
+        assert_eq!(channels_last(&planes, 1), *patches.pixels);
     }
 
     #[test]

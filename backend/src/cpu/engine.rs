@@ -14,7 +14,7 @@ use super::vision::Vision;
 use crate::rows::host_rows;
 use crate::spec::Spec;
 use crate::{
-    Cancel, Error, Limits, Next, Patches, Position, Program, Segment, SequenceId, Step,
+    Arithmetic, Cancel, Error, Limits, Next, Patches, Position, Program, Segment, SequenceId, Step,
     VisualTokens,
 };
 
@@ -36,12 +36,15 @@ pub(super) struct Parts {
     pub(super) cached: Cached,
     /// The kernels that may be used.
     pub(super) isa: Isa,
+    /// Name of the number type of the large matrices.
+    pub(super) precision: &'static str,
 }
 
 /// A loaded model and its sequences.
 pub(super) struct Engine {
     pool: ThreadPool,
     isa: Isa,
+    precision: &'static str,
     vision: Vision,
     text: Text,
     limits: Limits,
@@ -58,6 +61,7 @@ impl Engine {
             text,
             cached,
             isa,
+            precision,
         } = parts;
         let context = spec.text.max_position_embeddings.min(MAX_CONTEXT);
         let limits = Limits {
@@ -69,6 +73,7 @@ impl Engine {
         Self {
             pool,
             isa,
+            precision,
             logits: vec![0.0; limits.vocab_size],
             limits,
             vision,
@@ -88,6 +93,13 @@ impl Program for Engine {
         let (vision, isa) = (&self.vision, self.isa);
         self.pool
             .install(|| vision.encode(&Gemm::new(isa, cancel), patches, cancel))
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic {
+            precision: Some(self.precision.to_owned()),
+            kernels: Some(self.isa.name.to_owned()),
+        }
     }
 
     fn remark(&self) -> Option<String> {

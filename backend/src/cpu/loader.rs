@@ -134,6 +134,16 @@ impl<'a> Loader<'a> {
         self.stored == Stored::F32 || self.errors.is_some()
     }
 
+    /// Name of the number type that large matrices are multiplied in.
+    pub(super) fn precision(&self) -> &'static str {
+        match self.stored {
+            _ if self.errors.is_some() => "f32",
+            Stored::F32 => "f32",
+            Stored::Bf16 => "bf16",
+            Stored::Int8 => "int8",
+        }
+    }
+
     /// Full name of a tensor of the vision tower.
     pub(super) fn visual(&self, name: &str) -> String {
         format!("{}{name}", self.layout.visual)

@@ -55,11 +55,6 @@ use text::Text;
 use vision::Vision;
 use weights::Reader;
 
-/// The instruction set whose kernels are used in this process.
-pub fn kernels() -> &'static str {
-    Isa::host().name
-}
-
 /// Reads the weights and readies the engine.
 ///
 /// `progress` hears 0.0..=1.0, by bytes read. Each tensor is read in pieces and kept in one form
@@ -118,6 +113,7 @@ impl Parts {
             false => Isa::host(),
         };
         Ok(Self {
+            precision: loader.precision(),
             vision: Vision::load(&spec.vision, &mut loader)?,
             text: Text::load(&spec.text, &mut loader)?,
             cached: loader.finish(),

@@ -9,24 +9,28 @@
 //! NUMBERS  logits, a row for each sequence, for the application
 //! ```
 //!
-//! The words are atomics in both processes. Pixels and logits are written and read by `pwrite` and
-//! `pread`: whoever reads has a copy of his own before he looks at it, whatever the other does meanwhile.
-//! Pages are there once they are used, so the size costs nothing.
+//! The words are atomics in both processes. Pixels are written by `pwrite`, the one copy of a picture, and
+//! the worker reads them where they are. Logits are written and read by `pwrite` and `pread`: the
+//! application has a copy of its own before it looks at it, whatever the worker does meanwhile. Pages are
+//! there once they are used, so the size costs nothing.
 
 #![expect(
     unsafe_code,
-    reason = "words of a mapping that another process writes to as well"
+    reason = "mappings that another process writes to as well"
 )]
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Mmap, MmapOptions, MmapRaw};
 use rustix::fs::{MemfdFlags, SealFlags};
 use zerocopy::IntoBytes;
+
+use crate::PixelBytes;
 
 const WORDS: u64 = 4096;
 /// Bytes of pixels, at most.
@@ -163,16 +167,16 @@ impl Arena {
         self.file.write_all_at(pixels, WORDS)
     }
 
-    /// Takes them.
+    /// Has them read where they are.
     ///
     /// # Errors
-    /// More than there can be.
-    pub fn read_pixels(&self, n: usize, pixels: &mut Vec<u8>) -> io::Result<()> {
-        if n > PIXELS {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        pixels.resize(n, 0);
-        self.file.read_exact_at(pixels, WORDS)
+    /// The system has no room in this process for the mapping.
+    pub fn map_pixels(&self) -> io::Result<PixelMap> {
+        // SAFETY: the size is sealed, so every byte stays there. The application writes to them before it
+        // makes a call and not while one is made: it makes one at a time, waits for the answer, and ends
+        // a worker whose answer it gives up. It is trusted as the caller of this process.
+        let map = unsafe { MmapOptions::new().offset(WORDS).len(PIXELS).map(&self.file) };
+        Ok(PixelMap(Arc::new(map?)))
     }
 
     /// Puts numbers into a row, where the application reads them.
@@ -195,6 +199,34 @@ impl Arena {
     }
 }
 
+/// The pixels of the current call, in the worker.
+pub struct PixelMap(Arc<Mmap>);
+
+impl PixelMap {
+    /// The first bytes, until the call has its answer.
+    ///
+    /// # Errors
+    /// More than there can be.
+    pub fn first(&self, n: usize) -> io::Result<PixelBytes> {
+        if n > PIXELS {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let map = self.0.clone();
+        Ok(PixelBytes::there(Arc::new(First { map, n })))
+    }
+}
+
+struct First {
+    map: Arc<Mmap>,
+    n: usize,
+}
+
+impl AsRef<[u8]> for First {
+    fn as_ref(&self) -> &[u8] {
+        &self.map[..self.n]
+    }
+}
+
 /// Where a row of this many bytes is.
 fn row_offset(row: usize, n_bytes: usize) -> io::Result<u64> {
     let begin = row.checked_mul(n_bytes);
@@ -214,9 +246,10 @@ mod tests {
         let ours = Arena::new().unwrap();
         let theirs = Arena::from_fd(ours.fd().try_clone_to_owned().unwrap()).unwrap();
         ours.write_pixels(&[7; 5000]).unwrap();
-        let mut pixels = Vec::new();
-        theirs.read_pixels(5000, &mut pixels).unwrap();
-        assert_eq!(pixels, [7; 5000]);
+        let map = theirs.map_pixels().unwrap();
+        assert_eq!(*map.first(5000).unwrap(), [7; 5000]);
+        ours.write_pixels(&[8; 100]).unwrap();
+        assert_eq!(*map.first(100).unwrap(), [8; 100], "no copy was made");
         theirs.write_numbers(1, &[0.5, f32::NAN]).unwrap();
         let mut numbers = Vec::new();
         ours.read_numbers(1, 2, &mut numbers).unwrap();
@@ -238,7 +271,8 @@ mod tests {
                 .is_err()
         );
         assert!(arena.read_numbers(1, usize::MAX / 2, &mut numbers).is_err());
-        assert!(arena.read_pixels(PIXELS + 1, &mut Vec::new()).is_err());
+        assert!(arena.map_pixels().unwrap().first(PIXELS + 1).is_err());
+        assert!(arena.write_pixels(&vec![0; PIXELS + 1]).is_err());
         assert!(numbers.is_empty());
     }
 

@@ -14,13 +14,11 @@ use super::arena::Arena;
 use super::error::Error as Lost;
 use super::patience::{Kind, Patience};
 use super::protocol::{self, Answer, Call, GREETING, MAX_ANSWER, Numbered, STAMP};
+use super::silence::{Silence, TICK};
 use super::spawn::spawn;
 use super::text::printable;
 use super::ward::Ward;
 use crate::{Cancel, Error};
-
-/// How often a call that takes long is looked after.
-const TICK: Duration = Duration::from_millis(20);
 
 /// The application's end of a socket, and what it needs to make calls.
 pub struct Link {
@@ -180,12 +178,13 @@ impl Link {
         } = calling;
         let limit = self.patience().limit(kind, size);
         let mut checks = self.arena.checks();
-        let (mut since, mut longest) = (Instant::now(), Duration::ZERO);
+        let (mut silence, mut longest) = (Silence::of(self.ward.pid()), Duration::ZERO);
         let mut unwanted: Option<Instant> = None;
+        let mut is_over = false;
         loop {
             if let Some(frame) = self.take_frame()? {
                 self.patience()
-                    .saw(kind, size, longest.max(since.elapsed()));
+                    .saw(kind, size, longest.max(silence.elapsed()));
                 return match protocol::decode::<Numbered<Answer>>(&frame) {
                     Ok(answer) if answer.number == number => Ok(answer.what),
                     Ok(answer) => {
@@ -198,8 +197,8 @@ impl Link {
             let now = self.arena.checks();
             if now != checks {
                 checks = now;
-                longest = longest.max(since.elapsed());
-                since = Instant::now();
+                longest = longest.max(silence.end());
+                is_over = false;
                 cancel.alive();
             }
             if kind == Kind::Load {
@@ -212,12 +211,17 @@ impl Link {
                     }
                 }
             }
-            if since.elapsed() > limit {
-                self.patience().saw(kind, size, since.elapsed());
-                let seconds = since.elapsed().as_secs_f32();
+            if is_over {
+                let silence = silence.elapsed();
+                self.patience().gave_up(kind, size, silence);
+                let seconds = silence.as_secs_f32();
                 return Err(self.condemn(format!("was silent for {seconds:.1} s")));
             }
-            self.wait(PollFlags::IN);
+            // It may have answered while the look at it took its time: once more, then.
+            is_over = silence.exceeds(limit, limit.max(Patience::UNKNOWN));
+            if !is_over {
+                self.wait(PollFlags::IN);
+            }
         }
     }
 

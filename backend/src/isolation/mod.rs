@@ -23,6 +23,7 @@ mod link;
 mod patience;
 mod program;
 pub mod protocol;
+mod silence;
 mod spawn;
 mod text;
 mod ward;

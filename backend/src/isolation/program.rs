@@ -13,8 +13,8 @@ use super::patience::{Kind, Patience};
 use super::protocol::{Answer, Call, Failure, Next as Said, Rows, Run};
 use super::text::bounded;
 use crate::{
-    Cancel, Error, Features, Health, Limits, Next, Patches, Position, Program, Recipe, Segment,
-    SequenceId, Step, VisualTokens,
+    Arithmetic, Cancel, Error, Features, Health, Limits, Next, Patches, Position, Program, Recipe,
+    Segment, SequenceId, Step, VisualTokens,
 };
 
 /// A device program whose calls are made in a worker.
@@ -22,6 +22,7 @@ pub struct Isolated {
     link: RefCell<Link>,
     limits: Limits,
     batch: usize,
+    arithmetic: Arithmetic,
     remark: String,
     recipe: Recipe,
     /// Features that were dropped and of which the worker does not know yet.
@@ -68,12 +69,13 @@ impl Isolated {
             progress,
         };
         let answer = link.call(Call::Load(Box::new(recipe.clone())), calling)?;
-        let (limits, batch, remark) = match answer {
+        let (limits, batch, arithmetic, remark) = match answer {
             Answer::Loaded {
                 limits,
                 batch,
+                arithmetic,
                 remark,
-            } => (limits, batch, remark),
+            } => (limits, batch, arithmetic, remark),
             Answer::Failed(failure) => return Err(failure.into()),
             _ => return Err(link.rubbish("not what was loaded")),
         };
@@ -93,6 +95,10 @@ impl Isolated {
             link: RefCell::new(link),
             limits,
             batch,
+            arithmetic: Arithmetic {
+                precision: arithmetic.precision.map(|text| bounded(&text)),
+                kernels: arithmetic.kernels.map(|text| bounded(&text)),
+            },
             remark,
             recipe,
             dropped: Arc::default(),
@@ -322,6 +328,10 @@ impl Program for Isolated {
 
     fn close(&mut self, sequence: SequenceId) {
         self.link.borrow_mut().tell(Call::Close(sequence.0));
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        self.arithmetic.clone()
     }
 
     fn remark(&self) -> Option<String> {

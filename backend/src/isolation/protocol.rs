@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::text::bounded;
-use crate::{Error, GridThw, Health, Limits, Position, Recipe, Step};
+use crate::{Arithmetic, Error, GridThw, Health, Limits, Position, Recipe, Step};
 
 /// What the crate was made of: both sides must have the same.
 pub const STAMP: &str = env!("VLMCAPTION_STAMP");
@@ -87,6 +87,8 @@ pub enum Answer {
         limits: Limits,
         /// Its own.
         batch: usize,
+        /// Its own.
+        arithmetic: Arithmetic,
         /// Its own.
         remark: Option<String>,
     },

@@ -12,13 +12,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use super::arena::Arena;
+use super::silence::{Work, state};
 use super::spawn::Spawned;
 use super::text::Tail;
 
 /// From one look to the next.
 const TICK: Duration = Duration::from_millis(100);
 /// Looks without a heartbeat after which a process that was stopped is given up.
-const STOPPED: u32 = 4;
+const STOPPED: u32 = 2;
 /// And one that was not: it may swap.
 const FROZEN: u32 = 50;
 /// How long a process that was killed may take to die; one that hangs in the kernel never does.
@@ -219,7 +220,14 @@ impl Watch {
             // One that output cut short counts no more than a late one.
             let on_time = (TICK / 2..TICK * 3).contains(&began.elapsed());
             let missed = heart.look(self.arena.beats(), on_time);
-            let dead = given_up(missed, is_up, || is_stopped(self.ward.pid));
+            let pid = self.ward.pid;
+            if missed == STOPPED {
+                heart.work = Work::of(pid);
+            }
+            if missed >= FROZEN && heart.has_waited(pid) {
+                continue;
+            }
+            let dead = given_up(missed, is_up, || is_stopped(pid));
             if let Some(reason) = dead {
                 self.ward.state().condemned = Some(reason.into());
                 self.ward.kill();
@@ -365,9 +373,7 @@ fn signal_name(signal: i32) -> &'static str {
 /// Whether a process was stopped, as with SIGSTOP; one that a debugger holds was not.
 fn is_stopped(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name may have anything in it.
-    let after = stat.rsplit_once(')').map(|(_, after)| after.trim_start());
-    after.is_some_and(|after| after.starts_with('T'))
+    state(&stat) == Some('T')
 }
 
 /// Heartbeats as they are seen.
@@ -375,6 +381,8 @@ fn is_stopped(pid: u32) -> bool {
 struct Heart {
     beats: u64,
     missed: u32,
+    /// What the system did with the process when it had missed some.
+    work: Option<Work>,
 }
 
 impl Heart {
@@ -387,6 +395,19 @@ impl Heart {
             self.missed += 1;
         }
         self.missed
+    }
+
+    /// Whether a process that has missed many had no processor to beat on, half of that time at least; then
+    /// it begins anew to count.
+    fn has_waited(&mut self, pid: u32) -> bool {
+        let Some((before, now)) = self.work.as_ref().zip(Work::of(pid)) else {
+            return false;
+        };
+        let has_waited = now.queued_since(before) > TICK * (self.missed - STOPPED) / 2;
+        if has_waited {
+            (self.missed, self.work) = (0, None);
+        }
+        has_waited
     }
 }
 
@@ -433,8 +454,8 @@ mod tests {
     fn a_process_is_given_up_soon_if_stopped_late_if_silent_and_never_for_a_slow_machine() {
         let mut heart = Heart::default();
         let mut stopped = |beats| given_up(heart.look(beats, true), true, || true).is_some();
-        let looks: Vec<bool> = (0..5).map(|_| stopped(1)).collect();
-        assert_eq!(looks, [false, false, false, false, true]);
+        let looks: Vec<bool> = (0..3).map(|_| stopped(1)).collect();
+        assert_eq!(looks, [false, false, true]);
         assert!(!stopped(2), "it goes on");
         let silent = |missed, is_up| given_up(missed, is_up, || false).is_some();
         assert!(silent(FROZEN, true) && !silent(FROZEN - 1, true) && !silent(FROZEN, false));

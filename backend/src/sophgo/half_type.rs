@@ -16,6 +16,14 @@ pub enum HalfType {
 }
 
 impl HalfType {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
+        }
+    }
+
     /// Bytes of a number.
     pub const BYTES: usize = 2;
 

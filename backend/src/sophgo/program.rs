@@ -16,8 +16,8 @@ use super::vision::{FeatureSlot, VisionNet};
 use crate::embedding::Table;
 use crate::sequence::Sequence;
 use crate::{
-    Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
-    VisualTokens,
+    Arithmetic, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment,
+    SequenceId, VisualTokens,
 };
 
 /// Hears the output of a net: `block_<i>`, or `vit_<level>` (0: the visual tokens, then deepstack),
@@ -269,6 +269,13 @@ impl Program for Sophgo {
 
     fn close(&mut self, sequence: SequenceId) {
         self.sequence.close(sequence);
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic {
+            precision: Some(self.layout.half.name().to_owned()),
+            kernels: Some(self.board.chip().to_string()),
+        }
     }
 
     fn health(&mut self) -> Health {

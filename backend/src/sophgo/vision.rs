@@ -409,7 +409,7 @@ mod tests {
         let layout = Layout::of(&parsed(name), name).unwrap();
         let patches = Patches {
             grid: GridThw { t, h, w },
-            pixels: vec![0; n_bytes],
+            pixels: vec![0; n_bytes].into(),
             mean: [0.5; 3],
             std: [0.5; 3],
         };

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use super::watched::Watched;
 use crate::backend::{
-    Cancel, Error, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId, Step,
-    VisualTokens,
+    Arithmetic, Cancel, Error, Health, Limits, Next, Patches, Position, Program, Segment,
+    SequenceId, Step, VisualTokens,
 };
 
 /// How long tokens wait for those of turns that are busy with something else than the device.
@@ -31,6 +31,7 @@ pub(crate) struct Batcher {
     core: Mutex<Core>,
     changed: Condvar,
     limits: Limits,
+    arithmetic: Arithmetic,
     size: usize,
 }
 
@@ -90,6 +91,7 @@ impl Batcher {
     pub(crate) fn new(program: Watched, size: usize) -> Self {
         Self {
             limits: program.limits().clone(),
+            arithmetic: program.arithmetic(),
             size,
             program: Mutex::new(program),
             core: Mutex::default(),
@@ -314,6 +316,10 @@ impl Slot<'_> {
 impl Program for Slot<'_> {
     fn limits(&self) -> &Limits {
         &self.batcher.limits
+    }
+
+    fn arithmetic(&self) -> Arithmetic {
+        self.batcher.arithmetic.clone()
     }
 
     fn encode(&mut self, patches: &Patches, cancel: &Cancel) -> Result<VisualTokens, Error> {

@@ -4,6 +4,7 @@
 
 use super::prompts::variables;
 use super::turn::Context;
+use crate::backend::Arithmetic;
 use crate::caption::frames::visual::Visual;
 use crate::caption::frames::window::{FrameTime, Pair};
 use crate::caption::questions::prompt::render;
@@ -43,6 +44,7 @@ pub(crate) fn evidence(
         options,
         answer: answer.clone(),
         weight_bytes: None,
+        arithmetic: Arithmetic::default(),
     }
 }
 

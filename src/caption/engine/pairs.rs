@@ -85,7 +85,7 @@ mod tests {
     fn pair(second: u64) -> Arc<Pair> {
         let pixels = Patches {
             grid: GridThw { t: 1, h: 1, w: 1 },
-            pixels: Vec::new(),
+            pixels: Vec::new().into(),
             mean: [0.5; 3],
             std: [0.5; 3],
         };

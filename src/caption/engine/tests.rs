@@ -183,7 +183,7 @@ fn job(sequence: u64) -> Job {
         pts: vec![at],
         visual: Mutex::new(Visual::Pixels(Patches {
             grid: GridThw { t: 1, h: 2, w: 2 },
-            pixels: Vec::new(),
+            pixels: Vec::new().into(),
             mean: [0.5; 3],
             std: [0.5; 3],
         })),

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{
-    Cancel, Error, Features, Health, Limits, Next, Patches, Position, Program, Segment, SequenceId,
-    Step, VisualTokens,
+    Arithmetic, Cancel, Error, Features, Health, Limits, Next, Patches, Position, Program, Segment,
+    SequenceId, Step, VisualTokens,
 };
 
 /// A program, and whether its device fails.
@@ -172,6 +172,10 @@ impl Program for Watched {
         self.program.close(sequence);
     }
 
+    fn arithmetic(&self) -> Arithmetic {
+        self.program.arithmetic()
+    }
+
     fn on_loss(&mut self, tell: Box<dyn Fn(&str) + Send + Sync>) {
         self.program.on_loss(tell);
     }
@@ -263,7 +267,7 @@ mod tests {
     fn features_of_a_device_end_with_the_program_that_made_them() {
         let patches = Patches {
             grid: GridThw { t: 1, h: 2, w: 2 },
-            pixels: vec![],
+            pixels: vec![].into(),
             mean: [0.5; 3],
             std: [0.5; 3],
         };

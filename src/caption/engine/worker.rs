@@ -160,6 +160,7 @@ impl Answers<'_> {
         let (mut exchange, mut failed, mut n_answered) = (None, Vec::new(), 0);
         let tokenizer = &self.checkpoint.tokenizer;
         let weight_bytes = program.limits().weight_bytes;
+        let arithmetic = context.ask.evidence.then(|| program.arithmetic());
         let mut interview = Interview::new(program, tokenizer, &tokens[skip..]);
         interview.keep_likelihoods(context.ask.evidence);
         for (question, rendered) in questions.iter().zip(prompts) {
@@ -183,6 +184,7 @@ impl Answers<'_> {
                             text: rendered.text,
                             prompt: Some(exhibit::written(rendered.prompt, tokenizer)),
                             weight_bytes: Some(weight_bytes),
+                            arithmetic: arithmetic.clone().unwrap_or_default(),
                             ..evidence
                         })
                     });

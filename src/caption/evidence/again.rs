@@ -88,11 +88,12 @@ pub fn again(examiner: &mut Examiner, whole: &Whole, change: &Change) -> Result<
         evidence, total, ..
     } = caption;
     let evidence = evidence.ok_or("the answer came without evidence")?;
+    let kind = kind.unwrap_or(Kind::Caption);
     Ok(Again {
-        answer: answer(&evidence.answer),
+        answer: answer(&evidence.answer, kind.choices()),
         prompt: evidence.prompt.as_ref().map(prompt),
         took: total,
-        kind: kind.unwrap_or(Kind::Caption),
+        kind,
     })
 }
 

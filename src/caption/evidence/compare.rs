@@ -92,6 +92,7 @@ mod tests {
             likelihoods: tokens.iter().map(|id| f64::from(*id) / 10.0).collect(),
             probability: probabilities.first().copied(),
             probabilities: probabilities.to_vec(),
+            candidates: Vec::new(),
             finish: "eos".into(),
             tokens_in: 1,
             reused: 0,

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::folder::Files;
 use super::model::Identity;
 use super::record::{
-    Alarm, Answer, Exchange, FORMAT, Frame, Generation, Model, Prompt, Question, Record, Run,
-    System, Times, Window,
+    Alarm, Answer, Candidate, Exchange, FORMAT, Frame, Generation, Model, Prompt, Question, Record,
+    Run, System, Times, Window,
 };
 use super::{picture, record, sha256};
 use crate::backend::cpu;
@@ -93,7 +93,7 @@ impl Entry {
             forgotten: evidence.forgotten,
             prompt: evidence.prompt.as_ref().map(prompt),
             generation: generation(evidence),
-            answer: answer(&evidence.answer),
+            answer: answer(&evidence.answer, caption.question.kind.choices()),
             frames: files.map(|(frame, file)| frame_of(frame, file)).collect(),
             skipped: evidence.skipped,
             times: Times {
@@ -119,8 +119,8 @@ impl Entry {
             backend: source.backend().to_owned(),
             device: source.device(),
             properties: properties(source),
-            kernels: matches!(source.device_source(), Source::Cpu { .. })
-                .then(|| cpu::kernels().to_owned()),
+            precision: evidence.arithmetic.precision.clone(),
+            kernels: evidence.arithmetic.kernels.clone(),
             weight_bytes: evidence.weight_bytes,
             files: Vec::new(),
             sha256: None,
@@ -143,14 +143,20 @@ pub fn identify(model: &mut Model, identity: &Identity) {
     }
 }
 
-/// What an answer is in a record.
-pub fn answer(answer: &Generated) -> Answer {
+/// What an answer is in a record; `choices` are those that there were.
+pub fn answer(answer: &Generated, choices: &[String]) -> Answer {
+    let candidates = answer.branches.iter().map(|branch| Candidate {
+        answer: choices.get(branch.choice).cloned().unwrap_or_default(),
+        tokens: branch.tokens.clone(),
+        likelihood: branch.share,
+    });
     Answer {
         text: answer.text.clone(),
         tokens: answer.tokens.clone(),
         likelihoods: answer.likelihoods.clone(),
         probability: answer.probability,
         probabilities: answer.probabilities.clone(),
+        candidates: candidates.collect(),
         finish: answer.stop_reason.name().to_owned(),
         tokens_in: answer.tokens_in,
         reused: answer.reused,

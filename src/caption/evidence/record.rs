@@ -169,6 +169,9 @@ pub struct Answer {
     pub probability: Option<f64>,
     /// The same of each choice.
     pub probabilities: Vec<f64>,
+    /// What a choice was decided by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
     /// Why it ended.
     pub finish: String,
     /// Tokens of the prompt.
@@ -177,6 +180,17 @@ pub struct Answer {
     pub reused: usize,
     /// Tokens generated.
     pub tokens_out: usize,
+}
+
+/// Tokens with which a choice may begin, and from which on it can be no other.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// The choice.
+    pub answer: String,
+    /// Ids.
+    pub tokens: Vec<u32>,
+    /// How likely they were among all candidates.
+    pub likelihood: f64,
 }
 
 /// A frame.
@@ -237,7 +251,9 @@ pub struct Model {
     pub device: String,
     /// The properties that choose it, less those that may hold a secret.
     pub properties: Vec<(String, String)>,
-    /// The instruction set of the cpu's kernels.
+    /// Number type that its large matrices were multiplied in, whatever the property left open.
+    pub precision: Option<String>,
+    /// What multiplied them: the instruction set of the cpu's kernels, or the chip.
     pub kernels: Option<String>,
     /// Memory of its weights, bytes.
     pub weight_bytes: Option<u64>,

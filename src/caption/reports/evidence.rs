@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::backend::Arithmetic;
 use crate::caption::frames::visual::Jpeg;
 use crate::caption::frames::window::FrameTime;
 use crate::vlm::generate::{GenerateOptions, Generated};
@@ -39,6 +40,8 @@ pub struct Evidence {
     pub answer: Generated,
     /// Memory of the model's weights, bytes; `None` of a server.
     pub weight_bytes: Option<u64>,
+    /// What the model computes in.
+    pub arithmetic: Arithmetic,
 }
 
 /// A frame as a model was shown it.

@@ -289,7 +289,7 @@ impl Vlm for InternVl {
                 h: side,
                 w: side,
             },
-            pixels,
+            pixels: pixels.into(),
             mean: self.pixels.mean,
             std: self.pixels.std,
         })

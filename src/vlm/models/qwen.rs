@@ -138,7 +138,7 @@ impl<F: Family> Vlm for Qwen<F> {
         let (grid, pixels) = patch_rows(frames, self.preprocessor.geometry)?;
         Ok(Patches {
             grid,
-            pixels,
+            pixels: pixels.into(),
             mean: self.preprocessor.image_mean,
             std: self.preprocessor.image_std,
         })

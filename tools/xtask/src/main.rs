@@ -9,6 +9,7 @@ mod apart;
 mod args;
 mod bench;
 mod bindings;
+mod campaign;
 mod check;
 mod circles;
 mod demo;
@@ -53,6 +54,7 @@ Parts of `test`:
 
 To look for trouble:
   quant-check  how far a checkpoint's answers in int8 are from those in f32
+  campaign     devices in processes of their own, ended in every way at every stage
   fuzz         damaged files against the readers, with libFuzzer
 
 To publish:
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         "check" => check::command(args),
         "docs" => docs::command(args),
         "quant-check" => quant::command(args),
+        "campaign" => campaign::command(args),
         "fuzz" => fuzz::command(args),
         "demo-model" => python::demo_model(args),
         "golden" => python::golden(args),

@@ -148,7 +148,8 @@ const NEEDS: &[Need] = &[
     need(Level::Tpu, Probe::Program("g++"), "g++"),
     need(Level::Tpu, Probe::Program("make"), "make"),
     need(Level::Tpu, Probe::Program("readelf"), "binutils"),
-    need(Level::Tpu, Probe::Program("parallel"), "parallel"),
+    // With GNU's parallel, and not with the program of that name in moreutils.
+    need(Level::Tpu, Probe::Program("sem"), "parallel"),
 ];
 
 impl Need {

@@ -46,7 +46,7 @@ impl Vlm for Spy {
     fn patches(&self, _: &[RgbImage]) -> Result<Patches, vlm::Error> {
         Ok(Patches {
             grid: GridThw { t: 1, h: 2, w: 2 },
-            pixels: Vec::new(),
+            pixels: Vec::new().into(),
             mean: [0.5; 3],
             std: [0.5; 3],
         })

@@ -131,7 +131,7 @@ fn batcher(together: Together, bad: Option<u32>) -> (Batcher, Receiver<Call>, Se
 fn patches() -> Patches {
     Patches {
         grid: GridThw { t: 1, h: 2, w: 2 },
-        pixels: Vec::new(),
+        pixels: Vec::new().into(),
         mean: [0.0; 3],
         std: [1.0; 3],
     }

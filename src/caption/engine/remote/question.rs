@@ -155,6 +155,7 @@ fn generated(verdict: Verdict, answer: &Answer, stop_reason: StopReason) -> Gene
         stop_reason,
         probability: verdict.probability,
         probabilities: verdict.probabilities,
+        branches: Vec::new(),
         ttft: answer.effort.ttft,
         total: answer.effort.total,
     }

@@ -5,7 +5,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
-use crate::backend::cpu;
+use crate::backend::{Arithmetic, cpu};
 use crate::caption::evidence::reading::Whole;
 use crate::caption::frames::window::{FrameTime, WallClock};
 use crate::caption::questions::question::Question;
@@ -27,6 +27,7 @@ fn answer() -> Generated {
         stop_reason: StopReason::Eos,
         probability: None,
         probabilities: Vec::new(),
+        branches: Vec::new(),
         ttft: Duration::ZERO,
         total: Duration::ZERO,
     }
@@ -67,6 +68,7 @@ fn entry(sequence: u64) -> Entry {
         },
         answer: answer(),
         weight_bytes: Some(1),
+        arithmetic: Arithmetic::default(),
     };
     Entry {
         caption: Caption {

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What a process of its own costs a device whose library is the stand-in.
+
+use gstvlmcaption::backend::{GridThw, Patches, Recipe};
+
+use crate::both;
+use crate::common::cost::{Asked, compare};
+use crate::compare::Folders;
+use crate::golden::demo;
+use crate::make::Build;
+
+#[test]
+fn a_worker_costs_a_stand_in_little() {
+    both("worker::cost");
+}
+
+#[test]
+#[ignore = "called by another"]
+fn cost() {
+    let build = Build {
+        chunk: 32,
+        chunks: 6,
+        contexts: vec![383],
+        ..Build::default()
+    };
+    let mut folders = Folders::new(&demo(), build);
+    let grid = GridThw { t: 1, h: 8, w: 8 };
+    let recipe = Recipe::Axera {
+        model: folders.folder(grid),
+        options: folders.options(grid),
+    };
+    let vision = &folders.spec.vision;
+    let bytes = grid.n_patches() * 3 * vision.temporal_patch_size * vision.patch_size.pow(2);
+    let pair = |n: u8| Patches {
+        grid,
+        pixels: (0..bytes).map(|at| (at % 251) as u8 ^ n).collect(),
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    };
+    let patches: Vec<_> = (0..4).map(pair).collect();
+    let asked = Asked {
+        patches: &patches,
+        tokens: 20,
+        calls: 500,
+        pairs: 60,
+        captions: 10,
+    };
+    let ([here, there], line) = compare("stand-in", &recipe, &asked);
+    println!("{line}");
+    assert!(
+        there.caption < here.caption * 2.0,
+        "{}",
+        there.caption / here.caption
+    );
+}
