@@ -57,6 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let clip = caption(&mut *program, &visuals, n_tokens)?;
     let last = as_it_comes(&mut *program, &spec, &visuals)?;
     let streams = streams(&mut *program, &visuals[..1], n_tokens)?;
+    drafts(&mut *program, &visuals, n_tokens)?;
     let peak = peak_rss_bytes()?;
     println!("peak RSS {:.2} GB", peak as f64 / 1e9);
     println!(
@@ -243,6 +244,60 @@ fn streams(
     let times = STREAMS as f64 * one / four;
     println!("streams  one {one:.1} ms CPU a step, four {four:.1} ms: {times:.2} times the tokens");
     Ok(times)
+}
+
+/// Decodes a token by itself and several that are verified together, in turns, behind the clip.
+fn drafts(
+    program: &mut dyn Program,
+    visuals: &[VisualTokens],
+    n_steps: usize,
+) -> Result<(), Box<dyn Error>> {
+    let segments: Vec<_> = visuals.iter().map(Segment::Visual).collect();
+    let n_rows: usize = segments.iter().map(Segment::n_rows).sum();
+    let positions: Vec<_> = (0..n_rows as u32).map(|i| [i; 3]).collect();
+    let sequence = program.open()?;
+    program.extend(sequence, &segments, &positions, &Cancel::default())?;
+    let lengths: Vec<usize> = program.verifies(n_rows).iter().map(|l| l.tokens).collect();
+    let (mut alone, mut together) = (Duration::ZERO, vec![Duration::ZERO; lengths.len()]);
+    let tokens: Vec<u32> = (1..).take(lengths.last().copied().unwrap_or(0)).collect();
+    let positions: Vec<_> = (n_rows as u32..)
+        .map(|i| [i; 3])
+        .take(tokens.len())
+        .collect();
+    for _ in 0..n_steps.div_ceil(4) {
+        let before = cpu_time();
+        let token = [Segment::Tokens(&tokens[..1])];
+        choose(program.extend(sequence, &token, &positions[..1], &Cancel::default())?);
+        alone += cpu_time() - before;
+        program.truncate(sequence, n_rows);
+        for (&n, took) in lengths.iter().zip(&mut together) {
+            let before = cpu_time();
+            let (tokens, positions) = (&tokens[..n], &positions[..n]);
+            program.verify(
+                sequence,
+                tokens,
+                positions,
+                &Cancel::default(),
+                &mut |_, next| {
+                    std::hint::black_box(choose(next));
+                },
+            )?;
+            *took += cpu_time() - before;
+            program.truncate(sequence, n_rows);
+        }
+    }
+    program.close(sequence);
+    let steps = n_steps.div_ceil(4) as f64;
+    print!(
+        "drafts   one token {:.1} ms CPU",
+        1e3 * alone.as_secs_f64() / steps
+    );
+    for (n, took) in lengths.iter().zip(together) {
+        let times = took.as_secs_f64() / alone.as_secs_f64();
+        print!(", {n} together {times:.2} of it");
+    }
+    println!();
+    Ok(())
 }
 
 fn choose(next: Next<'_>) -> u32 {

@@ -87,3 +87,27 @@ fn a_prompt_begun_while_its_window_fills_says_the_same() {
     let tokens = |caption: &gst::Structure| caption.get::<u32>("tokens-in").unwrap();
     assert_eq!(tokens(&early[0]), tokens(&late[0]));
 }
+
+#[test]
+fn what_was_said_before_is_a_draft_and_changes_no_caption() {
+    let mut pictures = pictures();
+    // A scene that does not change after that.
+    let still = pictures[11].clone();
+    pictures.extend((0..12).map(|_| still.clone()));
+    let run = |drafts| watch(&pictures, &[("window", "4"), ("drafts", drafts)]);
+    let ((with, counts), (without, none)) = (run("auto"), run("off"));
+    let texts = |captions: &[gst::Structure]| captions.iter().map(text).collect::<Vec<_>>();
+    assert_eq!(texts(&with), texts(&without));
+    let number = |stats: &gst::Structure, name| stats.get::<u64>(name).unwrap();
+    assert_eq!(number(&none, "drafted-tokens"), 0);
+    // What they save is not known before the first was tried.
+    let drafted = number(&counts, "drafted-tokens");
+    assert!(drafted > 0);
+    assert!(number(&counts, "accepted-tokens") <= drafted);
+    let sum = |name| -> u64 {
+        let of = |caption: &gst::Structure| u64::from(caption.get::<u32>(name).unwrap());
+        with.iter().map(of).sum()
+    };
+    assert_eq!(sum("drafted"), drafted);
+    assert_eq!(sum("accepted"), number(&counts, "accepted-tokens"));
+}

@@ -160,21 +160,12 @@ impl Desk {
                 .map(|sequence| Answer::Opened(sequence.0)),
             Call::Extend(sequence, rows) => self.extend(SequenceId(sequence), &rows, cancel),
             Call::ExtendEach(steps) => {
-                let (arena, mut said, mut broken) = (&self.arena, Vec::new(), None);
-                let extended = self
-                    .program
-                    .extend_each(&steps, cancel, &mut |i, next| match say(arena, i, next) {
-                        Ok(next) => said.push(next),
-                        Err(error) => broken = Some(error),
-                    });
-                match broken {
-                    Some(error) => Err(error),
-                    None => {
-                        let failure = extended.err().map(|error| Failure::from(&error));
-                        Ok(Answer::Extended(said, failure))
-                    }
-                }
+                self.tell(|program, take| program.extend_each(&steps, cancel, take))
             }
+            Call::Verifies(n_rows) => Ok(Answer::Launches(self.program.verifies(n_rows))),
+            Call::Verify(sequence, tokens, positions) => self.tell(|program, take| {
+                program.verify(SequenceId(sequence), &tokens, &positions, cancel, take)
+            }),
             Call::Shared(rows) => segments(&self.visuals, &rows)
                 .map(|segments| Answer::Count(self.program.shared(&segments, &rows.positions))),
             Call::Prepare(rows) => segments(&self.visuals, &rows).and_then(|segments| {
@@ -214,6 +205,28 @@ impl Desk {
         })
     }
 
+    /// Makes a call that tells what follows several rows.
+    fn tell(
+        &mut self,
+        call: impl FnOnce(&mut dyn Program, Telling<'_>) -> Result<(), Error>,
+    ) -> Result<Answer, Error> {
+        let (arena, mut said, mut broken) = (&self.arena, Vec::new(), None);
+        let made = call(
+            &mut *self.program,
+            &mut |i, next| match say(arena, i, next) {
+                Ok(next) => said.push(next),
+                Err(error) => broken = Some(error),
+            },
+        );
+        match broken {
+            Some(error) => Err(error),
+            None => {
+                let failure = made.err().map(|error| Failure::from(&error));
+                Ok(Answer::Extended(said, failure))
+            }
+        }
+    }
+
     fn extend(
         &mut self,
         sequence: SequenceId,
@@ -226,6 +239,9 @@ impl Desk {
         Ok(Answer::Extended(vec![say(&self.arena, 0, next)?], None))
     }
 }
+
+/// A call that tells what follows several rows.
+type Telling<'a> = &'a mut dyn FnMut(usize, Next<'_>);
 
 /// Says what follows a sequence.
 fn say(arena: &Arena, row: usize, next: Next<'_>) -> Result<Said, Error> {

@@ -29,6 +29,8 @@ mod vit;
 pub use cancel::{Caller, Cancel, Woken};
 pub use embedding::TableError;
 pub use error::Error;
-pub use program::{Arithmetic, Health, Limits, Next, Position, Program, Segment, SequenceId, Step};
+pub use program::{
+    Arithmetic, Health, Launch, Limits, Next, Position, Program, Segment, SequenceId, Step,
+};
 pub use recipe::{Recipe, Surroundings};
 pub use visual::{Features, GridThw, Patches, PixelBytes, VisualTokens, next_launch};

@@ -53,6 +53,22 @@ pub struct Step {
     pub position: Position,
 }
 
+/// A launch by which tokens are [verified](Program::verify).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Launch {
+    /// Rows that the device computes, whatever it is given: what it costs depends on them.
+    pub rows: usize,
+    /// Tokens that it takes at most.
+    pub tokens: usize,
+}
+
+impl Launch {
+    /// One that takes as many tokens as it has rows.
+    pub fn of(rows: usize) -> Self {
+        Self { rows, tokens: rows }
+    }
+}
+
 /// What a program has, as far as planning needs it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
@@ -142,6 +158,35 @@ pub trait Program: Send {
                 i,
                 self.extend(step.sequence, &token, &[step.position], cancel)?,
             );
+        }
+        Ok(())
+    }
+
+    /// Launches by which tokens behind the `n_rows` rows of a sequence can be [verified](Self::verify), the
+    /// shortest first; empty if a token at a time is all that it can do, or others wait for it.
+    fn verifies(&self, _n_rows: usize) -> Vec<Launch> {
+        Vec::new()
+    }
+
+    /// Appends tokens to a sequence that has rows and tells what follows each of them: `take(i, next)`
+    /// for each of `tokens`, in their order. It is what would follow if they were appended one by one, up
+    /// to the rounding of the device's nets; on the cpu it is the same to the bit.
+    ///
+    /// This is how a draft is verified: whoever called forgets the rows behind the first token that turns
+    /// out to be another one ([`truncate`](Self::truncate)). After an error of a program that
+    /// [verifies](Self::verifies) the sequence has the rows it had before the call; of others, those up to
+    /// the one that failed.
+    fn verify(
+        &mut self,
+        sequence: SequenceId,
+        tokens: &[u32],
+        positions: &[Position],
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), Error> {
+        for (i, (token, position)) in tokens.iter().zip(positions).enumerate() {
+            let token = [Segment::Tokens(std::slice::from_ref(token))];
+            take(i, self.extend(sequence, &token, &[*position], cancel)?);
         }
         Ok(())
     }

@@ -141,6 +141,15 @@ impl Sequence {
     }
 }
 
+/// So many tokens cannot be told of in one launch.
+pub(super) fn not_at_once(n_tokens: usize, n_rows: usize) -> Error {
+    Error::Shape {
+        what: "tokens to verify".into(),
+        want: "as many as a launch takes that sees all rows before them".to_owned(),
+        got: format!("{n_tokens} behind {n_rows} rows"),
+    }
+}
+
 fn fits(needed: usize, context: usize) -> Result<(), Error> {
     match needed <= context {
         true => Ok(()),

@@ -2,8 +2,9 @@
 
 //! Prefill, decode loop, KV budget.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::answer::{Answer, Stop};
 use super::choice::probabilities;
@@ -11,7 +12,7 @@ use super::error::Error;
 use super::interview::{Interview, Prefilled};
 use super::prompt::Prompt;
 use super::request::Request;
-pub use super::request::{Form, GenerateOptions, Generated, StopReason};
+pub use super::request::{Drafts, Form, GenerateOptions, Generated, StopReason};
 use super::sampling::Sampler;
 use super::tokenizer::Tokenizer;
 use crate::backend::{Cancel, Next, Program, VisualTokens};
@@ -81,13 +82,12 @@ impl Interview<'_> {
         let keeps_likelihoods = self.keeps_likelihoods();
         let mut sampler = Sampler::new(&options.sampling);
         let mut text = Answer::new(self.tokenizer, &options.stop, on_text);
-        let Prefilled { mut next, reused } = self.prefill(prompt, &mut sampler, cancel)?;
-        let mut ttft = Duration::ZERO;
+        if options.max_tokens == 0 {
+            return Ok(request.generated(String::new(), StopReason::MaxTokens));
+        }
+        let (mut ttft, mut stop_reason) = (None, StopReason::MaxTokens);
         let (mut tokens, mut likelihoods) = (Vec::new(), Vec::new());
-        let stop_reason = loop {
-            if tokens.len() == options.max_tokens {
-                break StopReason::MaxTokens;
-            }
+        let mut choose = |next: Next<'_>, sampler: &mut Sampler| {
             let token = match next {
                 Next::Logits(logits) => {
                     let token = sampler.choose(logits)?;
@@ -98,24 +98,27 @@ impl Interview<'_> {
                 }
                 Next::Token(token) => token,
             };
-            if tokens.is_empty() {
-                ttft = started.elapsed();
-            }
+            ttft.get_or_insert_with(|| started.elapsed());
             tokens.push(token);
-            let tokens_out = tokens.len();
-            if options.eos.contains(&token) {
-                break StopReason::Eos;
+            stop_reason = if options.eos.contains(&token) {
+                StopReason::Eos
+            } else if text.push(token)? == Stop::Found {
+                StopReason::StopText
+            } else if tokens.len() == options.max_tokens {
+                StopReason::MaxTokens
+            } else if prompt.n_rows() + tokens.len() > context {
+                StopReason::Context
+            } else {
+                return Ok(ControlFlow::Continue(token));
+            };
+            Ok(ControlFlow::Break(token))
+        };
+        let Prefilled { next, reused } = self.prefill(prompt, &mut sampler, cancel)?;
+        let drafts = match choose(next, &mut sampler)? {
+            ControlFlow::Continue(first) => {
+                self.decode(request, first, &mut |next| choose(next, &mut sampler))?
             }
-            if text.push(token)? == Stop::Found {
-                break StopReason::StopText;
-            }
-            if tokens_out == options.max_tokens {
-                break StopReason::MaxTokens;
-            }
-            if prompt.n_rows() + tokens_out > context {
-                break StopReason::Context;
-            }
-            next = self.step(token, request.position(tokens_out - 1), cancel)?;
+            ControlFlow::Break(_) => Drafts::default(),
         };
         let (text, stop_reason) = text.finish(stop_reason)?;
         Ok(Generated {
@@ -123,7 +126,8 @@ impl Interview<'_> {
             tokens_out: tokens.len(),
             tokens,
             likelihoods,
-            ttft,
+            drafts,
+            ttft: ttft.unwrap_or_default(),
             ..request.generated(text, stop_reason)
         })
     }

@@ -5,10 +5,13 @@
 
 use std::sync::Arc;
 
+use super::drafter::Drafter;
 use super::sampling::Sampler;
 use super::tokenizer::Tokenizer;
 use super::{Error, Prompt, PromptRun};
-use crate::backend::{self, Cancel, Next, Position, Program, Segment, SequenceId, VisualTokens};
+use crate::backend::{
+    self, Cancel, Launch, Next, Position, Program, Segment, SequenceId, VisualTokens,
+};
 
 /// What a row of a sequence is; equal rows after equal rows have equal keys and values.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,6 +39,7 @@ pub struct Interview<'a> {
     /// What the sequence holds.
     rows: Vec<Row>,
     keeps_likelihoods: bool,
+    drafter: Option<Drafter>,
 }
 
 /// A prompt that is in the sequence, with what follows it.
@@ -60,7 +64,18 @@ impl<'a> Interview<'a> {
             sequence: None,
             rows: Vec::new(),
             keeps_likelihoods: false,
+            drafter: None,
         }
+    }
+
+    /// Drafts the answers to come: texts, and those in JSON.
+    pub fn set_drafter(&mut self, drafter: Option<Drafter>) {
+        self.drafter = drafter;
+    }
+
+    /// The drafter, with what it has learnt.
+    pub fn take_drafter(&mut self) -> Option<Drafter> {
+        self.drafter.take()
     }
 
     /// Whether answers in [`Form::Text`](super::request::Form::Text) tell how likely each of their
@@ -146,6 +161,32 @@ impl<'a> Interview<'a> {
             position,
         });
         Ok(next)
+    }
+
+    /// Launches by which tokens can be verified now.
+    pub(super) fn launches(&self) -> Vec<Launch> {
+        self.program.verifies(self.rows.len())
+    }
+
+    /// Appends tokens, the first at a position, and tells what follows each of them.
+    pub(super) fn verify(
+        &mut self,
+        tokens: &[u32],
+        position: u32,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), Error> {
+        cancel.check()?;
+        let sequence = self.open()?;
+        let positions: Vec<Position> = (position..).map(|at| [at; 3]).take(tokens.len()).collect();
+        self.program
+            .verify(sequence, tokens, &positions, cancel, take)?;
+        let rows = tokens.iter().zip(positions);
+        self.rows.extend(rows.map(|(&token, position)| Row {
+            source: Source::Token(token),
+            position,
+        }));
+        Ok(())
     }
 
     /// Forgets all rows from `n_rows` on.

@@ -4,11 +4,12 @@
 //! the tokens that are left.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 use super::Error;
 use super::grammar::{Schema, State};
 use super::interview::{Interview, Prefilled};
-use super::request::{Generated, Request, StopReason};
+use super::request::{Drafts, Generated, Request, StopReason};
 use super::sampling::Sampler;
 use super::tokenizer::bytes::TokenBytes;
 use crate::backend::Next;
@@ -168,32 +169,28 @@ impl Interview<'_> {
             )));
         }
         let mut sampler = Sampler::new(&request.options.sampling);
-        let Prefilled { mut next, reused } =
+        let Prefilled { next, reused } =
             self.prefill(request.prompt, &mut sampler, request.cancel)?;
         let ttft = request.started.elapsed();
-        let (mut tokens_out, mut tokens) = (0, Vec::new());
-        let mut stop_reason = StopReason::Complete;
-        loop {
-            let token = match next {
-                Next::Logits(logits) => writer.choose(&mut sampler, logits)?,
-                Next::Token(token) if tokens_out == 0 => {
-                    let said;
-                    (said, tokens_out) = self.continued(request, token)?;
-                    writer.text = object_in(&said).as_bytes().to_vec();
-                    break;
-                }
-                Next::Token(_) => return Err(Error::Logits),
-            };
-            tokens_out += 1;
-            tokens.push(token);
-            if writer.state.is_complete() {
-                if writer.forced.is_some() {
-                    stop_reason = StopReason::MaxTokens;
-                }
-                break;
+        let first = match next {
+            Next::Logits(logits) => Ok(writer.choose(&mut sampler, logits)?),
+            Next::Token(token) => Err(token),
+        };
+        let (tokens_out, tokens, drafts) = match first {
+            Err(token) => {
+                let (said, n_tokens) = self.continued(request, token)?;
+                writer.text = object_in(&said).as_bytes().to_vec();
+                (n_tokens, Vec::new(), Drafts::default())
             }
-            next = self.step(token, request.position(tokens_out - 1), request.cancel)?;
-        }
+            Ok(first) => {
+                let (tokens, drafts) = self.write(request, first, &mut writer, &mut sampler)?;
+                (tokens.len(), tokens, drafts)
+            }
+        };
+        let stop_reason = match writer.forced {
+            Some(_) => StopReason::MaxTokens,
+            None => StopReason::Complete,
+        };
         let text = String::from_utf8_lossy(&writer.text).into_owned();
         let parsed = serde_json::from_str(&text).map_err(|error| error.to_string());
         if let Err(reason) = parsed.and_then(|value| schema.validate(&value)) {
@@ -204,11 +201,38 @@ impl Interview<'_> {
         }
         Ok(Generated {
             reused,
+            drafts,
             tokens_out,
             tokens,
             ttft,
             ..request.generated(text, stop_reason)
         })
+    }
+
+    /// Goes on from the first token until the text is whole: its tokens.
+    fn write(
+        &mut self,
+        request: &Request<'_>,
+        first: u32,
+        writer: &mut Writer<'_>,
+        sampler: &mut Sampler,
+    ) -> Result<(Vec<u32>, Drafts), Error> {
+        let mut tokens = vec![first];
+        if writer.state.is_complete() {
+            return Ok((tokens, Drafts::default()));
+        }
+        let drafts = self.decode(request, first, &mut |next| {
+            let Next::Logits(logits) = next else {
+                return Err(Error::Logits);
+            };
+            let token = writer.choose(sampler, logits)?;
+            tokens.push(token);
+            Ok(match writer.state.is_complete() {
+                true => ControlFlow::Break(token),
+                false => ControlFlow::Continue(token),
+            })
+        })?;
+        Ok((tokens, drafts))
     }
 }
 

@@ -13,6 +13,8 @@ mod choice;
 pub mod compiled;
 pub mod config;
 mod count;
+mod decode;
+pub mod drafter;
 mod error;
 mod family;
 pub mod files;

@@ -76,4 +76,13 @@ impl Prompt {
     pub fn n_rows(&self) -> usize {
         self.positions.len()
     }
+
+    /// Its text tokens.
+    pub fn token_ids(&self) -> impl Iterator<Item = u32> {
+        let tokens = self.runs.iter().filter_map(|run| match run {
+            PromptRun::Tokens(ids) => Some(ids),
+            PromptRun::Visual(_) => None,
+        });
+        tokens.flatten().copied()
+    }
 }

@@ -78,6 +78,8 @@ pub struct Generated {
     /// [that was asked for](super::interview::Interview::keep_likelihoods) and the program gives
     /// logits; else empty.
     pub likelihoods: Vec<f64>,
+    /// Tokens that were drafted, and how many of them the model said.
+    pub drafts: Drafts,
     /// Why it ended.
     pub stop_reason: StopReason,
     /// How likely it is among all answers of its form, 0..=1; `None` for texts, and from a program
@@ -102,6 +104,15 @@ pub struct Branch {
     pub tokens: Vec<u32>,
     /// How likely they are among all branches.
     pub share: f64,
+}
+
+/// Drafts of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Drafts {
+    /// Tokens that were drafted and verified.
+    pub drafted: usize,
+    /// Of these, tokens that the model would have said itself.
+    pub accepted: usize,
 }
 
 /// How an answer is to look.
@@ -149,6 +160,7 @@ impl Request<'_> {
             tokens_out: 0,
             tokens: Vec::new(),
             likelihoods: Vec::new(),
+            drafts: Drafts::default(),
             stop_reason,
             probability: None,
             probabilities: Vec::new(),

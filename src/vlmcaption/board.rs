@@ -271,7 +271,7 @@ mod tests {
     use super::*;
     use crate::caption::question::Question;
     use crate::caption::window::WallClock;
-    use crate::vlm::generate::StopReason;
+    use crate::vlm::generate::{Drafts, StopReason};
 
     const AGEING: Ageing = Ageing {
         stride: Duration::from_secs(4),
@@ -297,6 +297,7 @@ mod tests {
             tokens_in: 1,
             reused: 0,
             reused_pairs: 0,
+            drafts: Drafts::default(),
             tokens_out: 1,
             stop_reason: StopReason::Eos,
             queue_wait: Duration::ZERO,

@@ -5,12 +5,13 @@
 use glib::prelude::*;
 
 /// All of them, for GStreamer's documentation.
-pub(super) fn types() -> [glib::Type; 9] {
+pub(super) fn types() -> [glib::Type; 10] {
     [
         KeyHeader::static_type(),
         VideoTransport::static_type(),
         Precision::static_type(),
         Isolation::static_type(),
+        Drafts::static_type(),
         DropPolicy::static_type(),
         Attach::static_type(),
         TextTiming::static_type(),
@@ -112,6 +113,23 @@ pub enum Isolation {
         nick = "none"
     )]
     None,
+}
+
+/// Whether the last answer is a draft of the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, glib::Enum)]
+#[enum_type(name = "GstVlmCaptionDrafts")]
+#[non_exhaustive]
+pub enum Drafts {
+    /// Where that saves time.
+    #[default]
+    #[enum_value(
+        name = "Auto: where that is measured to save time; changes no word",
+        nick = "auto"
+    )]
+    Auto,
+    /// Never.
+    #[enum_value(name = "Off: a token at a time", nick = "off")]
+    Off,
 }
 
 /// Which window gives way when the model is busy.

@@ -65,7 +65,7 @@ use gst::prelude::*;
 use vlmcaption_backend::isolation;
 
 pub use enums::{
-    Attach, DropPolicy, EvidenceOf, Isolation, KeyHeader, Precision, TextGaps, TextTiming,
+    Attach, Drafts, DropPolicy, EvidenceOf, Isolation, KeyHeader, Precision, TextGaps, TextTiming,
     VideoTransport,
 };
 pub use imp::VlmCaption;

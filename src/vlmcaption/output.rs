@@ -107,6 +107,8 @@ pub(super) fn structure(name: &str, caption: &Caption, origin: &Origin) -> gst::
         .field("reused", count(caption.reused))
         .field("reused-pairs", count(caption.reused_pairs))
         .field("tokens-out", count(caption.tokens_out))
+        .field("drafted", count(caption.drafts.drafted))
+        .field("accepted", count(caption.drafts.accepted))
         .field("ttft", nanos(caption.ttft))
         .field("total", nanos(caption.total))
         .field("queue-wait", nanos(caption.queue_wait))

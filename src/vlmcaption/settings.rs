@@ -16,7 +16,7 @@ use crate::caption::session::SessionOptions;
 use crate::caption::source::Source;
 use crate::vlm::PixelBudget;
 
-use super::enums::{Attach, DropPolicy, EvidenceOf, TextGaps, TextTiming};
+use super::enums::{Attach, Drafts, DropPolicy, EvidenceOf, TextGaps, TextTiming};
 use super::model::Choice;
 use super::{masks, prompts};
 
@@ -51,6 +51,7 @@ pub(super) struct Settings {
     pub eos_timeout: Option<gst::ClockTime>,
     pub priority: u32,
     pub emit_partial: bool,
+    pub drafts: Drafts,
     pub prompts: Vec<glib::SendValue>,
     pub privacy_masks: Vec<glib::SendValue>,
     pub scene_cuts: bool,
@@ -185,6 +186,7 @@ impl Settings {
                 .cloned()
                 .collect(),
             emit_partial: self.emit_partial,
+            drafts: self.drafts == Drafts::Auto,
             evidence: self.evidence().is_some(),
         })
     }

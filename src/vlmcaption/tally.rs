@@ -27,6 +27,8 @@ pub(super) struct Tally {
     tokens_out: AtomicU64,
     reused_tokens: AtomicU64,
     reused_pairs: AtomicU64,
+    drafted_tokens: AtomicU64,
+    accepted_tokens: AtomicU64,
     /// From a window's turn to its first token.
     ttft: Histogram,
     ttft_last: AtomicU64,
@@ -80,6 +82,8 @@ impl Tally {
             tokens_out: AtomicU64::default(),
             reused_tokens: AtomicU64::default(),
             reused_pairs: AtomicU64::default(),
+            drafted_tokens: AtomicU64::default(),
+            accepted_tokens: AtomicU64::default(),
             ttft: Histogram::default(),
             ttft_last: AtomicU64::default(),
             decoded: AtomicU64::default(),
@@ -95,6 +99,8 @@ impl Tally {
         add(&self.tokens_out, caption.tokens_out);
         add(&self.reused_tokens, caption.reused);
         add(&self.reused_pairs, caption.reused_pairs);
+        add(&self.drafted_tokens, caption.drafts.drafted);
+        add(&self.accepted_tokens, caption.drafts.accepted);
         self.ttft.record(caption.ttft);
         self.ttft_last.store(nanos(caption.ttft), Relaxed);
         let took = caption.total.saturating_sub(caption.ttft);
@@ -142,6 +148,8 @@ impl Tally {
             .field("tokens-out", self.tokens_out.load(Relaxed))
             .field("reused-tokens", self.reused_tokens.load(Relaxed))
             .field("reused-pairs", self.reused_pairs.load(Relaxed))
+            .field("drafted-tokens", self.drafted_tokens.load(Relaxed))
+            .field("accepted-tokens", self.accepted_tokens.load(Relaxed))
             .field("ttft-last", self.ttft_last.load(Relaxed))
             .field("ttft-p50", self.ttft.percentile(50))
             .field("ttft-p95", self.ttft.percentile(95))

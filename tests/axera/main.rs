@@ -10,11 +10,14 @@
 #![expect(clippy::print_stdout, reason = "processes of their own answer so")]
 #![expect(unsafe_code, reason = "asks the stand-in how often it was called")]
 
+#[path = "../common/answers.rs"]
+mod answers;
 #[path = "../../axera-sys/tests/standin/build.rs"]
 mod build;
 #[path = "../common/mod.rs"]
 mod common;
 mod compare;
+mod drafts;
 mod element;
 #[path = "../common/golden.rs"]
 mod golden;

@@ -40,6 +40,14 @@ fn counted(mark: &CStr) -> Option<serde_json::Value> {
     sections.as_array().unwrap().last().cloned()
 }
 
+/// Launches since the mark before; a section of that name begins.
+pub fn launches(mark: &str) -> u64 {
+    let mark = std::ffi::CString::new(mark).unwrap();
+    let counts = counted(&mark).expect("count.so is preloaded");
+    let launches = counts["launches"].as_object().unwrap().values();
+    launches.map(|n| n.as_u64().unwrap()).sum()
+}
+
 /// For the same bmodel, prompt and 11 tokens the vendor's demo makes 59 launches, 43 uploads of
 /// 856,948 bytes (737,280 of them pixels), 11 downloads, 13 copies on the device and 25 memsets of
 /// 1,219,840 bytes: `tools/tpu/demo_calls.py`.

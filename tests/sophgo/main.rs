@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod counts;
+mod drafts;
 mod failures;
 mod reference;
 mod worker;

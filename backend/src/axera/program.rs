@@ -19,10 +19,10 @@ use super::options::Options;
 use super::vision::{HostFeatures, VisionModel};
 use crate::embedding::Table;
 use crate::rows::{Batch, Row, Source, VisualRun};
-use crate::sequence::{Extension, Sequence};
+use crate::sequence::{Extension, Sequence, not_at_once};
 use crate::{
-    Arithmetic, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment,
-    SequenceId, VisualTokens,
+    Arithmetic, Cancel, Features, Health, Launch, Limits, Next, Patches, Position, Program,
+    Segment, SequenceId, VisualTokens,
 };
 
 /// What a mask holds where nothing is attended to, -65536 in bf16; the models know no other.
@@ -202,7 +202,8 @@ impl Axera {
                 }
             };
             let m = left.min(shape.rows);
-            hidden = Some(self.launch(batch, &shape, done, m, at, cancel)?);
+            let all = self.launch(batch, &shape, done, m, at, cancel)?;
+            hidden = Some(self.hidden_row(all, m - 1)?);
             done += m;
         }
         hidden.ok_or_else(|| crate::Error::Shape {
@@ -212,8 +213,14 @@ impl Axera {
         })
     }
 
-    /// Rows `from .. from + m` of a batch through all layers, into rows `at ..` of the cache; the
-    /// last hidden row.
+    /// Row `i` of hidden rows.
+    fn hidden_row(&self, hidden: Mem, i: usize) -> Result<Mem, Error> {
+        let row_bytes = self.layout.row_bytes();
+        Ok(hidden.part(i * row_bytes, row_bytes)?)
+    }
+
+    /// Rows `from .. from + m` of a batch through all layers, into rows `at ..` of the cache; their
+    /// hidden rows.
     fn launch(
         &mut self,
         batch: &Batch<HostFeatures>,
@@ -240,10 +247,9 @@ impl Axera {
                 }
             }
         }
-        let row_bytes = self.layout.row_bytes();
-        let last = self.buffers.hidden[self.layers.len() % 2];
-        let last = last.part((m - 1) * row_bytes, row_bytes);
-        Ok(last.map_err(Error::from)?)
+        let rows = self.buffers.hidden[self.layers.len() % 2];
+        let rows = rows.part(0, m * self.layout.row_bytes());
+        Ok(rows.map_err(Error::from)?)
     }
 
     /// Embeddings and visual tokens of the rows; zero behind the last row.
@@ -439,6 +445,38 @@ impl Program for Axera {
     fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {
         self.sequence
             .shared::<HostFeatures>(segments, positions, &self.limits, &self.layout)
+    }
+
+    fn verifies(&self, n_rows: usize) -> Vec<Launch> {
+        let shape = self.layout.prefill_for(n_rows);
+        shape.iter().map(|shape| Launch::of(shape.rows)).collect()
+    }
+
+    fn verify(
+        &mut self,
+        sequence: SequenceId,
+        tokens: &[u32],
+        positions: &[Position],
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), crate::Error> {
+        let segments = [Segment::Tokens(tokens)];
+        let (limits, layout) = (&self.limits, &self.layout);
+        let extension: Extension<HostFeatures> = self
+            .sequence
+            .begin(sequence, &segments, positions, limits, layout)?;
+        let (at, m) = (extension.base, tokens.len());
+        let shape = self.layout.prefill_for(at).cloned();
+        let Some(shape) = shape.filter(|shape| m <= shape.rows) else {
+            return Err(not_at_once(m, at));
+        };
+        let hidden = self.launch(&extension.batch, &shape, 0, m, at, cancel)?;
+        for i in 0..m {
+            let row = self.hidden_row(hidden, i)?;
+            take(i, self.head(row)?);
+        }
+        self.sequence.finish(&extension);
+        Ok(())
     }
 
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {

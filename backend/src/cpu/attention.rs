@@ -15,6 +15,7 @@ use super::gemv;
 use super::isa::Bf16Kernels;
 use super::kv::{Head, Rows};
 use super::rope::Rotation;
+use crate::spec::TextSpec;
 use crate::{Cancel, Error};
 
 /// Queries whose scores are held at a time.
@@ -146,6 +147,12 @@ impl VisionHead {
         }
         Ok(())
     }
+}
+
+/// Rows whose attention is computed query by query, each as if it were alone.
+pub(super) fn few_rows(spec: &TextSpec) -> usize {
+    let group = spec.num_attention_heads / spec.num_key_value_heads;
+    (gemv::MAX_ROWS / group).max(1)
 }
 
 /// Causal attention of `rows` new rows to themselves and all before.

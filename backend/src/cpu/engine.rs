@@ -6,6 +6,7 @@ use rayon::ThreadPool;
 
 use super::cache::{Cached, Outcome};
 use super::gemm::Gemm;
+use super::int8::TILE_FROM;
 use super::isa::Isa;
 use super::kv::KvType;
 use super::sequences::Sequences;
@@ -14,8 +15,8 @@ use super::vision::Vision;
 use crate::rows::host_rows;
 use crate::spec::Spec;
 use crate::{
-    Arithmetic, Cancel, Error, Limits, Next, Patches, Position, Program, Segment, SequenceId, Step,
-    VisualTokens,
+    Arithmetic, Cancel, Error, Launch, Limits, Next, Patches, Position, Program, Segment,
+    SequenceId, Step, VisualTokens,
 };
 
 /// Rows that a sequence may have at most, whatever the checkpoint allows.
@@ -27,6 +28,10 @@ const SMALL_BYTES: u64 = 64 << 20;
 /// Sequences that are extended together: the matrices are read once for all, and at more rows
 /// multiplying takes longer than reading.
 const BATCH: usize = 4;
+
+/// Rows by which a draft may be verified: as many as all kernels for few rows take, which give each the
+/// numbers that it has alone.
+const VERIFIED: [usize; 3] = [2, 4, TILE_FROM];
 
 /// What was loaded.
 pub(super) struct Parts {
@@ -214,10 +219,33 @@ impl Program for Engine {
             self.sequences.end(id, computed.is_ok());
         }
         computed?;
-        let each = logits.chunks_exact(self.limits.vocab_size);
-        for (i, logits) in each.enumerate() {
-            take(i, Next::Logits(logits));
-        }
+        tell(&logits, self.limits.vocab_size, take);
+        Ok(())
+    }
+
+    fn verifies(&self, _n_rows: usize) -> Vec<Launch> {
+        VERIFIED.map(Launch::of).to_vec()
+    }
+
+    fn verify(
+        &mut self,
+        sequence: SequenceId,
+        tokens: &[u32],
+        positions: &[Position],
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), Error> {
+        let rows = host_rows(&[Segment::Tokens(tokens)], positions)?;
+        let kv = self.sequences.go_on(sequence, rows, self.limits.context)?;
+        let mut logits = vec![0.0; tokens.len() * self.limits.vocab_size];
+        let (text, isa) = (&self.text, self.isa);
+        let computed = self.pool.install(|| {
+            let gemm = Gemm::new(isa, cancel);
+            text.step(&gemm, &mut [kv], tokens, positions, &mut logits, cancel)
+        });
+        self.sequences.end(sequence, computed.is_ok());
+        computed?;
+        tell(&logits, self.limits.vocab_size, take);
         Ok(())
     }
 
@@ -227,5 +255,12 @@ impl Program for Engine {
 
     fn close(&mut self, sequence: SequenceId) {
         self.sequences.close(sequence);
+    }
+}
+
+/// Tells the logits of several rows.
+fn tell(logits: &[f32], vocab_size: usize, take: &mut dyn FnMut(usize, Next<'_>)) {
+    for (i, logits) in logits.chunks_exact(vocab_size).enumerate() {
+        take(i, Next::Logits(logits));
     }
 }

@@ -35,7 +35,7 @@ type Executor = GemmExecutor<u8, i8, i32>;
 const CHUNK: usize = 128;
 
 /// More rows than this are multiplied tile by tile, where there are tiles for them.
-const TILE_FROM: usize = 8;
+pub(super) const TILE_FROM: usize = 8;
 
 /// Collects the rows of an [`Int8Matrix`].
 pub(super) struct Int8Builder {

@@ -92,6 +92,26 @@ impl Sequences {
         })
     }
 
+    /// Readies a sequence that has rows for more; [`end`](Self::end) must follow.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin), and for a sequence without rows.
+    pub(super) fn go_on(
+        &mut self,
+        id: SequenceId,
+        rows: Vec<Row>,
+        context: usize,
+    ) -> Result<&mut Kv, Error> {
+        if self.open.get(&id).is_some_and(|one| one.rows.is_empty()) {
+            return Err(Error::Shape {
+                what: "sequence".into(),
+                want: "one with rows".to_owned(),
+                got: id.0.to_string(),
+            });
+        }
+        Ok(self.begin(id, rows, context)?.kv)
+    }
+
     /// Readies each of some sequences for one more row; [`end`](Self::end) must follow for each.
     ///
     /// # Errors

@@ -161,6 +161,7 @@ impl Text {
                 gemm,
                 spec: &self.spec,
                 rotation: Rotation::text(&positions[pass.clone()], &self.spec),
+                attended: pass.len(),
                 cancel,
             };
             let mut scratch = Scratch::new(pass.len(), &self.spec);
@@ -186,10 +187,11 @@ impl Text {
         Ok(())
     }
 
-    /// Appends one token to each of some sequences and writes what follows them to `logits`
-    /// `[sequences, vocab_size]`. The matrices are read once for all of them.
+    /// Appends tokens to sequences, to each as many, and writes what follows each token to `logits`
+    /// `[tokens, vocab_size]`. The matrices are read once for all of them, and each row is computed as if
+    /// it were alone.
     ///
-    /// After an error each of `kvs` may hold some of its new row; the caller forgets it.
+    /// After an error each of `kvs` may hold some of its new rows; the caller forgets them.
     pub(super) fn step(
         &self,
         gemm: &Gemm,
@@ -205,20 +207,22 @@ impl Text {
         for (x, &token) in x.chunks_exact_mut(hidden).zip(tokens) {
             self.embed.look_up(token as usize, x);
         }
+        let each = tokens.len() / kvs.len();
         let pass = Pass {
             gemm,
             spec: &self.spec,
             rotation: Rotation::text(positions, &self.spec),
+            attended: each.min(attention::few_rows(&self.spec)),
             cancel,
         };
         let mut scratch = Scratch::new(tokens.len(), &self.spec);
         for (i, layer) in self.layers.iter().enumerate() {
             cancel.check()?;
-            let mut heads: Vec<_> = kvs.iter_mut().map(|kv| kv.layer_mut(i, 1)).collect();
+            let mut heads: Vec<_> = kvs.iter_mut().map(|kv| kv.layer_mut(i, each)).collect();
             layer.forward(&pass, &mut heads, &mut x, &mut scratch)?;
         }
         for kv in kvs {
-            kv.commit(1);
+            kv.commit(each);
         }
         cancel.check()?;
         for row in x.chunks_exact_mut(hidden) {
@@ -303,6 +307,8 @@ struct Pass<'a> {
     gemm: &'a Gemm,
     spec: &'a TextSpec,
     rotation: Rotation,
+    /// Rows of one sequence whose attention is computed together.
+    attended: usize,
     cancel: &'a Cancel,
 }
 
@@ -409,6 +415,7 @@ impl Layer {
             gemm,
             spec,
             rotation,
+            attended,
             cancel,
         } = pass;
         let Scratch {
@@ -423,18 +430,19 @@ impl Layer {
         let rows = x.len() / spec.hidden_size;
         self.input_norm.forward(x, normed);
         self.qkv.forward(gemm, normed, qkv);
-        let each = rows / sequences.len();
         let per_row = [qkv.len(), q.len(), joined.len()].map(|len| len / rows);
         let parts = qkv
-            .chunks_exact_mut(each * per_row[0])
-            .zip(q.chunks_exact_mut(each * per_row[1]))
-            .zip(mixed.chunks_exact_mut(each * per_row[1]))
-            .zip(joined.chunks_exact_mut(each * per_row[2]));
-        for ((i, heads), (((qkv, q), mixed), joined)) in sequences.iter_mut().enumerate().zip(parts)
-        {
-            self.split(spec, qkv, heads, rotation, i * each, q);
-            attention::causal(gemm, q, each, heads, spec.head_dim, cancel, mixed)?;
-            join_heads(mixed, heads.len(), each, joined);
+            .chunks_mut(attended * per_row[0])
+            .zip(q.chunks_mut(attended * per_row[1]))
+            .zip(mixed.chunks_mut(attended * per_row[1]))
+            .zip(joined.chunks_mut(attended * per_row[2]));
+        let each = rows / sequences.len();
+        for (i, (((qkv, q), mixed), joined)) in parts.enumerate() {
+            let first = i * attended;
+            let (heads, n) = (&mut *sequences[first / each], qkv.len() / per_row[0]);
+            self.split(spec, qkv, heads, rotation, first, q);
+            attention::causal(gemm, q, n, heads, spec.head_dim, cancel, mixed)?;
+            join_heads(mixed, heads.len(), n, joined);
         }
         self.o_proj.forward(gemm, joined, normed);
         add_assign(x, normed);

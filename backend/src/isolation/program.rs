@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::arena::NUMBERS;
 use super::link::{Calling, Link};
 use super::patience::{Kind, Patience};
-use super::protocol::{Answer, Call, Failure, Next as Said, Rows, Run};
+use super::protocol::{Answer, Call, Next as Said, Rows, Run};
 use super::text::bounded;
 use crate::{
-    Arithmetic, Cancel, Error, Features, Health, Limits, Next, Patches, Position, Program, Recipe,
-    Segment, SequenceId, Step, VisualTokens,
+    Arithmetic, Cancel, Error, Features, Health, Launch, Limits, Next, Patches, Position, Program,
+    Recipe, Segment, SequenceId, Step, VisualTokens,
 };
 
 /// A device program whose calls are made in a worker.
@@ -138,6 +138,27 @@ impl Isolated {
 
     fn rubbish(&self, what: &str) -> Error {
         self.link.borrow_mut().rubbish(what)
+    }
+
+    /// Tells what follows each of `n` sequences or tokens, as the worker said.
+    fn tell(
+        &mut self,
+        answer: Answer,
+        n: usize,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), Error> {
+        let (said, failure) = match answer {
+            Answer::Extended(said, failure)
+                if said.len() <= n && (failure.is_some() || said.len() == n) =>
+            {
+                (said, failure)
+            }
+            answer => return Err(self.rubbish(&format!("to {n} rows {answer:?}"))),
+        };
+        for (i, said) in said.into_iter().enumerate() {
+            take(i, self.next(i, said)?);
+        }
+        failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
 
     /// What follows `wanted` sequences, of which those of `said` were extended.
@@ -269,20 +290,33 @@ impl Program for Isolated {
         take: &mut dyn FnMut(usize, Next<'_>),
     ) -> Result<(), Error> {
         let call = Call::ExtendEach(steps.to_vec());
-        let (said, failure): (Vec<Said>, Option<Failure>) =
-            match self.call(call, Kind::Decode, steps.len(), cancel)? {
-                Answer::Extended(said, failure)
-                    if said.len() <= steps.len()
-                        && (failure.is_some() || said.len() == steps.len()) =>
-                {
-                    (said, failure)
-                }
-                answer => return Err(self.rubbish(&format!("to extend each {answer:?}"))),
-            };
-        for (i, said) in said.into_iter().enumerate() {
-            take(i, self.next(i, said)?);
+        let answer = self.call(call, Kind::Decode, steps.len(), cancel)?;
+        self.tell(answer, steps.len(), take)
+    }
+
+    fn verifies(&self, n_rows: usize) -> Vec<Launch> {
+        let Ok(Answer::Launches(mut launches)) = self.ask(Call::Verifies(n_rows)) else {
+            return Vec::new();
+        };
+        // So many rows of logits fit the shared memory.
+        let most = NUMBERS / size_of::<f32>() / self.limits.vocab_size.max(1);
+        for launch in &mut launches {
+            launch.tokens = launch.tokens.min(most);
         }
-        failure.map_or(Ok(()), |failure| Err(failure.into()))
+        launches
+    }
+
+    fn verify(
+        &mut self,
+        sequence: SequenceId,
+        tokens: &[u32],
+        positions: &[Position],
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), Error> {
+        let call = Call::Verify(sequence.0, tokens.to_vec(), positions.to_vec());
+        let answer = self.call(call, Kind::Prefill, tokens.len(), cancel)?;
+        self.tell(answer, tokens.len(), take)
     }
 
     fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {

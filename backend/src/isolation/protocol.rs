@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::text::bounded;
-use crate::{Arithmetic, Error, GridThw, Health, Limits, Position, Recipe, Step};
+use crate::{Arithmetic, Error, GridThw, Health, Launch, Limits, Position, Recipe, Step};
 
 /// What the crate was made of: both sides must have the same.
 pub const STAMP: &str = env!("VLMCAPTION_STAMP");
@@ -44,6 +44,10 @@ pub enum Call {
     Extend(u32, Rows),
     /// `Program::extend_each`
     ExtendEach(Vec<Step>),
+    /// `Program::verifies`
+    Verifies(usize),
+    /// `Program::verify`
+    Verify(u32, Vec<u32>, Vec<Position>),
     /// `Program::shared`
     Shared(Rows),
     /// `Program::prepare`
@@ -105,6 +109,8 @@ pub enum Answer {
     Extended(Vec<Next>, Option<Failure>),
     /// Rows.
     Count(usize),
+    /// Launches.
+    Launches(Vec<Launch>),
     /// Yes or no.
     Truth(bool),
     /// How the device fares.

@@ -74,7 +74,7 @@ struct LayerOutputs {
 }
 
 impl Sophgo {
-    /// Rows through the prefill nets, into rows `at ..` of the cache; the last hidden row.
+    /// Rows through the prefill nets, into rows `at ..` of the cache; their hidden rows.
     pub(super) fn prefill(
         &mut self,
         rows: &Rows<'_>,
@@ -101,8 +101,7 @@ impl Sophgo {
             // So that a cancelled prompt ends within a layer.
             self.board.sync()?;
         }
-        let row_bytes = self.layout.row_bytes();
-        Ok(hidden.part((chunk.m - 1) * row_bytes, row_bytes)?)
+        Ok(hidden.part(0, chunk.m * self.layout.row_bytes())?)
     }
 
     /// Sends the positions of a chunk, and the mask if its nets take one.

@@ -4,14 +4,14 @@
 
 use super::chunk::Rows;
 use super::error::Error;
-use super::layout::Head;
+use super::layout::{Head, History};
 use super::prefix::visible_rows;
 use super::program::Sophgo;
 use super::tensor::Mem;
 use super::vision::FeatureSlot;
 use crate::rows::Source;
 use crate::sequence::Extension;
-use crate::{Cancel, Next, Position};
+use crate::{Cancel, Launch, Next, Position};
 
 impl Sophgo {
     /// Computes the rows of an extension that are not in the cache; the last hidden row.
@@ -46,15 +46,14 @@ impl Sophgo {
                 1
             } else {
                 let m = left.min(longest);
-                hidden = Some(self.prefill(
-                    &Rows {
-                        batch,
-                        from: done,
-                        m,
-                    },
-                    at,
-                    cancel,
-                )?);
+                let rows = Rows {
+                    batch,
+                    from: done,
+                    m,
+                };
+                let row_bytes = self.layout.row_bytes();
+                let all = self.prefill(&rows, at, cancel)?;
+                hidden = Some(all.part((m - 1) * row_bytes, row_bytes)?);
                 m
             };
             done += m;
@@ -64,6 +63,58 @@ impl Sophgo {
             want: "at least one".to_owned(),
             got: "none".to_owned(),
         })
+    }
+
+    /// Launches of the prefill nets that see all rows of a sequence, by their rows.
+    pub(super) fn verifying(&self, n_rows: usize) -> Vec<Launch> {
+        let prefill = &self.layout.prefill;
+        let longest = prefill.lengths[0];
+        if n_rows > visible_rows(&self.layout) {
+            return Vec::new();
+        }
+        let mut lengths: Vec<usize> = match prefill.history {
+            // What a dynamic launch costs grows with its rows.
+            _ if prefill.is_dynamic => {
+                let powers = (1..).map(|i| 1 << i);
+                powers.take_while(|&n| n < longest).collect()
+            }
+            // Nets that see the cache apart have one length.
+            History::Separate(_) => Vec::new(),
+            _ => prefill.lengths[1..].iter().rev().copied().collect(),
+        };
+        lengths.push(longest);
+        lengths.into_iter().map(Launch::of).collect()
+    }
+
+    /// Computes the rows of an extension in one launch of the prefill nets and tells what follows each.
+    pub(super) fn run_telling(
+        &mut self,
+        extension: &Extension<FeatureSlot>,
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), crate::Error> {
+        let m = extension.batch.rows.len();
+        let rows = Rows {
+            batch: &extension.batch,
+            from: 0,
+            m,
+        };
+        let hidden = self.prefill(&rows, extension.base, cancel)?;
+        let kept = match self.layout.prefill.is_dynamic {
+            true => hidden,
+            // It lies where all nets have theirs, and the head's launches may overwrite it.
+            false => {
+                let kept = self.scratch.x.part(0, hidden.size_bytes())?;
+                self.board.copy(kept, hidden)?;
+                kept
+            }
+        };
+        let row_bytes = self.layout.row_bytes();
+        for i in 0..m {
+            let next = self.head(kept.part(i * row_bytes, row_bytes)?)?;
+            take(i, next);
+        }
+        Ok(())
     }
 
     /// One token through the decode nets, into row `at` of the cache.

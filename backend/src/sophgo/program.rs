@@ -14,10 +14,10 @@ use super::tensor::{LoadedNet, Mem};
 use super::vision::{FeatureSlot, VisionNet};
 
 use crate::embedding::Table;
-use crate::sequence::Sequence;
+use crate::sequence::{Sequence, not_at_once};
 use crate::{
-    Arithmetic, Cancel, Features, Health, Limits, Next, Patches, Position, Program, Segment,
-    SequenceId, VisualTokens,
+    Arithmetic, Cancel, Features, Health, Launch, Limits, Next, Patches, Position, Program,
+    Segment, SequenceId, VisualTokens,
 };
 
 /// Hears the output of a net: `block_<i>`, or `vit_<level>` (0: the visual tokens, then deepstack),
@@ -261,6 +261,32 @@ impl Program for Sophgo {
 
     fn continues(&self, n_kept: usize, n_more: usize) -> bool {
         n_kept <= visible_rows(&self.layout) || n_more <= MAX_CONTINUED_ROWS
+    }
+
+    fn verifies(&self, n_rows: usize) -> Vec<Launch> {
+        self.verifying(n_rows)
+    }
+
+    fn verify(
+        &mut self,
+        sequence: SequenceId,
+        tokens: &[u32],
+        positions: &[Position],
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), crate::Error> {
+        let segments = [Segment::Tokens(tokens)];
+        let (limits, layout) = (&self.limits, &self.layout);
+        let extension = self
+            .sequence
+            .begin(sequence, &segments, positions, limits, layout)?;
+        let longest = self.verifying(extension.base).pop();
+        if longest.is_none_or(|launch| launch.tokens < tokens.len()) {
+            return Err(not_at_once(tokens.len(), extension.base));
+        }
+        self.run_telling(&extension, cancel, take)?;
+        self.sequence.finish(&extension);
+        Ok(())
     }
 
     fn truncate(&mut self, sequence: SequenceId, n_rows: usize) {

@@ -156,6 +156,7 @@ impl Asked<'_> {
             reused: answer.reused,
             reused_pairs: 0,
             tokens_out: answer.tokens_out,
+            drafts: answer.drafts,
             stop_reason: answer.stop_reason,
             queue_wait: timing.queue_wait,
             ttft: before + answer.ttft,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::watched::Watched;
 use crate::backend::{
-    Arithmetic, Cancel, Error, Health, Limits, Next, Patches, Position, Program, Segment,
+    Arithmetic, Cancel, Error, Health, Launch, Limits, Next, Patches, Position, Program, Segment,
     SequenceId, Step, VisualTokens,
 };
 
@@ -357,6 +357,31 @@ impl Program for Slot<'_> {
         })?;
         self.said = said?;
         Ok(self.said.next())
+    }
+
+    fn verifies(&self, n_rows: usize) -> Vec<Launch> {
+        // Tokens of several turns are made together, which pays without a draft.
+        {
+            let core = self.batcher.core();
+            if core.busy > 1 || core.long > 0 || !core.waiting.is_empty() {
+                return Vec::new();
+            }
+        }
+        let program = self.batcher.program.try_lock();
+        program.map_or_else(|_| Vec::new(), |program| program.verifies(n_rows))
+    }
+
+    fn verify(
+        &mut self,
+        sequence: SequenceId,
+        tokens: &[u32],
+        positions: &[Position],
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), Error> {
+        self.call(Some(cancel), |program| {
+            program.verify(sequence, tokens, positions, cancel, take)
+        })?
     }
 
     fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {

@@ -99,6 +99,7 @@ impl Examiner {
             stream,
             history,
             last,
+            drafters: None,
         };
         let asked = Asked {
             context: &context,

@@ -22,6 +22,7 @@ mod asked;
 mod batch;
 mod breakers;
 mod charge;
+mod drafters;
 mod error;
 pub mod examiner;
 mod exhibit;

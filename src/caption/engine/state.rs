@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use super::charge::Charges;
+use super::drafters::Drafters;
 use super::pairs::{OpenWindow, Pairs};
 use super::turn::{Context, Epoch, InquiryJob, Job, Turn, Work};
 use crate::backend::Cancel;
@@ -55,6 +56,8 @@ pub(crate) struct SessionState {
     pairs: Pairs,
     /// What was said, the newest last: as much as prompts are given, and at least the last.
     history: VecDeque<vlm::Turn>,
+    /// What is likely to be said again.
+    drafters: Drafters,
     /// By question: PTS at the end of the window that it was last asked about.
     last_asked: HashMap<String, Duration>,
     /// The scene that the history is about.
@@ -97,6 +100,7 @@ impl SessionState {
             windows: Queue::new(options.max_queued),
             pairs: Pairs::default(),
             history: VecDeque::new(),
+            drafters: Drafters::default(),
             last_asked: HashMap::new(),
             scene: 0,
             inquiries: VecDeque::new(),
@@ -132,6 +136,8 @@ impl SessionState {
         let all = ask.all();
         self.last_asked
             .retain(|id, _| all.iter().any(|question| question.id == *id));
+        self.drafters
+            .retain(|id| all.iter().any(|question| question.id == id));
         let other = *self.ask != ask;
         self.ask = Arc::new(ask);
         other
@@ -257,6 +263,7 @@ impl SessionState {
                 stream: self.stream.clone(),
                 history: Vec::new(),
                 last: self.last(self.scene),
+                drafters: None,
             })
         });
         let cancel = inquiry.cancel.clone();
@@ -374,6 +381,7 @@ impl SessionState {
             stream: self.stream.clone(),
             history: self.earlier(scene),
             last: self.last(scene),
+            drafters: self.ask.drafts.then(|| self.drafters.clone()),
         }
     }
 
@@ -414,6 +422,8 @@ impl SessionState {
             asked.job = None;
         }
         self.history.clear();
+        // A turn that is being made keeps what it has.
+        self.drafters = Drafters::default();
         self.last_asked.clear();
         self.cancel();
     }

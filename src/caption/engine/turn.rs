@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::drafters::Drafters;
 use crate::backend::Cancel;
 use crate::caption::frames::window::{FrameTime, Pair, Window};
 use crate::caption::questions::inquiry::Inquiry;
@@ -105,6 +106,8 @@ pub(crate) struct Context {
     pub(crate) history: Vec<vlm::Turn>,
     /// The caption before, for `{last}`.
     pub(crate) last: String,
+    /// Of its session; `None` without drafts.
+    pub(crate) drafters: Option<Drafters>,
 }
 
 impl Context {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{
-    Arithmetic, Cancel, Error, Features, Health, Limits, Next, Patches, Position, Program, Segment,
-    SequenceId, Step, VisualTokens,
+    Arithmetic, Cancel, Error, Features, Health, Launch, Limits, Next, Patches, Position, Program,
+    Segment, SequenceId, Step, VisualTokens,
 };
 
 /// A program, and whether its device fails.
@@ -137,6 +137,25 @@ impl Program for Watched {
         let result = self.program.extend_each(steps, cancel, take);
         self.faulted |= result.as_ref().is_err_and(is_fault);
         result
+    }
+
+    fn verifies(&self, n_rows: usize) -> Vec<Launch> {
+        self.program.verifies(n_rows)
+    }
+
+    fn verify(
+        &mut self,
+        sequence: SequenceId,
+        tokens: &[u32],
+        positions: &[Position],
+        cancel: &Cancel,
+        take: &mut dyn FnMut(usize, Next<'_>),
+    ) -> Result<(), Error> {
+        let verified = self
+            .program
+            .verify(sequence, tokens, positions, cancel, take);
+        self.faulted |= verified.as_ref().is_err_and(is_fault);
+        verified
     }
 
     fn shared(&mut self, segments: &[Segment<'_>], positions: &[Position]) -> usize {

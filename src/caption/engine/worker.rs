@@ -221,7 +221,13 @@ impl Answers<'_> {
             self.asked.context.options(question, self.checkpoint),
             self.asked.cancel,
         );
-        interview.answer(prompt, question.form(), &options, cancel, &mut on_text)
+        let drafters = self.asked.context.drafters.as_ref();
+        interview.set_drafter(drafters.map(|drafters| drafters.take(&question.id)));
+        let answer = interview.answer(prompt, question.form(), &options, cancel, &mut on_text);
+        if let (Some(drafters), Some(drafter)) = (drafters, interview.take_drafter()) {
+            drafters.put(&question.id, drafter);
+        }
+        answer
     }
 
     fn cut(&self, fitted: &Fitted) -> WindowReport {

@@ -145,6 +145,7 @@ fn ask(record: &Record, change: &Change) -> Result<Ask, String> {
         seed: generation.seed,
         stop: generation.stop.clone(),
         emit_partial: false,
+        drafts: false,
         evidence: true,
     })
 }

@@ -38,6 +38,8 @@ pub struct Ask {
     pub stop: Vec<String>,
     /// Whether unfinished text is reported.
     pub emit_partial: bool,
+    /// Whether the last answer is a draft of the next; it changes no word.
+    pub drafts: bool,
     /// Whether captions tell [what they were made of](crate::caption::reports::evidence).
     pub evidence: bool,
 }
@@ -170,6 +172,7 @@ impl Ask {
             seed: 0,
             stop: Vec::new(),
             emit_partial: false,
+            drafts: true,
             evidence: false,
         }
     }

@@ -10,7 +10,7 @@ use super::window_info::WindowInfo;
 use crate::caption::frames::window::FrameTime;
 use crate::caption::questions::alarm::{Observation, Watch};
 use crate::caption::questions::question::Question;
-use crate::vlm::generate::StopReason;
+use crate::vlm::generate::{Drafts, StopReason};
 
 /// What a model answered to one question about one window.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +41,8 @@ pub struct Caption {
     pub reused_pairs: usize,
     /// Tokens of the answer.
     pub tokens_out: usize,
+    /// Tokens that were drafted from the last answer, and how many of them were said.
+    pub drafts: Drafts,
     /// Why the answer ended.
     pub stop_reason: StopReason,
     /// From the moment the window was complete to the moment its turn came.

@@ -5,7 +5,7 @@
 use gst::prelude::*;
 
 use crate::vlmcaption::backends::{BackendFields, read, written};
-use crate::vlmcaption::enums::{Isolation, Precision};
+use crate::vlmcaption::enums::{Drafts, Isolation, Precision};
 use crate::vlmcaption::property::{Effect, Property, list, put, text, texts};
 
 /// Which model it is.
@@ -295,6 +295,15 @@ pub(super) fn likelihoods() -> Vec<Property> {
                 .build(),
             |s| gst::Array::new(s.stop.iter()).to_value(),
             |s, to| texts(&mut s.stop, to),
+        ),
+        Property::new(
+            glib::ParamSpecEnum::builder_with_default("drafts", Drafts::Auto)
+                .nick("Drafts")
+                .blurb("Whether the last answer is a draft of the next, which the model verifies")
+                .mutable_playing()
+                .build(),
+            |s| s.drafts.to_value(),
+            |s, to| put(&mut s.drafts, to),
         ),
     ]
 }

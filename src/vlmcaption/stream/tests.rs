@@ -11,7 +11,7 @@ use crate::caption::Caption;
 use crate::caption::prompt::Ask;
 use crate::caption::question::Question;
 use crate::caption::window_info::WindowInfo;
-use crate::vlm::generate::StopReason;
+use crate::vlm::generate::{Drafts, StopReason};
 use crate::vlmcaption::Attach;
 use crate::vlmcaption::board::{Ageing, Board};
 use crate::vlmcaption::output::Origin;
@@ -109,6 +109,7 @@ fn caption(sample: &Sampled) -> Caption {
         tokens_in: 1,
         reused: 0,
         reused_pairs: 0,
+        drafts: Drafts::default(),
         tokens_out: 1,
         stop_reason: StopReason::Eos,
         queue_wait: Duration::ZERO,

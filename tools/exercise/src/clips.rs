@@ -117,22 +117,26 @@ fn caption(clip: &Clip, properties: &str, still: bool) -> Result<String, String>
     }
 }
 
-fn caps(picture: &world::Canvas) -> String {
+/// Of frames like this picture.
+pub fn caps(picture: &world::Canvas) -> String {
     let (width, height) = (picture.width(), picture.height());
     format!("video/x-raw,format=RGB,width={width},height={height},framerate=1/1")
 }
 
-fn source(stage: &Stage) -> Result<gst_app::AppSrc, String> {
+/// Where frames go in.
+pub fn source(stage: &Stage) -> Result<gst_app::AppSrc, String> {
     let source = stage.element("src")?;
     source.downcast().map_err(|_| "no appsrc".to_owned())
 }
 
-fn end(stage: &Stage) -> Result<(), String> {
+/// There are no more frames.
+pub fn end(stage: &Stage) -> Result<(), String> {
     let ended = source(stage)?.end_of_stream();
     ended.map(|_| ()).map_err(|error| error.to_string())
 }
 
-fn push(source: &gst_app::AppSrc, picture: &world::Canvas, at: u64) -> Result<(), String> {
+/// Shows a picture at a time, ns.
+pub fn push(source: &gst_app::AppSrc, picture: &world::Canvas, at: u64) -> Result<(), String> {
     // Rows of RGB begin at multiples of four bytes; these widths are multiples of 32.
     let mut buffer = gst::Buffer::from_slice(picture.rgb().to_vec());
     let made = buffer.get_mut().ok_or("a buffer that is shared")?;

@@ -12,6 +12,7 @@ mod camera;
 mod cameras;
 mod churn;
 mod clips;
+mod drafts;
 mod leaks;
 mod saturated;
 mod slope;
@@ -28,6 +29,7 @@ vlmcaption-exercise soak MINUTES [RATE]
 vlmcaption-exercise saturated WINDOWS [ELEMENTS]
 vlmcaption-exercise churn MINUTES [THREADS]
 vlmcaption-exercise clips [--still] [PROPERTY=VALUE...]
+vlmcaption-exercise drafts SECONDS [PROPERTY=VALUE...]
 vlmcaption-exercise frames FOLDER
 vlmcaption-exercise cameras COUNT SECONDS [options] [PROPERTY=VALUE...]
 
@@ -41,6 +43,8 @@ vlmcaption-exercise cameras COUNT SECONDS [options] [PROPERTY=VALUE...]
   churn         THREADS pipelines (100) played, paused, sought, flushed and stopped at random
   clips         the committed clips, or their last frames, captioned with these properties and by the
                 local engine, and where the two differ
+  drafts        SECONDS of a street and of a still scene, captioned with drafts=off and auto in turns: tokens
+                drafted and accepted, time for decoding
   frames        two frames of such a clip as JPEG files
   cameras       live cameras that share an engine or a server: who gets what; `cameras --help` says more";
 
@@ -83,6 +87,7 @@ fn run(words: &[String]) -> Result<(), String> {
         ["churn", minutes, threads] => churn::run(number(minutes)?, number(threads)?),
         ["clips", "--still", ref properties @ ..] => clips::run(properties, true),
         ["clips", ref properties @ ..] => clips::run(properties, false),
+        ["drafts", seconds, ref properties @ ..] => drafts::run(number(seconds)?, properties),
         ["frames", folder] => clips::frames(folder),
         ["cameras", "--help" | "-h"] => {
             println!("{}", cameras::HELP);

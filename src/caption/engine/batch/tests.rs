@@ -100,6 +100,10 @@ impl Program for Scripted {
         }
     }
 
+    fn verifies(&self, _: usize) -> Vec<Launch> {
+        vec![Launch::of(4)]
+    }
+
     fn truncate(&mut self, _: SequenceId, n_rows: usize) {
         self.calls.send(Call::Truncate(n_rows)).unwrap();
     }
@@ -177,6 +181,40 @@ fn two_wait(
         go.send(()).unwrap();
         [one.join().unwrap(), other.join().unwrap()]
     })
+}
+
+#[test]
+fn a_draft_is_for_a_turn_that_has_the_program_to_itself() {
+    let (batcher, called, _) = batcher(Together::Works, None);
+    let (mut one, mut two) = (batcher.slot(), batcher.slot());
+    one.begin_turn();
+    assert_eq!(one.verifies(3), [Launch::of(4)]);
+    let (mut said, at) = (Vec::new(), [[3; 3], [4; 3]]);
+    let verified = one.verify(
+        SequenceId(0),
+        &[1, 2],
+        &at,
+        &Cancel::default(),
+        &mut |i, next| {
+            if let Next::Token(token) = next {
+                said.push((i, token));
+            }
+        },
+    );
+    verified.unwrap();
+    assert_eq!(said, [(0, 2), (1, 3)]);
+    assert_eq!(
+        [called.recv(), called.recv()],
+        [Ok(Call::One(1)), Ok(Call::One(2))]
+    );
+    two.begin_turn();
+    assert!(
+        one.verifies(3).is_empty(),
+        "tokens of both are made together"
+    );
+    two.end_turn();
+    assert_eq!(one.verifies(3).len(), 1);
+    one.end_turn();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::caption::engine::turn::Context;
 use crate::caption::questions::prompt::render;
 use crate::caption::questions::question::{Kind, Question};
 use crate::vlm;
-use crate::vlm::generate::{Generated, StopReason};
+use crate::vlm::generate::{Drafts, Generated, StopReason};
 
 /// A question that can be asked.
 pub(super) struct Prepared {
@@ -149,6 +149,7 @@ fn generated(verdict: Verdict, answer: &Answer, stop_reason: StopReason) -> Gene
         text: verdict.text,
         tokens_in: count(usage.prompt),
         reused: count(usage.cached),
+        drafts: Drafts::default(),
         tokens_out: count(usage.completion),
         tokens: Vec::new(),
         likelihoods: Vec::new(),

@@ -12,7 +12,7 @@ use crate::caption::questions::question::Question;
 use crate::caption::reports::caption::Caption;
 use crate::caption::reports::evidence::{Evidence, Shown, ShownFrame};
 use crate::caption::reports::window_info::WindowInfo;
-use crate::vlm::generate::{GenerateOptions, Generated, StopReason};
+use crate::vlm::generate::{Drafts, GenerateOptions, Generated, StopReason};
 use crate::vlm::image::RgbImage;
 use crate::vlm::sampling::Sampling;
 
@@ -24,6 +24,7 @@ fn answer() -> Generated {
         tokens_out: 3,
         tokens: vec![1, 2, 3],
         likelihoods: vec![0.5, 0.25, 0.125],
+        drafts: Drafts::default(),
         stop_reason: StopReason::Eos,
         probability: None,
         probabilities: Vec::new(),
@@ -82,6 +83,7 @@ fn entry(sequence: u64) -> Entry {
             tokens_in: 9,
             reused: 0,
             reused_pairs: 0,
+            drafts: Drafts::default(),
             tokens_out: 3,
             stop_reason: StopReason::Eos,
             queue_wait: Duration::ZERO,
