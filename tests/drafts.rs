@@ -17,7 +17,7 @@ use golden::{Case, begin, cases, data, demo, extend, golden_folders, spec, weigh
 use gstvlmcaption::backend::cpu::{self, Options, Precision, Weights};
 use gstvlmcaption::backend::{Cancel, Error, Next, Position, Program, Segment};
 use gstvlmcaption::vlm::drafter::Drafter;
-use gstvlmcaption::vlm::generate::{Form, StopReason};
+use gstvlmcaption::vlm::generate::{Form, GenerateOptions, StopReason};
 use gstvlmcaption::vlm::grammar::Schema;
 use gstvlmcaption::vlm::sampling::Sampling;
 
@@ -171,60 +171,37 @@ fn an_answer_ends_where_it_ends_without_a_draft() {
     let case = &cases(&data().join("logits"), &demo())[0];
     let mut program = load(&demo(), Precision::F32);
     let mut options = options(Sampling::greedy(), 20);
-    let all = answer(
-        &mut *program,
-        &tokenizer,
-        case,
-        (Form::Text, &options),
-        None,
-    )
-    .0;
-    for n in 1..20 {
-        options.max_tokens = n;
-        let asked = (Form::Text, &options);
-        let drafted = answer(
+    let mut ask = |options: &GenerateOptions, drafter| {
+        answer(
             &mut *program,
             &tokenizer,
             case,
-            asked,
-            expecting(&all.tokens),
+            (Form::Text, options),
+            drafter,
         )
-        .0;
+        .0
+    };
+    let all = ask(&options, None);
+    for n in 1..20 {
+        options.max_tokens = n;
+        let drafted = ask(&options, expecting(&all.tokens));
         assert_eq!(drafted.tokens, all.tokens[..n], "{n} tokens");
     }
     options.max_tokens = 20;
+    let mut same = |options: &GenerateOptions| {
+        let (want, drafted) = (ask(options, None), ask(options, expecting(&all.tokens)));
+        assert_eq!((&drafted.text, &drafted.tokens), (&want.text, &want.tokens));
+        assert_eq!(drafted.stop_reason, want.stop_reason);
+        drafted.stop_reason
+    };
     for at in 0..20 {
         options.eos = vec![all.tokens[at]];
-        let asked = (Form::Text, &options);
-        let want = answer(&mut *program, &tokenizer, case, asked, None).0;
-        let drafted = answer(
-            &mut *program,
-            &tokenizer,
-            case,
-            asked,
-            expecting(&all.tokens),
-        )
-        .0;
-        assert_eq!(
-            (&drafted.tokens, drafted.stop_reason),
-            (&want.tokens, StopReason::Eos)
-        );
+        assert_eq!(same(&options), StopReason::Eos);
     }
     options.eos = vec![u32::MAX];
     for (at, _) in all.text.char_indices().skip(1) {
         options.stop = vec![all.text[at..].chars().take(2).collect()];
-        let asked = (Form::Text, &options);
-        let want = answer(&mut *program, &tokenizer, case, asked, None).0;
-        let drafted = answer(
-            &mut *program,
-            &tokenizer,
-            case,
-            asked,
-            expecting(&all.tokens),
-        )
-        .0;
-        assert_eq!((&drafted.text, &drafted.tokens), (&want.text, &want.tokens));
-        assert_eq!(drafted.stop_reason, want.stop_reason);
+        same(&options);
     }
 }
 

@@ -5,12 +5,13 @@
 use gstvlmcaption::backend::{GridThw, Patches, Recipe};
 
 use crate::both;
-use crate::common::cost::{Asked, compare};
+use crate::common::cost::is_little;
 use crate::compare::Folders;
 use crate::golden::demo;
 use crate::make::Build;
 
 #[test]
+#[ignore = "measures: run it alone"]
 fn a_worker_costs_a_stand_in_little() {
     both("worker::cost");
 }
@@ -39,18 +40,5 @@ fn cost() {
         std: [0.5; 3],
     };
     let patches: Vec<_> = (0..4).map(pair).collect();
-    let asked = Asked {
-        patches: &patches,
-        tokens: 20,
-        calls: 500,
-        pairs: 60,
-        captions: 10,
-    };
-    let ([here, there], line) = compare("stand-in", &recipe, &asked);
-    println!("{line}");
-    assert!(
-        there.caption < here.caption * 2.0,
-        "{}",
-        there.caption / here.caption
-    );
+    is_little("stand-in", &recipe, &patches);
 }

@@ -126,6 +126,21 @@ pub fn compare(name: &str, recipe: &Recipe, asked: &Asked<'_>) -> ([Cost; 2], St
     (costs, line)
 }
 
+/// Measures a small model, of which a process of its own must not be half.
+pub fn is_little(name: &str, recipe: &Recipe, patches: &[Patches]) {
+    let asked = Asked {
+        patches,
+        tokens: 20,
+        calls: 500,
+        pairs: 60,
+        captions: 10,
+    };
+    let ([here, there], line) = compare(name, recipe, &asked);
+    println!("{line}");
+    let times = there.caption / here.caption;
+    assert!(times < 2.0, "{times}");
+}
+
 /// The worker of a program.
 pub fn pid(isolated: &Isolated) -> u32 {
     let remark = isolated.remark().unwrap();

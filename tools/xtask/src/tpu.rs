@@ -156,7 +156,7 @@ pub fn prepare(extent: Extent) -> Outcome {
 }
 
 /// What runs without `--tpu-long`, the most telling first.
-const SHORT: [&str; 25] = [
+const SHORT: [&str; 27] = [
     "every_bmodel_that_was_compiled_is_understood",
     "failures::a_chip_that_does_not_copy_is_told_what_is_not_installed",
     "failures::a_launch_that_fails_names_the_net_and_the_next_prompt_is_computed",
@@ -164,11 +164,13 @@ const SHORT: [&str; 25] = [
     "worker::says_the_same_and_is_begun_anew_after_it_was_killed",
     "worker::costs_an_emulator_little",
     "q3_kv",
+    "drafts::a_draft_saves_launches_and_changes_no_token",
     "demo_clips_are_captioned_as_on_the_cpu",
     "q3_1688",
     "demo_clips_are_captioned_on_two_cores",
     "counts::two_elements_load_a_1688_bmodel_once_and_say_the_same",
     "q25_kv",
+    "drafts::a_draft_of_qwen25_saves_launches_and_changes_no_token",
     "windows_of_a_history_bmodel_do_not_touch_each_other",
     "counts::a_caption_asks_less_of_the_device_than_the_vendors_demo",
     "counts::a_caption_of_the_demo_model_sends_its_pixels_and_little_else",
@@ -229,7 +231,8 @@ pub fn test(extent: Extent, limit: Option<Duration>, mut see: impl FnMut(&str)) 
         if name.contains("_sends_") {
             command.env("TPU_COUNT_ONLY", "1");
         }
-        if two_cores || name.starts_with("counts::") || name.starts_with("failures::") {
+        let counted = ["counts::", "drafts::", "failures::"];
+        if two_cores || counted.iter().any(|part| name.starts_with(part)) {
             command
                 .env("LD_PRELOAD", &shim)
                 .env("TPU_COUNT_OUT", folder().join("counts.json"));
