@@ -539,7 +539,8 @@ fn the_user_is_told_when_windows_begin_to_be_skipped() {
     let model = ("model", slow.path().to_str().unwrap());
     let budget = ("latency-budget", "20000000");
     let run = Run::start(&[MOCK, model, ("window", "1"), budget], SMALL);
-    for s in 0..20 {
+    // How many the element is ahead of the model when it hears of the last rung is for the machine to say.
+    for s in 0..40 {
         push(&run, second(s), yard);
     }
     let messages = run.finish();

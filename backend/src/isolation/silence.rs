@@ -172,7 +172,8 @@ mod tests {
             std::thread::sleep(TICK);
             looks += 1;
         }
-        assert!((2..40).contains(&looks), "{looks}");
+        // More where this process waits for a processor.
+        assert!(looks >= 2, "{looks}");
         assert!(silence.end() >= 200 * MS && silence.counted.is_zero());
     }
 

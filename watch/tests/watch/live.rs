@@ -112,8 +112,7 @@ fn the_clip_of_an_alarm_survives_a_kill_and_is_finished_at_the_end() {
     running.child.wait().unwrap();
     assert!(part.exists() && !layout.clip("front", 1).exists());
     let mut running = Running::start(site.command(&["run"]));
-    running.wait_for("the clip of alarm 1 is finished now");
-    running.wait_for("alarm open begins");
+    running.wait_for_all(&["the clip of alarm 1 is finished now", "alarm open begins"]);
     std::thread::sleep(Duration::from_secs(1));
     running.terminate();
     for id in [1, 2] {
@@ -290,8 +289,8 @@ fn the_demo_serves_its_page_and_leaves_nothing_behind() {
         .env("GST_PLUGIN_PATH", plugin())
         .env("TMPDIR", temporary.path());
     let mut running = Running::start(command);
-    running.wait_for("to make the first user");
-    running.wait_for("camera bars: live");
+    // The cameras do not wait for the page.
+    running.wait_for_all(&["to make the first user", "camera bars: live"]);
     running.terminate();
     assert_eq!(files_below(temporary.path()), Vec::<PathBuf>::new());
 }

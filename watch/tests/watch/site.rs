@@ -150,18 +150,21 @@ impl Running {
 
     /// Waits for a line with this in it.
     pub fn wait_for(&mut self, text: &str) {
+        self.wait_for_all(&[text]);
+    }
+
+    /// Waits for lines with these in them, in any order.
+    pub fn wait_for_all(&mut self, texts: &[&str]) {
         let begin = Instant::now();
-        loop {
+        let mut missing = texts.to_vec();
+        while !missing.is_empty() {
             let left = PATIENCE.saturating_sub(begin.elapsed());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
-                    let found = line.contains(text);
+                    missing.retain(|text| !line.contains(text));
                     self.seen.push(line);
-                    if found {
-                        return;
-                    }
                 }
-                Err(_) => panic!("no `{text}` in\n{}", self.seen.join("\n")),
+                Err(_) => panic!("no {missing:?} in\n{}", self.seen.join("\n")),
             }
         }
     }
