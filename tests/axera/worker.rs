@@ -40,5 +40,5 @@ fn cost() {
         std: [0.5; 3],
     };
     let patches: Vec<_> = (0..4).map(pair).collect();
-    is_little("stand-in", &recipe, &patches);
+    println!("{}", is_little("stand-in", &recipe, &patches));
 }

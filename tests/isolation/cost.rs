@@ -64,5 +64,5 @@ fn beside_a_model_that_computes_it_is_little() {
         unreachable!("a checkpoint is the cpu's");
     };
     let patches = pairs(4, 128, spec.vision.patch_size);
-    is_little("cpu, the demo model", &recipe, &patches);
+    println!("{}", is_little("cpu, the demo model", &recipe, &patches));
 }
