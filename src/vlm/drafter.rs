@@ -69,7 +69,7 @@ struct Pace {
     single: Average,
     n_single: u32,
     /// Launches that verify, by their rows, s.
-    launches: BTreeMap<usize, f64>,
+    launches: BTreeMap<usize, Average>,
 }
 
 /// A mean in which the newest counts most.
@@ -108,13 +108,14 @@ impl Drafter {
 
     /// The answer goes on with a token.
     pub(super) fn note(&mut self, token: u32) {
-        let expected = self.next.and_then(|place| self.at(place));
+        let expected = self.expected().first().copied();
         if let Some(expected) = expected {
             self.hits.note(f64::from(u8::from(expected == token)));
         }
         self.said.push(token);
         self.next = match (self.next, expected == Some(token)) {
-            (Some(place), true) => Some(place.after(1)),
+            (Some(Place::Last(at)), true) => Some(Place::Last(at + 1)),
+            (Some(Place::Prompt(at)), true) => Some(Place::Prompt(at + 1)),
             (place, _) => {
                 if let Some(Place::Last(at)) = place {
                     self.parted = at;
@@ -161,7 +162,8 @@ impl Drafter {
     pub(super) fn took(&mut self, launches: &[Launch], n_tokens: usize, time: Duration) {
         let launch = launches.iter().find(|launch| launch.tokens >= n_tokens);
         if let Some(launch) = launch {
-            self.pace.note(launch.rows, time.as_secs_f64());
+            let pace = self.pace.launches.entry(launch.rows).or_default();
+            pace.note(time.as_secs_f64());
         }
     }
 
@@ -195,13 +197,6 @@ impl Drafter {
         }
     }
 
-    fn at(&self, place: Place) -> Option<u32> {
-        match place {
-            Place::Last(at) => self.last.get(at).copied(),
-            Place::Prompt(at) => self.prompt.get(at).copied(),
-        }
-    }
-
     /// Where an earlier text went on after what was said last: by as many tokens as are found, the last
     /// answer before the prompt, and there the nearest behind the place where the two parted.
     fn find(&self) -> Option<Place> {
@@ -230,32 +225,18 @@ impl Drafter {
     }
 }
 
-impl Place {
-    fn after(self, n: usize) -> Self {
-        match self {
-            Self::Last(at) => Self::Last(at + n),
-            Self::Prompt(at) => Self::Prompt(at + n),
-        }
-    }
-}
-
 impl Pace {
     fn fade(&mut self) {
         for time in self.launches.values_mut() {
-            *time *= FADES;
+            time.0 = time.0.map(|time| time * FADES);
         }
-    }
-
-    fn note(&mut self, rows: usize, time: f64) {
-        let kept = self.launches.entry(rows).or_insert(time);
-        *kept += NEW * (time - *kept);
     }
 
     /// What a launch of so many rows takes, s: as measured, or at least as long as the next shorter one
     /// that was.
     fn of(&self, rows: usize, single: f64) -> f64 {
         let shorter = self.launches.range(..=rows).next_back();
-        shorter.map_or(single, |(_, &time)| time)
+        shorter.and_then(|(_, time)| time.0).unwrap_or(single)
     }
 }
 

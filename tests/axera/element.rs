@@ -23,13 +23,7 @@ fn held_out_clips_are_captioned_at_the_one_size_there_is() {
 #[test]
 #[ignore = "called by another"]
 fn captions() {
-    let build = Build {
-        chunk: 32,
-        chunks: 6,
-        contexts: vec![383],
-        ..Build::default()
-    };
-    let mut folders = Folders::new(&demo(), build);
+    let mut folders = Folders::new(&demo(), Build::for_windows());
     let clips = clips();
     let size = clips[0].size();
     let (width, height) = (size.0 / 32 * 32, size.1 / 32 * 32);

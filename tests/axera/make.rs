@@ -47,6 +47,18 @@ impl Default for Build {
     }
 }
 
+impl Build {
+    /// With room for windows of the demo model.
+    pub fn for_windows() -> Self {
+        Self {
+            chunk: 32,
+            chunks: 6,
+            contexts: vec![383],
+            ..Self::default()
+        }
+    }
+}
+
 /// The tensors of a checkpoint, in f32.
 pub struct Weights(HashMap<String, (Vec<usize>, Vec<f32>)>);
 

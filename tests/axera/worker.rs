@@ -19,13 +19,7 @@ fn a_worker_costs_a_stand_in_little() {
 #[test]
 #[ignore = "called by another"]
 fn cost() {
-    let build = Build {
-        chunk: 32,
-        chunks: 6,
-        contexts: vec![383],
-        ..Build::default()
-    };
-    let mut folders = Folders::new(&demo(), build);
+    let mut folders = Folders::new(&demo(), Build::for_windows());
     let grid = GridThw { t: 1, h: 8, w: 8 };
     let recipe = Recipe::Axera {
         model: folders.folder(grid),

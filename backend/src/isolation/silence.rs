@@ -116,7 +116,7 @@ impl Work {
         let time = self.at.saturating_duration_since(before.at);
         let since = |(name, now): (&String, &Thread)| {
             let then = before.threads.get(name).copied().unwrap_or_default();
-            // What it waits for now is counted once it gets it.
+            // The system counts a wait when it is over: of one that is not, all the time it did not run.
             let open = match now.is_ready {
                 true => time.saturating_sub(now.ran.saturating_sub(then.ran)),
                 false => Duration::ZERO,
@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn looks_that_come_late_count_for_no_more_than_two() {
-        let mut silence = Silence::of(std::process::id());
+        // Of a process that the system tells nothing of nothing is taken away, however busy the machine is.
+        let mut silence = Silence::of(u32::MAX);
         std::thread::sleep(200 * MS);
         assert!(!silence.exceeds(50 * MS, 50 * MS), "{:?}", silence.counted);
         assert!(silence.elapsed() >= 200 * MS);
@@ -172,8 +173,7 @@ mod tests {
             std::thread::sleep(TICK);
             looks += 1;
         }
-        // More where this process waits for a processor.
-        assert!(looks >= 2, "{looks}");
+        assert!((2..40).contains(&looks), "{looks}");
         assert!(silence.end() >= 200 * MS && silence.counted.is_zero());
     }
 

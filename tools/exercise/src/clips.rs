@@ -3,6 +3,7 @@
 //! The committed clips through the element with given properties, each beside what the local engine
 //! says of it.
 
+use std::borrow::Borrow;
 use std::time::Duration;
 
 use gst::prelude::*;
@@ -80,9 +81,7 @@ fn write_jpeg(picture: &world::Canvas, path: &std::path::Path) -> Result<(), Str
         caps(picture),
         path.display()
     ))?;
-    stage.begin()?;
-    push(&source(&stage)?, picture, 0)?;
-    end(&stage)?;
+    show(&stage, [picture])?;
     stage.end(PATIENCE).map(|_| ())
 }
 
@@ -104,12 +103,7 @@ fn caption(clip: &Clip, properties: &str, still: bool) -> Result<String, String>
         caps(&shown[0]),
         shown.len(),
     ))?;
-    stage.begin()?;
-    let source = source(&stage)?;
-    for (second, picture) in (0..).zip(shown) {
-        push(&source, picture, second * SECOND)?;
-    }
-    end(&stage)?;
+    show(&stage, shown)?;
     let captions = stage.end(PATIENCE)?;
     match &captions[..] {
         [one] => Ok(one.text.clone()),
@@ -123,20 +117,26 @@ pub fn caps(picture: &world::Canvas) -> String {
     format!("video/x-raw,format=RGB,width={width},height={height},framerate=1/1")
 }
 
-/// Where frames go in.
-pub fn source(stage: &Stage) -> Result<gst_app::AppSrc, String> {
+/// Begins a pipeline and shows it pictures, one a second, and nothing after them.
+///
+/// # Errors
+/// What the pipeline says.
+pub fn show<P: Borrow<world::Canvas>>(
+    stage: &Stage,
+    pictures: impl IntoIterator<Item = P>,
+) -> Result<(), String> {
+    stage.begin()?;
     let source = stage.element("src")?;
-    source.downcast().map_err(|_| "no appsrc".to_owned())
-}
-
-/// There are no more frames.
-pub fn end(stage: &Stage) -> Result<(), String> {
-    let ended = source(stage)?.end_of_stream();
+    let source: gst_app::AppSrc = source.downcast().map_err(|_| "no appsrc".to_owned())?;
+    for (second, picture) in (0..).zip(pictures) {
+        push(&source, picture.borrow(), second * SECOND)?;
+    }
+    let ended = source.end_of_stream();
     ended.map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Shows a picture at a time, ns.
-pub fn push(source: &gst_app::AppSrc, picture: &world::Canvas, at: u64) -> Result<(), String> {
+fn push(source: &gst_app::AppSrc, picture: &world::Canvas, at: u64) -> Result<(), String> {
     // Rows of RGB begin at multiples of four bytes; these widths are multiples of 32.
     let mut buffer = gst::Buffer::from_slice(picture.rgb().to_vec());
     let made = buffer.get_mut().ok_or("a buffer that is shared")?;

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
-use crate::clips::{caps, end, push, source};
+use crate::clips::{caps, show};
 use crate::stage::Stage;
 
-const SECOND: u64 = 1_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Rounds, each with and without drafts.
@@ -82,12 +81,7 @@ fn watch(
          eos-timeout=-1 {properties} ! fakesink sync=false",
         caps(&picture(0)),
     ))?;
-    stage.begin()?;
-    let source = source(&stage)?;
-    for second in 0..seconds {
-        push(&source, &picture(second), second * SECOND)?;
-    }
-    end(&stage)?;
+    show(&stage, (0..seconds).map(picture))?;
     let captions = stage.end(PATIENCE)?;
     let stats = stage.element("c")?.property::<gst::Structure>("stats");
     let number = |name: &str| stats.get::<u64>(name).map_err(|error| error.to_string());
