@@ -47,6 +47,15 @@ fn kernels() -> Vec<Gemm> {
     all.map(|isa| Gemm::new(isa, &Cancel::default())).collect()
 }
 
+/// How exact a product of many rows is: to 8 bits, and to 7 where `rten-gemm` multiplies on a processor whose
+/// product of bytes saturates.
+fn many_rows_bound(gemm: &Gemm) -> f64 {
+    match gemm.isa.tiles.is_none() && gemm.int8.may_saturate() {
+        true => 0.02,
+        false => 0.012,
+    }
+}
+
 #[test]
 fn many_rows_are_exact_to_eight_bits() {
     for [rows, k, n] in [[25, 64, 5], [40, 1100, 300], [33, 520, 128]] {
@@ -56,7 +65,11 @@ fn many_rows_are_exact_to_eight_bits() {
                 matrix.forward(&gemm, x, y);
             };
             let error = error([rows, k, n], &x, &w, forward);
-            assert!(error < 0.012, "{rows}x{k}x{n}: {error}");
+            let name = gemm.isa.name;
+            assert!(
+                error < many_rows_bound(&gemm),
+                "{name}, {rows}x{k}x{n}: {error}"
+            );
         }
     }
 }
@@ -117,7 +130,7 @@ fn an_outlier_column_does_not_spoil_the_others() {
             matrix.forward(&gemm, x, y);
         };
         let error = error([rows, k, n], &x, &w, forward);
-        assert!(error < 0.012, "{error}");
+        assert!(error < many_rows_bound(&gemm), "{}: {error}", gemm.isa.name);
     }
 }
 
@@ -164,7 +177,11 @@ fn planted_channels_lose_no_more_than_the_others() {
                 matrix.forward(&gemm, x, y);
             };
             let error = error([rows, k, n], &x, &w, forward);
-            assert!(error < 0.012, "{rows} rows, {factors:?}: {error}");
+            let name = gemm.isa.name;
+            assert!(
+                error < many_rows_bound(&gemm),
+                "{name}, {rows} rows, {factors:?}: {error}"
+            );
         }
     }
 }
