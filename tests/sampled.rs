@@ -87,3 +87,34 @@ fn neither_threads_nor_neighbours_change_what_a_seed_draws() {
         assert!(want.windows(2).any(|pair| pair[0] != pair[1]));
     }
 }
+
+#[test]
+fn the_number_of_threads_changes_no_bit_of_what_follows() {
+    let cases = cases(&data().join("logits"), &demo());
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        // One thread has the largest tasks, sixteen the smallest.
+        let [want, other, many] = [1, 3, 16].map(|threads| {
+            let mut program = load(precision, threads);
+            let follows = |case: &Case| {
+                let (sequence, mut all) = begin(&mut *program, case);
+                // Some tokens in one step, and one more.
+                let tokens = &case.greedy[..5];
+                let positions: Vec<_> =
+                    (case.next_position()..).map(|at| [at; 3]).take(5).collect();
+                let (cancel, last) = (
+                    Cancel::default(),
+                    [(&tokens[..4], 0..4), (&tokens[4..], 4..5)],
+                );
+                for (tokens, at) in last {
+                    let mut take = |_: usize, next: Next<'_>| all.extend(logits(next));
+                    let said = program.verify(sequence, tokens, &positions[at], &cancel, &mut take);
+                    said.expect("logits of each");
+                }
+                program.close(sequence);
+                all.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            };
+            cases.iter().map(follows).collect::<Vec<_>>()
+        });
+        assert!(want == other && want == many, "{precision:?}");
+    }
+}

@@ -14,12 +14,16 @@ use super::gemm::Gemm;
 use super::gemv;
 use super::isa::Bf16Kernels;
 use super::kv::{Head, Rows};
+use super::pieces;
 use super::rope::Rotation;
 use crate::spec::TextSpec;
 use crate::{Cancel, Error};
 
 /// Queries whose scores are held at a time.
 const BLOCK: usize = 128;
+
+/// Keys of a block of a few queries: 64 KB of keys and as much of values, some ten microseconds.
+const FEW_KEYS: usize = 256;
 
 /// Which rows of a vision tower attend to each other, and how they are turned.
 #[derive(Clone, Copy)]
@@ -56,11 +60,7 @@ pub(super) fn in_spans(
                 None => head.attend(gemm, spans.bounds, cancel, out),
             }
         })?;
-    for (row, out) in out.chunks_exact_mut(width).enumerate() {
-        for (head, out) in out.chunks_exact_mut(head_dim).enumerate() {
-            out.copy_from_slice(&by_head[(head * rows + row) * head_dim..][..head_dim]);
-        }
-    }
+    pieces::join_heads(&by_head, spans.n_heads, rows, out);
     Ok(())
 }
 
@@ -282,26 +282,95 @@ impl Queries<'_> {
 
 /// Attention of a few queries to keys and values in bf16 `[keys, head_dim]`, query `i` to the first
 /// `seen(i)`. Scores, weights and sums are f32.
+///
+/// The threads share the keys in blocks, each with a softmax of its own, whose sums are brought to the
+/// largest score of all (Flash-Decoding): a model may have two key-value heads.
 fn attend_few(
     kernels: &Bf16Kernels,
     q: &[f32],
     k: &[bf16],
     v: &[bf16],
     head_dim: usize,
-    seen: impl Fn(usize) -> usize,
+    seen: impl Fn(usize) -> usize + Sync,
     out: &mut [f32],
 ) {
-    let (n_queries, n_keys) = (q.len() / head_dim, k.len() / head_dim);
-    let mut weights = vec![0.0; n_keys * n_queries];
-    (kernels.scores)(q, k, head_dim, &mut weights);
-    let mut scales = Vec::with_capacity(n_queries);
-    for (i, weights) in weights.chunks_exact_mut(n_keys).enumerate() {
-        let (seen, hidden) = weights.split_at_mut(seen(i));
-        scales.push(softmax_unscaled(seen));
-        hidden.fill(0.0);
+    let step = FEW_KEYS * head_dim;
+    let parts: Vec<Part> = k
+        .par_chunks(step)
+        .zip(v.par_chunks(step))
+        .enumerate()
+        .map(|(i, (k, v))| {
+            let seen = |query| seen(query).saturating_sub(i * FEW_KEYS);
+            Part::of(kernels, q, k, v, head_dim, seen)
+        })
+        .collect();
+    for (i, out) in out.chunks_exact_mut(head_dim).enumerate() {
+        let max = parts
+            .iter()
+            .fold(f32::NEG_INFINITY, |max, part| max.max(part.softmax[i].max));
+        out.fill(0.0);
+        let mut total = 0.0;
+        for part in &parts {
+            let scale = (part.softmax[i].max - max).exp();
+            // A block that the query does not see adds nothing, whoever asks with it.
+            if scale == 0.0 {
+                continue;
+            }
+            total += scale * part.softmax[i].sum;
+            let values = &part.values[i * head_dim..][..head_dim];
+            for (out, x) in out.iter_mut().zip(values) {
+                *out += scale * x;
+            }
+        }
+        let scale = total.recip();
+        out.iter_mut().for_each(|x| *x *= scale);
     }
-    (kernels.weighted)(&weights, v, head_dim, out);
-    scale_rows(out, &scales);
+}
+
+/// What a few queries found in a block of keys.
+struct Part {
+    softmax: Vec<Softmax>,
+    /// `[queries, head_dim]`, weighted by `exp(score - max)`.
+    values: Vec<f32>,
+}
+
+/// Of a query and a block of keys.
+struct Softmax {
+    max: f32,
+    /// Sum of `exp(score - max)`.
+    sum: f32,
+}
+
+impl Part {
+    /// Of keys and values `[keys, head_dim]`, of which query `i` sees the first `seen(i)`.
+    fn of(
+        kernels: &Bf16Kernels,
+        q: &[f32],
+        k: &[bf16],
+        v: &[bf16],
+        head_dim: usize,
+        seen: impl Fn(usize) -> usize,
+    ) -> Self {
+        let n_keys = k.len() / head_dim;
+        let mut weights = vec![0.0; q.len() / head_dim * n_keys];
+        (kernels.scores)(q, k, head_dim, &mut weights);
+        let rows = weights.chunks_exact_mut(n_keys).enumerate();
+        let softmax = rows.map(|(i, weights)| {
+            let (seen, hidden) = weights.split_at_mut(seen(i).min(n_keys));
+            hidden.fill(0.0);
+            if seen.is_empty() {
+                let (max, sum) = (f32::NEG_INFINITY, 0.0);
+                return Softmax { max, sum };
+            }
+            let max = seen.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum = softmax_unscaled(seen).recip();
+            Softmax { max, sum }
+        });
+        let softmax = softmax.collect();
+        let mut values = vec![0.0; q.len()];
+        (kernels.weighted)(&weights, v, head_dim, &mut values);
+        Self { softmax, values }
+    }
 }
 
 /// Multiplies each row of `x` by its scale.

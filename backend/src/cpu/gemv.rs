@@ -14,8 +14,16 @@ use super::isa::operands::Bf16Matrix;
 /// and is slower below (int8, 2048 x 6144: 60 Gop/s at 16 rows, 165 at 64, 360 at 720).
 pub(super) const MAX_ROWS: usize = 24;
 
-/// Bytes of a matrix that one task reads.
+/// Bytes of a matrix that one task reads, at most.
 const TASK_BYTES: usize = 256 << 10;
+
+/// Tasks that a thread should have of a product, as in [`product`](super::product), and by how many rows of the
+/// matrix their sizes differ.
+const TASKS_PER_THREAD: usize = 4;
+const TASK_STEP: usize = 8;
+
+/// Results of several rows that one task puts in their places.
+const TURNED: usize = 1 << 13;
 
 /// Shares `y` `[rows, n]` = `x` `[rows, k]` times the transposed matrix `[n, k]` among the threads.
 ///
@@ -27,7 +35,8 @@ pub(super) fn share(
     y: &mut [f32],
     part: impl Fn(usize, &mut [f32]) + Sync,
 ) {
-    let lines = (TASK_BYTES / row_bytes.max(1)).clamp(1, n.max(1));
+    let share = n.div_ceil(TASKS_PER_THREAD * rayon::current_num_threads());
+    let lines = (TASK_BYTES / row_bytes.max(1)).clamp(1, share.next_multiple_of(TASK_STEP));
     let run = |y: &mut [f32]| {
         y.par_chunks_mut(lines * rows)
             .enumerate()
@@ -40,9 +49,10 @@ pub(super) fn share(
     let mut turned = vec![0.0; y.len()];
     run(&mut turned);
     for (row, y) in y.chunks_exact_mut(n).enumerate() {
-        for (y, line) in y.iter_mut().zip(turned.chunks_exact(rows)) {
-            *y = line[row];
-        }
+        y.par_iter_mut()
+            .zip(turned.par_chunks_exact(rows))
+            .with_min_len(TURNED)
+            .for_each(|(y, line)| *y = line[row]);
     }
 }
 

@@ -29,6 +29,7 @@ mod outliers;
 mod packed;
 mod pages;
 mod panel;
+mod pieces;
 mod product;
 mod quantize;
 mod rope;

@@ -17,6 +17,9 @@ const MAX_OUTLIERS: usize = 16;
 /// scaled.
 const SCALED_FROM: f32 = 4.0;
 
+/// Rows that are looked at by one task.
+const PIECE: usize = 64;
+
 /// Matrices of fewer rows are not looked at.
 const FEWEST_ROWS: usize = 32;
 
@@ -45,9 +48,8 @@ pub(super) fn column_scales(rows: &[f32], k: usize) -> Option<Vec<f32>> {
 /// Sizes of the columns of `rows` `[rows, k]`: root mean squares, each row taken by its own size, for
 /// rows have scales of their own.
 fn column_sizes(rows: &[f32], k: usize) -> Vec<f32> {
-    const PIECE: usize = 256;
     let sums = rows
-        .par_chunks(PIECE * k)
+        .par_chunks(4 * PIECE * k)
         .map(|rows| {
             let mut sums = vec![0.0; k];
             rows.chunks_exact(k)
@@ -68,8 +70,20 @@ fn column_sizes(rows: &[f32], k: usize) -> Vec<f32> {
 /// The root mean square is that of all columns but those with the largest values, so that one outlier
 /// does not hide another.
 pub(super) fn outlier_columns(x: &[f32], k: usize) -> Vec<usize> {
+    let pieces = x.par_chunks(PIECE * k).map(|x| {
+        let mut max = vec![0.0f32; k];
+        let squares = (Isa::host().loops.note_magnitudes)(x, &mut max);
+        (squares, max)
+    });
+    // Added up in their order: what comes out does not depend on the number of threads.
+    let pieces: Vec<(f64, Vec<f32>)> = pieces.collect();
+    let squares: f64 = pieces.iter().map(|(squares, _)| squares).sum();
     let mut max = vec![0.0f32; k];
-    let squares = (Isa::host().loops.note_magnitudes)(x, &mut max);
+    for (_, of_piece) in &pieces {
+        for (max, of_piece) in max.iter_mut().zip(of_piece) {
+            *max = max.max(*of_piece);
+        }
+    }
     let most = MAX_OUTLIERS.min(k / 4);
     if most == 0 {
         return Vec::new();
@@ -82,7 +96,8 @@ pub(super) fn outlier_columns(x: &[f32], k: usize) -> Vec<usize> {
         let values = x.iter().skip(column).step_by(k);
         values.map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
     };
-    let rest = squares - columns.iter().map(of_column).sum::<f64>();
+    let of_columns: Vec<f64> = columns.par_iter().map(of_column).collect();
+    let rest = squares - of_columns.iter().sum::<f64>();
     let n_rest = x.len() / k * (k - most);
     let limit = OUTLIER_FACTOR * (rest.max(0.0) / n_rest as f64).sqrt() as f32;
     columns.retain(|&column| max[column] > limit);

@@ -17,22 +17,12 @@ use super::isa::operands::{LANES, Line, TILE_LINES};
 
 /// The words of some rows as lines.
 pub(super) struct Panel {
-    words: usize,
     n_lines: usize,
-    lines: Vec<Line<u32>>,
+    /// Of each tile `[words, lines]`.
+    tiles: Vec<Vec<Line<u32>>>,
 }
 
 impl Panel {
-    /// Room for `rows` rows of `words` words, all zero.
-    fn new(rows: usize, words: usize) -> Self {
-        let n_lines = rows.div_ceil(LANES);
-        Self {
-            words,
-            n_lines,
-            lines: vec![Line([0; LANES]); n_lines * words],
-        }
-    }
-
     /// Lines that a word of all rows takes.
     pub(super) fn n_lines(&self) -> usize {
         self.n_lines
@@ -40,24 +30,24 @@ impl Panel {
 
     /// Tiles, the last of which may have fewer lines.
     pub(super) fn n_tiles(&self) -> usize {
-        self.n_lines.div_ceil(TILE_LINES)
+        self.tiles.len()
     }
 
     /// Lines of a tile.
     pub(super) fn width(&self, tile: usize) -> usize {
-        TILE_LINES.min(self.n_lines - tile * TILE_LINES)
+        width(self.n_lines, tile)
     }
 
     /// Words `from..to` of the rows of a tile.
     pub(super) fn tile(&self, tile: usize, from: usize, to: usize) -> &[Line<u32>] {
-        let (first, width) = (tile * TILE_LINES * self.words, self.width(tile));
-        &self.lines[first + from * width..first + to * width]
+        let width = self.width(tile);
+        &self.tiles[tile][from * width..to * width]
     }
+}
 
-    /// The tiles, for filling: each with its lines, `[words, width]`.
-    fn tiles_mut(&mut self) -> rayon::slice::ChunksMut<'_, Line<u32>> {
-        self.lines.par_chunks_mut((TILE_LINES * self.words).max(1))
-    }
+/// Lines of a tile, of so many in all.
+fn width(n_lines: usize, tile: usize) -> usize {
+    TILE_LINES.min(n_lines - tile * TILE_LINES)
 }
 
 /// Rows of words, written by `encode(row, words)`, as a panel.
@@ -67,16 +57,16 @@ pub(super) fn panel(
     words: usize,
     encode: impl Fn(usize, &mut [u32]) + Sync,
 ) -> Panel {
-    let mut panel = Panel::new(rows, words);
+    let n_lines = rows.div_ceil(LANES);
     let padded = words.next_multiple_of(LANES);
-    let n_lines = panel.n_lines();
-    panel.tiles_mut().enumerate().for_each(|(tile, lines)| {
-        let first = tile * TILE_LINES;
-        let width = TILE_LINES.min(n_lines - first);
+    let tile = |tile: usize| {
+        let width = width(n_lines, tile);
+        // Each made by the thread that fills it: all of them are megabytes of zeros.
+        let mut lines = vec![Line([0; LANES]); words * width];
         let mut encoded = vec![0u32; LANES * padded];
         let mut square = [Line([0; LANES]); LANES];
         for line in 0..width {
-            let row = (first + line) * LANES;
+            let row = (tile * TILE_LINES + line) * LANES;
             for (lane, words_of) in encoded.chunks_exact_mut(padded).enumerate() {
                 if row + lane < rows {
                     encode(row + lane, &mut words_of[..words]);
@@ -95,6 +85,9 @@ pub(super) fn panel(
                 }
             }
         }
-    });
-    panel
+        lines
+    };
+    let n_tiles = n_lines.div_ceil(TILE_LINES);
+    let tiles = (0..n_tiles).into_par_iter().map(tile).collect();
+    Panel { n_lines, tiles }
 }

@@ -21,14 +21,28 @@ use super::isa::operands::{LANES, Line, Out, TILE_LINES, TILE_ROWS, Words};
 use super::panel::{Panel, panel};
 use crate::Cancel;
 
-/// Rows of a matrix that one task multiplies.
+/// Rows of a matrix that one task multiplies, at most.
 const TASK_ROWS: usize = 64;
+
+/// Tasks that a thread should have of a product: the slowest of them, an efficiency core, holds the others up
+/// for one task.
+const TASKS_PER_THREAD: usize = 8;
 
 /// Words of a row that are multiplied at a time.
 pub(super) const BLOCK_WORDS: usize = 128;
 
 /// Matrix rows in a task's tiles.
 const TASK_TILES: usize = TASK_ROWS / TILE_ROWS;
+
+/// Rows of a matrix of `n` that a task multiplies, if so many threads share them: as many as leave each its tasks,
+/// and at least a quarter of [`TASK_ROWS`], for the activations are read from the second cache once for each 8.
+fn task_rows(n: usize, threads: usize) -> usize {
+    let mut rows = TASK_ROWS;
+    while rows > TASK_ROWS / 4 && n.div_ceil(rows) < TASKS_PER_THREAD * threads {
+        rows /= 2;
+    }
+    rows
+}
 
 /// A matrix that can be multiplied tile by tile.
 pub(super) trait Tiles: Sync {
@@ -129,11 +143,12 @@ pub(super) fn product(
 ) {
     let n = matrix.n_rows();
     let rows = y.len() / n;
+    let task_rows = task_rows(n, rayon::current_num_threads());
     // The columns of the result that each task writes, row by row.
     let mut tasks: Vec<Vec<&mut [f32]>> = Vec::new();
-    tasks.resize_with(n.div_ceil(TASK_ROWS), || Vec::with_capacity(rows));
+    tasks.resize_with(n.div_ceil(task_rows), || Vec::with_capacity(rows));
     for row in y.chunks_exact_mut(n) {
-        for (task, part) in tasks.iter_mut().zip(row.chunks_mut(TASK_ROWS)) {
+        for (task, part) in tasks.iter_mut().zip(row.chunks_mut(task_rows)) {
             task.push(part);
         }
     }
@@ -142,15 +157,15 @@ pub(super) fn product(
     let scratch = || {
         (
             vec![[0; TILE_ROWS]; TASK_TILES * BLOCK_WORDS],
-            vec![Line([0.0; LANES]); TASK_ROWS * n_lines],
+            vec![Line([0.0; LANES]); task_rows * n_lines],
         )
     };
     tasks
         .into_par_iter()
         .enumerate()
         .for_each_init(scratch, |(words, sums), (task, mut y)| {
-            let first = task * TASK_ROWS;
-            let n_rows = TASK_ROWS.min(n - first);
+            let first = task * task_rows;
+            let n_rows = task_rows.min(n - first);
             for (i, block) in blocks.iter().enumerate() {
                 let len = block.len();
                 gather(kernels, matrix, first..first + n_rows, block, words);
@@ -159,7 +174,7 @@ pub(super) fn product(
                     let words = ahead.cloned().unwrap_or(0..0);
                     words.step_by(LANES).map(move |from| (row, from))
                 });
-                let share = (TASK_ROWS * BLOCK_WORDS / LANES).div_ceil(panel.n_tiles());
+                let share = (task_rows * BLOCK_WORDS / LANES).div_ceil(panel.n_tiles());
                 for tile in 0..panel.n_tiles() {
                     for (row, from) in soon.by_ref().take(share) {
                         matrix.prefetch(row, from);

@@ -12,9 +12,10 @@ use super::kv::{self, Kv, KvType};
 use super::linear::{Linear, Table};
 use super::loader::{Bias, Loader, Purpose};
 use super::norm::RmsNorm;
+use super::pieces;
 use super::rope::Rotation;
 use crate::spec::{Head, TextSpec};
-use crate::{Cancel, Error, Position, Segment, finite};
+use crate::{Cancel, Error, Position, Segment};
 
 /// Rows that pass the layers together; longer prompts go in several passes, so that the memory
 /// for activations does not grow with them.
@@ -170,7 +171,7 @@ impl Text {
                 let heads = &mut [kv.layer_mut(i, pass.len())];
                 layer.forward(&shared, heads, &mut x, &mut scratch)?;
                 add_deepstack(&runs, i, pass.start, hidden, &mut x);
-                finite::check(&x, || format!("decoder layer {i}"))?;
+                pieces::check_finite(&x, || format!("decoder layer {i}"))?;
             }
             kv.commit(pass.len());
             last.copy_from_slice(&x[x.len() - hidden..]);
@@ -333,6 +334,11 @@ impl Run<'_> {
 
 /// `_deepstack_process`: adds a level's features to the visual rows after decoder layer `layer`.
 fn add_deepstack(runs: &[Run<'_>], layer: usize, first: usize, hidden: usize, x: &mut [f32]) {
+    let has_level =
+        |run: &Run<'_>| matches!(run, Run::Visual { deepstack, .. } if deepstack.len() > layer);
+    if !runs.iter().any(has_level) {
+        return;
+    }
     for_each_row(runs, first, x, hidden, |run, row, x| {
         if let Run::Visual { deepstack, .. } = run
             && let Some(level) = deepstack.get(layer)
@@ -349,14 +355,16 @@ fn for_each_row(
     first: usize,
     x: &mut [f32],
     hidden: usize,
-    mut f: impl FnMut(&Run<'_>, usize, &mut [f32]),
+    f: impl Fn(&Run<'_>, usize, &mut [f32]) + Sync,
 ) {
     let rows = runs
         .iter()
         .flat_map(|run| (0..run.n_rows()).map(move |row| (run, row)));
-    for ((run, row), x) in rows.skip(first).zip(x.chunks_exact_mut(hidden)) {
-        f(run, row, x);
-    }
+    let rows: Vec<_> = rows.skip(first).take(x.len() / hidden).collect();
+    rows.into_par_iter()
+        .zip(x.par_chunks_exact_mut(hidden))
+        .with_min_len(pieces::rows_at_least(hidden))
+        .for_each(|((run, row), x)| f(run, row, x));
 }
 
 /// Buffers that the layers of a pass share.
@@ -432,7 +440,7 @@ impl Layer {
         self.qkv.forward(gemm, normed, qkv);
         let per_row = [qkv.len(), q.len(), joined.len()].map(|len| len / rows);
         let parts = qkv
-            .chunks_mut(attended * per_row[0])
+            .chunks(attended * per_row[0])
             .zip(q.chunks_mut(attended * per_row[1]))
             .zip(mixed.chunks_mut(attended * per_row[1]))
             .zip(joined.chunks_mut(attended * per_row[2]));
@@ -442,10 +450,10 @@ impl Layer {
             let (heads, n) = (&mut *sequences[first / each], qkv.len() / per_row[0]);
             self.split(spec, qkv, heads, rotation, first, q);
             attention::causal(gemm, q, n, heads, spec.head_dim, cancel, mixed)?;
-            join_heads(mixed, heads.len(), n, joined);
+            pieces::join_heads(mixed, heads.len(), n, joined);
         }
         self.o_proj.forward(gemm, joined, normed);
-        add_assign(x, normed);
+        pieces::add(x, normed);
         self.post_norm.forward(x, normed);
         cancel.check()?;
         self.gate_up.forward(gemm, normed, gate_up);
@@ -456,7 +464,7 @@ impl Layer {
             .for_each(|(inner, gate_up)| swiglu(gate_up, inner));
         cancel.check()?;
         self.down.forward(gemm, inner, normed);
-        add_assign(x, normed);
+        pieces::add(x, normed);
         Ok(())
     }
 
@@ -465,55 +473,68 @@ impl Layer {
     fn split(
         &self,
         spec: &TextSpec,
-        qkv: &mut [f32],
+        qkv: &[f32],
         heads: &mut [kv::Head],
         rotation: &Rotation,
         first: usize,
         q: &mut [f32],
     ) {
         let dim = spec.head_dim;
-        let group = spec.num_attention_heads / heads.len();
-        let width = (spec.num_attention_heads + 2 * heads.len()) * dim;
+        let (n_heads, group) = (heads.len(), spec.num_attention_heads / heads.len());
+        let width = (spec.num_attention_heads + 2 * n_heads) * dim;
         let rows = qkv.len() / width;
         let scale = (dim as f32).powf(-0.5);
-        if let Some([q_norm, k_norm]) = &self.qk_norm {
-            let n_normed = spec.num_attention_heads + heads.len();
-            qkv.par_chunks_mut(width).for_each(|row| {
-                for (i, head) in row.chunks_exact_mut(dim).take(n_normed).enumerate() {
-                    if i < spec.num_attention_heads {
-                        q_norm.row(head);
-                    } else {
-                        k_norm.row(head);
-                    }
+        let [q_norm, k_norm] = match &self.qk_norm {
+            Some([q, k]) => [Some(q), Some(k)],
+            None => [None, None],
+        };
+        let part = |row: usize, head: usize| &qkv[row * width + head * dim..][..dim];
+        let turn =
+            |norm: Option<&RmsNorm>, row, head, scale, scratch: &mut [f32], to: &mut [f32]| {
+                let mut part = part(row, head);
+                if let Some(norm) = norm {
+                    scratch.copy_from_slice(part);
+                    norm.row(scratch);
+                    part = scratch;
                 }
-            });
-        }
-        let n_heads = heads.len();
-        let qkv = &*qkv;
-        q.par_chunks_mut(rows * group * dim)
-            .zip(heads)
-            .enumerate()
-            .for_each(|(i, (q, head))| {
-                let mut key = vec![0.0; dim];
-                for (row, line) in qkv.chunks_exact(width).enumerate() {
-                    let part = |head: usize| &line[head * dim..][..dim];
-                    for g in 0..group {
-                        let to = &mut q[(row * group + g) * dim..][..dim];
-                        rotation.apply(first + row, part(i * group + g), scale, to);
+                rotation.apply(first + row, part, scale, to);
+            };
+        let block = pieces::rows_at_least(group * dim);
+        let queries = |(i, q): (usize, &mut [f32])| {
+            q.par_chunks_mut(block * group * dim)
+                .enumerate()
+                .for_each(|(at, q)| {
+                    let mut scratch = vec![0.0; dim];
+                    for (j, to) in q.chunks_exact_mut(dim).enumerate() {
+                        let (row, head) = (at * block + j / group, i * group + j % group);
+                        turn(q_norm, row, head, scale, &mut scratch, to);
                     }
-                    rotation.apply(first + row, part(n_heads * group + i), 1.0, &mut key);
-                    head.push(&key, part(n_heads * (group + 1) + i));
-                }
-            });
-    }
-}
-
-/// `[key-value heads, rows, group * head_dim]` to `[rows, key-value heads, group * head_dim]`.
-fn join_heads(mixed: &[f32], n_heads: usize, rows: usize, joined: &mut [f32]) {
-    let width = joined.len() / (rows * n_heads);
-    for (row, joined) in joined.chunks_exact_mut(n_heads * width).enumerate() {
-        for (head, joined) in joined.chunks_exact_mut(width).enumerate() {
-            joined.copy_from_slice(&mixed[(head * rows + row) * width..][..width]);
+                });
+        };
+        let keys = |(i, head): (usize, &mut kv::Head)| {
+            let (mut scratch, mut key) = (vec![0.0; dim], vec![0.0; dim]);
+            for row in 0..rows {
+                turn(
+                    k_norm,
+                    row,
+                    n_heads * group + i,
+                    1.0,
+                    &mut scratch,
+                    &mut key,
+                );
+                head.push(&key, part(row, n_heads * (group + 1) + i));
+            }
+        };
+        let of_head = rows * group * dim;
+        if rows < block {
+            // Done before another thread has woken up.
+            q.chunks_mut(of_head).enumerate().for_each(queries);
+            heads.iter_mut().enumerate().for_each(keys);
+        } else {
+            rayon::join(
+                || q.par_chunks_mut(of_head).enumerate().for_each(queries),
+                || heads.par_iter_mut().enumerate().for_each(keys),
+            );
         }
     }
 }

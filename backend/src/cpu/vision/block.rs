@@ -4,11 +4,12 @@
 
 use rayon::prelude::*;
 
-use super::super::activation::{add_assign, gelu_erf, gelu_tanh, swiglu};
+use super::super::activation::{gelu_erf, gelu_tanh, swiglu};
 use super::super::attention::{Spans, in_spans};
 use super::super::gemm::Gemm;
 use super::super::linear::Linear;
 use super::super::norm::Norm;
+use super::super::pieces;
 use crate::spec::VisionSpec;
 use crate::{Cancel, Error};
 
@@ -101,11 +102,11 @@ impl Block {
         self.qkv.forward(gemm, normed, qkv);
         in_spans(gemm, qkv, spans, cancel, out)?;
         self.proj.forward(gemm, out, normed);
-        add_assign(x, normed);
+        pieces::add(x, normed);
         self.norm2.forward(x, normed);
         cancel.check()?;
         self.mlp.forward(gemm, normed, inner, gates, out);
-        add_assign(x, out);
+        pieces::add(x, out);
         Ok(())
     }
 }

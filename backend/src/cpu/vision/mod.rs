@@ -10,8 +10,9 @@ mod trunk;
 
 use super::gemm::Gemm;
 use super::loader::{Bias, Loader};
+use super::pieces;
 use crate::spec::{Tower, VisionSpec};
-use crate::{Cancel, Error, Features, Patches, VisualTokens, finite, next_launch};
+use crate::{Cancel, Error, Features, Patches, VisualTokens, next_launch};
 
 use internvl::InternVl;
 use qwen3vl::Qwen3Vl;
@@ -96,7 +97,7 @@ impl Vision {
             Family::Intern(own) => own.forward(&self.trunk, gemm, grid, &x, cancel)?,
         };
         for features in deepstack.iter().chain([&embeds]) {
-            finite::check(features, || "the vision tower".to_owned())?;
+            pieces::check_finite(features, || "the vision tower".to_owned())?;
         }
         Ok(VisualTokens {
             grid,

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What is done to every number or row alike, shared out among the threads in pieces.
+//!
+//! Pieces have fixed sizes, so that what comes out does not depend on the number of threads; what fits
+//! one piece is done where it stands.
+
+use rayon::prelude::*;
+
+use super::activation::add_assign;
+use crate::{Error, finite};
+
+/// Numbers of a piece: 64 KB, some microseconds.
+const PIECE: usize = 1 << 14;
+
+/// `x += y`
+pub(super) fn add(x: &mut [f32], y: &[f32]) {
+    x.par_chunks_mut(PIECE)
+        .zip(y.par_chunks(PIECE))
+        .for_each(|(x, y)| add_assign(x, y));
+}
+
+/// Refuses what is not finite, as [`finite::check`].
+///
+/// # Errors
+/// [`Error::NotANumber`] with the place.
+pub(super) fn check_finite(x: &[f32], place: impl Fn() -> String + Sync) -> Result<(), Error> {
+    x.par_chunks(PIECE)
+        .try_for_each(|x| finite::check(x, &place))
+}
+
+/// How many rows of so many numbers are worth a task.
+pub(super) fn rows_at_least(width: usize) -> usize {
+    PIECE.div_ceil(width.max(1))
+}
+
+/// `[heads, rows, width]` to `[rows, heads, width]`.
+pub(super) fn join_heads(by_head: &[f32], n_heads: usize, rows: usize, joined: &mut [f32]) {
+    let width = joined.len() / (rows * n_heads);
+    joined
+        .par_chunks_exact_mut(n_heads * width)
+        .with_min_len(rows_at_least(n_heads * width))
+        .enumerate()
+        .for_each(|(row, joined)| {
+            for (head, joined) in joined.chunks_exact_mut(width).enumerate() {
+                joined.copy_from_slice(&by_head[(head * rows + row) * width..][..width]);
+            }
+        });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_and_looks_go_over_all_pieces() {
+        for len in [1, PIECE, 3 * PIECE + 17] {
+            let mut x: Vec<f32> = (0..len).map(|i| i as f32).collect();
+            let y: Vec<f32> = x.iter().map(|x| 2.0 * x + 1.0).collect();
+            add(&mut x, &y);
+            assert!(x.iter().enumerate().all(|(i, &x)| x == (3 * i + 1) as f32));
+            assert!(check_finite(&x, || "here".to_owned()).is_ok());
+            x[len - 1] = f32::NAN;
+            let refused = check_finite(&x, || "here".to_owned());
+            assert!(refused.is_err_and(|error| error.to_string().contains("here")));
+        }
+    }
+
+    #[test]
+    fn heads_side_by_side_become_rows() {
+        let (heads, rows, width) = (3, 1000, 20);
+        let number = |head, row, i| ((head * rows + row) * width + i) as f32;
+        let by_head: Vec<f32> = (0..heads * rows * width).map(|i| i as f32).collect();
+        let mut joined = vec![f32::NAN; by_head.len()];
+        join_heads(&by_head, heads, rows, &mut joined);
+        let mut joined = joined.into_iter();
+        for row in 0..rows {
+            for head in 0..heads {
+                for i in 0..width {
+                    assert_eq!(joined.next(), Some(number(head, row, i)));
+                }
+            }
+        }
+    }
+}
