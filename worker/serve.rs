@@ -44,6 +44,7 @@ pub fn serve(mut socket: UnixStream, arena: &Arc<Arena>) -> io::Result<()> {
     let loaded = Answer::Loaded {
         limits: program.limits().clone(),
         batch: program.batch(),
+        prompts: program.prompts(),
         arithmetic: program.arithmetic(),
         remark: program.remark(),
     };

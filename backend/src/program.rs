@@ -212,6 +212,11 @@ pub trait Program: Send {
         Ok(())
     }
 
+    /// How many prompts that were [prepared](Self::prepare) are kept at a time; of one more, the oldest goes.
+    fn prompts(&self) -> usize {
+        1
+    }
+
     /// Whether a sequence that keeps `n_kept` rows is better extended by `n_more` than begun anew with
     /// all of them. Either is right; this says which is cheaper.
     fn continues(&self, _n_kept: usize, _n_more: usize) -> bool {

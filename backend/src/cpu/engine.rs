@@ -29,6 +29,9 @@ const SMALL_BYTES: u64 = 64 << 20;
 /// multiplying takes longer than reading.
 const BATCH: usize = 4;
 
+/// Prompts that stay prepared at a time: one for each of the sequences of a batch.
+const PROMPTS: usize = BATCH;
+
 /// Rows by which a draft may be verified: as many as all kernels for few rows take, which give each the
 /// numbers that it has alone.
 const VERIFIED: [usize; 3] = [2, 4, TILE_FROM];
@@ -180,8 +183,15 @@ impl Program for Engine {
             })
         });
         self.sequences.end(id, computed.is_ok());
-        self.close(id);
+        match computed {
+            Ok(()) => self.sequences.keep(id, PROMPTS),
+            Err(_) => self.sequences.close(id),
+        }
         computed
+    }
+
+    fn prompts(&self) -> usize {
+        PROMPTS
     }
 
     fn batch(&self) -> usize {

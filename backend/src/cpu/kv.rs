@@ -50,7 +50,13 @@ pub(super) struct Kv {
     layers: Vec<Vec<Head>>,
 }
 
-impl<T> Rows<T> {
+impl<T: Copy> Rows<T> {
+    /// Appends the first `n` numbers of each of another's.
+    fn extend(&mut self, other: &Self, n: usize) {
+        self.k.extend_from_slice(&other.k[..n]);
+        self.v.extend_from_slice(&other.v[..n]);
+    }
+
     /// Makes room for `n_new` more numbers each, or at once for `n` in all.
     fn reserve(&mut self, n_new: usize, n: usize) {
         for buffer in [&mut self.k, &mut self.v] {
@@ -128,6 +134,26 @@ impl Kv {
             }
         }
         heads
+    }
+
+    /// Takes the first `n_rows` rows of another sequence of the same model in place of its own.
+    pub(super) fn copy(&mut self, other: &Self, n_rows: usize) {
+        self.truncate(0);
+        for i in 0..self.layers.len() {
+            self.layer_mut(i, n_rows);
+        }
+        let len = n_rows * self.head_dim;
+        let heads = self.layers.iter_mut().flatten();
+        for (head, other) in heads.zip(other.layers.iter().flatten()) {
+            match (head, other) {
+                (Head::F32(rows), Head::F32(other)) => rows.extend(other, len),
+                (Head::Bf16(_, rows), Head::Bf16(_, other)) => rows.extend(other, len),
+                (Head::F32(_), Head::Bf16(..)) | (Head::Bf16(..), Head::F32(_)) => {
+                    unreachable!("a model keeps keys and values in one number type")
+                }
+            }
+        }
+        self.n_rows = n_rows;
     }
 
     /// Counts `n_new` rows that were pushed to every layer.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! The open sequences, and the rows of the last one that ended: the next one that begins alike
-//! goes on from them.
+//! The open sequences, the rows of the last one that ended, and prompts that were prepared: the next one
+//! that begins alike goes on from the rows that it shares with one of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use super::kv::Kv;
 use crate::rows::{Row, n_shared, not_open};
@@ -33,6 +33,8 @@ pub(super) struct Sequences {
     open: HashMap<SequenceId, Sequence>,
     /// The last that ended. Its buffers serve the next one too.
     ended: Option<(Vec<Row>, Kv)>,
+    /// Prompts for sequences to come, the one that was prepared last at the end.
+    prepared: VecDeque<(Vec<Row>, Kv)>,
     next_id: u32,
 }
 
@@ -53,12 +55,41 @@ impl Sequences {
 
     /// Of the rows with which a new sequence would begin, how many are here ([`n_shared`]).
     pub(super) fn shared(&self, rows: &[Row]) -> usize {
-        let ended = self.ended.as_ref();
-        ended.map_or(0, |(held, _)| n_shared(held, rows))
+        let held = self.prepared.iter().chain(&self.ended);
+        let shared = held.map(|(held, _)| n_shared(held, rows));
+        shared.max().unwrap_or(0)
     }
 
-    /// Readies a sequence for more rows; [`end`](Self::end) must follow. An empty one takes the
-    /// rows over that it shares with the one that ended last.
+    /// Buffers that begin with the rows that a new sequence shares with one that is here, and these rows.
+    /// A prepared prompt of which it has all rows is taken; of one that another sequence waits for, the
+    /// rows are copied.
+    fn take_over(&mut self, rows: &[Row]) -> Option<(Vec<Row>, Kv)> {
+        let shared = |(held, _): &(Vec<Row>, Kv)| n_shared(held, rows);
+        let best = (0..self.prepared.len()).max_by_key(|&i| shared(&self.prepared[i]));
+        let n_ended = self.ended.as_ref().map_or(0, shared);
+        if let Some((i, n_shared)) = best.map(|i| (i, shared(&self.prepared[i])))
+            && n_shared > n_ended
+        {
+            let is_whole = n_shared == self.prepared[i].0.len();
+            if is_whole {
+                return self.prepared.remove(i);
+            }
+            let (held, kv) = &self.prepared[i];
+            let mut own = match self.ended.take() {
+                Some((_, own)) => own,
+                None => kv.like(),
+            };
+            own.copy(kv, n_shared);
+            return Some((held[..n_shared].to_vec(), own));
+        }
+        let (mut held, mut kv) = self.ended.take()?;
+        held.truncate(n_ended);
+        kv.truncate(n_ended);
+        Some((held, kv))
+    }
+
+    /// Readies a sequence for more rows; [`end`](Self::end) must follow. An empty one takes over the
+    /// rows that it shares with one that is here.
     ///
     /// # Errors
     /// [`Error::Shape`] if it is not open, [`Error::Context`] if it would have more than `context`
@@ -69,7 +100,6 @@ impl Sequences {
         rows: Vec<Row>,
         context: usize,
     ) -> Result<Batch<'_>, Error> {
-        let n_shared = self.shared(&rows);
         let Some(sequence) = self.open.get_mut(&id) else {
             return Err(not_open(id));
         };
@@ -77,13 +107,15 @@ impl Sequences {
         if needed > context {
             return Err(Error::Context { needed, context });
         }
+        let is_empty = sequence.rows.is_empty();
+        let taken = is_empty.then(|| self.take_over(&rows)).flatten();
+        let Some(sequence) = self.open.get_mut(&id) else {
+            return Err(not_open(id));
+        };
         sequence.n_before = sequence.rows.len();
         sequence.coming = rows;
-        if sequence.n_before == 0
-            && let Some((old, mut kv)) = self.ended.take()
-        {
-            kv.truncate(n_shared);
-            sequence.rows.extend_from_slice(&old[..n_shared]);
+        if let Some((rows, kv)) = taken {
+            sequence.rows = rows;
             sequence.kv = kv;
         }
         Ok(Batch {
@@ -175,6 +207,17 @@ impl Sequences {
         }
     }
 
+    /// Ends a sequence whose rows are the beginning of one to come; they stay while no more than `most` are
+    /// here.
+    pub(super) fn keep(&mut self, id: SequenceId, most: usize) {
+        if let Some(Sequence { rows, kv, .. }) = self.open.remove(&id) {
+            self.prepared.push_back((rows, kv));
+            while self.prepared.len() > most {
+                self.prepared.pop_front();
+            }
+        }
+    }
+
     /// Ends a sequence; its rows stay until another one has ended.
     pub(super) fn close(&mut self, id: SequenceId) {
         if let Some(Sequence { rows, kv, .. }) = self.open.remove(&id)
@@ -239,6 +282,48 @@ mod tests {
         let third = open(&mut sequences);
         assert_eq!(compute(&mut sequences, third, &[1, 2, 5]), 0);
         assert_eq!(keys(&mut sequences, third), [1.0, 2.0, 5.0]);
+    }
+
+    /// Computes rows for a sequence to come, of which two are kept; how many were there already.
+    fn prepare(sequences: &mut Sequences, tokens: &[u32]) -> usize {
+        let id = open(sequences);
+        let n_shared = compute(sequences, id, tokens);
+        sequences.keep(id, 2);
+        n_shared
+    }
+
+    #[test]
+    fn prompts_prepared_side_by_side_leave_each_other_alone() {
+        let mut sequences = Sequences::default();
+        assert_eq!(prepare(&mut sequences, &[1, 2, 10, 11]), 0);
+        // Another camera's, with the same head, which is copied.
+        assert_eq!(prepare(&mut sequences, &[1, 2, 20, 21]), 2);
+        // They grow in turns.
+        assert_eq!(prepare(&mut sequences, &[1, 2, 10, 11, 12, 13]), 4);
+        assert_eq!(prepare(&mut sequences, &[1, 2, 20, 21, 22, 23]), 4);
+        for camera in [10, 20] {
+            let asked = [1, 2, camera, camera + 1, camera + 2, camera + 3, 99];
+            assert_eq!(sequences.shared(&rows(&asked)), 6);
+            let id = open(&mut sequences);
+            assert_eq!(compute(&mut sequences, id, &asked), 6);
+            let wanted = asked.map(|token| token as f32);
+            assert_eq!(keys(&mut sequences, id), wanted);
+            sequences.close(id);
+        }
+        // The first was taken, and its answer's rows gave way to those of the second.
+        assert_eq!(sequences.shared(&rows(&[1, 2, 10, 11, 12])), 2);
+        assert_eq!(sequences.shared(&rows(&[1, 2, 20, 21, 22])), 4);
+        assert!(sequences.prepared.is_empty());
+    }
+
+    #[test]
+    fn of_too_many_prompts_the_oldest_goes() {
+        let mut sequences = Sequences::default();
+        for camera in [10, 20, 30] {
+            prepare(&mut sequences, &[camera, 1, 2]);
+        }
+        let shared = [10, 20, 30].map(|camera| sequences.shared(&rows(&[camera, 1, 2, 3])));
+        assert_eq!(shared, [0, 3, 3]);
     }
 
     #[test]

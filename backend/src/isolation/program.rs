@@ -22,6 +22,7 @@ pub struct Isolated {
     link: RefCell<Link>,
     limits: Limits,
     batch: usize,
+    prompts: usize,
     arithmetic: Arithmetic,
     remark: String,
     recipe: Recipe,
@@ -69,22 +70,24 @@ impl Isolated {
             progress,
         };
         let answer = link.call(Call::Load(Box::new(recipe.clone())), calling)?;
-        let (limits, batch, arithmetic, remark) = match answer {
+        let (limits, batch, prompts, arithmetic, remark) = match answer {
             Answer::Loaded {
                 limits,
                 batch,
+                prompts,
                 arithmetic,
                 remark,
-            } => (limits, batch, arithmetic, remark),
+            } => (limits, batch, prompts, arithmetic, remark),
             Answer::Failed(failure) => return Err(failure.into()),
             _ => return Err(link.rubbish("not what was loaded")),
         };
         let is_sane = (1..=64).contains(&batch)
+            && (1..=64).contains(&prompts)
             && (1..=1 << 24).contains(&limits.context)
             && limits.prompt <= limits.context
             && limits.vocab_size <= NUMBERS / size_of::<f32>() / batch;
         if !is_sane {
-            return Err(link.rubbish(&format!("{limits:?}, batch {batch}")));
+            return Err(link.rubbish(&format!("{limits:?}, batch {batch}, prompts {prompts}")));
         }
         let own = format!("device process: pid {}", link.ward().pid());
         let remark = match remark {
@@ -95,6 +98,7 @@ impl Isolated {
             link: RefCell::new(link),
             limits,
             batch,
+            prompts,
             arithmetic: Arithmetic {
                 precision: arithmetic.precision.map(|text| bounded(&text)),
                 kernels: arithmetic.kernels.map(|text| bounded(&text)),
@@ -281,6 +285,10 @@ impl Program for Isolated {
 
     fn batch(&self) -> usize {
         self.batch
+    }
+
+    fn prompts(&self) -> usize {
+        self.prompts
     }
 
     fn extend_each(

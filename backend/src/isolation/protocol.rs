@@ -92,6 +92,8 @@ pub enum Answer {
         /// Its own.
         batch: usize,
         /// Its own.
+        prompts: usize,
+        /// Its own.
         arithmetic: Arithmetic,
         /// Its own.
         remark: Option<String>,

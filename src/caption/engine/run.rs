@@ -149,6 +149,7 @@ fn serve_all(
     backoff: &Mutex<Backoff>,
     stop: &Stop,
 ) -> Option<String> {
+    shared.schedule().set_prompts(program.prompts());
     let size = program.batch();
     if size <= 1 {
         let mut taker = OnProgram {

@@ -16,6 +16,8 @@ pub(crate) struct Schedule {
     sessions: BTreeMap<u64, SessionState>,
     next_id: u64,
     load: Load,
+    /// Prompts that the model keeps begun at a time; 0 before it has said so.
+    prompts: usize,
     /// The last turn was an inquiry's: a caption that waits is next.
     inquired: bool,
     quit: bool,
@@ -48,6 +50,11 @@ impl Schedule {
 
     pub(crate) fn set_load(&mut self, load: Load) {
         self.load = load;
+    }
+
+    /// How many prompts the model keeps begun at a time.
+    pub(crate) fn set_prompts(&mut self, prompts: usize) {
+        self.prompts = prompts;
     }
 
     /// Tells the engine's threads to end.
@@ -215,11 +222,13 @@ impl Schedule {
     }
 
     fn next_caption(&mut self) -> Option<Turn> {
-        // What one session has begun another's prompt would overwrite.
-        let alone = self.sessions.len() == 1;
+        // Of more prompts than are kept one would overwrite another; and a head start is nothing that an
+        // answer should wait for.
+        let fit = self.sessions.len() <= self.prompts;
+        let may_begin = fit && !self.sessions.values().any(SessionState::is_asked);
         loop {
             let (id, session) = self.least(SessionState::has_work)?;
-            if let Some(turn) = session.begin_caption(id, alone) {
+            if let Some(turn) = session.begin_caption(id, may_begin) {
                 return Some(turn);
             }
         }

@@ -65,14 +65,22 @@ pub(crate) struct SessionState {
     inquiries: VecDeque<InquiryJob>,
     epoch: Epoch,
     flushing: bool,
-    /// Ends the turn that is being made.
-    running: Option<Cancel>,
+    /// The turn that is being made.
+    running: Option<Running>,
     /// Its work waits until another session's has been told.
     held: bool,
     /// It has failed, and another is to take over: it takes no more work.
     given_up: bool,
     /// Called once nothing is left to tell; there will be no more work.
     drained: Option<Drained>,
+}
+
+/// A turn that is being made.
+struct Running {
+    /// Ends it.
+    cancel: Cancel,
+    /// Somebody waits for what comes of it: it is no pair's.
+    is_asked: bool,
 }
 
 /// What goes over from a session to its successor at another engine.
@@ -225,6 +233,12 @@ impl SessionState {
         self.running.is_some()
     }
 
+    /// Whether an answer is being made, or one that can be made waits.
+    pub(crate) fn is_asked(&self) -> bool {
+        let waits = !self.held && self.is_heard() && !self.windows.is_empty();
+        waits || self.has_inquiry() || self.running.as_ref().is_some_and(|turn| turn.is_asked)
+    }
+
     /// Whether a turn may begin: it has none, and its reports are heard.
     pub(crate) fn is_free(&self) -> bool {
         !self.is_running() && self.is_heard()
@@ -270,15 +284,18 @@ impl SessionState {
         Some(self.begin(id, cancel, Work::Inquiry { inquiry, context }))
     }
 
-    /// Begins the turn of a window or a pair; `None` if it turns out that there is none. `alone` says
-    /// that no other session would overwrite a prompt that is begun.
-    pub(crate) fn begin_caption(&mut self, id: u64, alone: bool) -> Option<Turn> {
-        let work = self.take_work(alone)?;
+    /// Begins the turn of a window or a pair; `None` if it turns out that there is none. With a pair the
+    /// window's prompt is begun, if it `may`.
+    pub(crate) fn begin_caption(&mut self, id: u64, may_begin: bool) -> Option<Turn> {
+        let work = self.take_work(may_begin)?;
         Some(self.begin(id, Cancel::default(), work))
     }
 
     fn begin(&mut self, id: u64, cancel: Cancel, work: Work) -> Turn {
-        self.running = Some(cancel.clone());
+        self.running = Some(Running {
+            cancel: cancel.clone(),
+            is_asked: !matches!(work, Work::Pair { .. }),
+        });
         Turn {
             session: id,
             epoch: self.epoch.get(),
@@ -313,12 +330,12 @@ impl SessionState {
 
     /// A complete window before pairs of windows to come; pairs that nobody needs any more, or
     /// that a window has encoded already, are skipped.
-    fn take_work(&mut self, alone: bool) -> Option<Work> {
+    fn take_work(&mut self, may_begin: bool) -> Option<Work> {
         if let Some(job) = self.windows.pop() {
             return Some(self.window_work(job));
         }
         let pair = self.pairs.next()?;
-        let ahead = match alone && !self.has_work() {
+        let ahead = match may_begin && !self.has_work() {
             true => self.prompt_ahead(&pair).map(Box::new),
             false => None,
         };
@@ -436,7 +453,7 @@ impl SessionState {
 
     /// Ends the turn that is being made.
     pub(crate) fn cancel(&self) {
-        if let Some(cancel) = &self.running {
+        if let Some(Running { cancel, .. }) = &self.running {
             cancel.cancel();
         }
     }

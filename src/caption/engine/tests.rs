@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use super::handle::Engine;
 use super::opened::{Opened, ProgramLoader};
+use super::pairs::OpenWindow;
 use super::run::MAX_FAULTS;
 use super::schedule::Schedule;
 use super::session::{Session, SessionOptions};
 use super::state::SessionState;
-use super::turn::{Job, Outcome};
+use super::turn::{Job, Outcome, Turn, Work};
 use crate::backend::{
     Cancel, Error, Features, GridThw, Health, Limits, Next, Patches, Position, Program, Segment,
     SequenceId, VisualTokens,
 };
 use crate::caption::frames::ladder::Ladder;
 use crate::caption::frames::visual::Visual;
-use crate::caption::frames::window::{FrameTime, Pair, WallClock, Window};
+use crate::caption::frames::window::{FrameTime, Pair, Partial, WallClock, Window};
 use crate::caption::mailbox::{DropPolicy, Sent};
 use crate::caption::questions::prompt::Ask;
 use crate::caption::reports::outbox::Listener;
@@ -395,6 +396,89 @@ fn a_session_that_is_not_heard_waits_alone_and_is_not_owed_the_turns_of_others()
     let turns: Vec<u64> = (0..16).map(|_| take(&mut schedule)).collect();
     let n = turns.iter().filter(|id| **id == 0).count();
     assert!((7..=9).contains(&n), "{turns:?}");
+}
+
+/// A schedule of a model that keeps two prompts, with so many sessions, and what they report to.
+fn two_prompts(n_sessions: usize) -> (Schedule, Vec<Arc<Reporter>>) {
+    let mut schedule = Schedule::default();
+    schedule.set_prompts(2);
+    let reporter = |_| Reporter::start(Arc::new(|_| ()), Ladder::new(1, 1), Duration::ZERO);
+    let reporters: Vec<_> = (0..n_sessions).map(reporter).map(Result::unwrap).collect();
+    for reporter in &reporters {
+        schedule.add(|used| SessionState::new(options(), reporter.outlet(), used));
+    }
+    (schedule, reporters)
+}
+
+/// Offers the first pair of a window of two frames; it is needed for as long as it is held.
+fn offer_pair(schedule: &mut Schedule, session: u64) -> Arc<Pair> {
+    let Window { frames, mut pairs } = job(1).window;
+    let pair = pairs.remove(0);
+    let of = OpenWindow {
+        sequence: 1,
+        scene: 0,
+        partial: Partial {
+            frames: [frames.clone(), frames].concat(),
+            pairs: vec![Arc::downgrade(&pair)],
+        },
+    };
+    let session = schedule.get_mut(session).unwrap();
+    session.offer_pairs(std::slice::from_ref(&pair), Some(of));
+    pair
+}
+
+/// Whose turn is next, and whether a prompt is begun with it.
+fn begun(schedule: &mut Schedule) -> (Turn, bool) {
+    let turn = schedule.next_turn().unwrap();
+    let begins = matches!(turn.work, Work::Pair { ahead: Some(_), .. });
+    (turn, begins)
+}
+
+#[test]
+fn prompts_are_begun_for_as_many_sessions_as_the_model_keeps_prompts_of() {
+    for (n_sessions, wanted) in [(1, true), (2, true), (3, false)] {
+        let (mut schedule, _reporters) = two_prompts(n_sessions);
+        let sessions = 0..n_sessions as u64;
+        let _pairs: Vec<_> = sessions
+            .clone()
+            .map(|id| offer_pair(&mut schedule, id))
+            .collect();
+        for id in sessions {
+            let (turn, begins) = begun(&mut schedule);
+            assert_eq!(
+                (turn.session, begins),
+                (id, wanted),
+                "{n_sessions} sessions"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_answer_waits_for_the_head_start_of_another_session() {
+    let (mut schedule, _reporters) = two_prompts(2);
+    let mut finish = |schedule: &mut Schedule, turn: &Turn| {
+        schedule.finish_turn(turn, Duration::from_millis(10), &Outcome::Answered(None));
+    };
+    let _pair = offer_pair(&mut schedule, 0);
+    let queued = schedule.get_mut(1).unwrap().offer_window(job(1));
+    assert!(matches!(queued, Sent::Queued));
+    let (pair, begins) = begun(&mut schedule);
+    assert_eq!((pair.session, begins), (0, false), "a window waits");
+    finish(&mut schedule, &pair);
+    let (window, _) = begun(&mut schedule);
+    let _pair = offer_pair(&mut schedule, 0);
+    let (pair, begins) = begun(&mut schedule);
+    assert_eq!(
+        (pair.session, begins),
+        (0, false),
+        "an answer is being made"
+    );
+    finish(&mut schedule, &window);
+    finish(&mut schedule, &pair);
+    let _pair = offer_pair(&mut schedule, 0);
+    let (_, begins) = begun(&mut schedule);
+    assert!(begins, "nobody waits");
 }
 
 /// A reporter whose listener waits for a word at each report.

@@ -179,6 +179,10 @@ impl Program for Watched {
         prepared
     }
 
+    fn prompts(&self) -> usize {
+        self.program.prompts()
+    }
+
     fn continues(&self, n_kept: usize, n_more: usize) -> bool {
         self.program.continues(n_kept, n_more)
     }
