@@ -457,7 +457,7 @@ fn prompts_are_begun_for_as_many_sessions_as_the_model_keeps_prompts_of() {
 #[test]
 fn no_answer_waits_for_the_head_start_of_another_session() {
     let (mut schedule, _reporters) = two_prompts(2);
-    let mut finish = |schedule: &mut Schedule, turn: &Turn| {
+    let finish = |schedule: &mut Schedule, turn: &Turn| {
         schedule.finish_turn(turn, Duration::from_millis(10), &Outcome::Answered(None));
     };
     let _pair = offer_pair(&mut schedule, 0);
