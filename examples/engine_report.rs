@@ -49,7 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let watch = Watch::start();
     let weights = Weights::Files(weight_files(&folder)?);
     let mut program = cpu::load(&spec, &weights, &options, &mut |_| (), &Cancel::default())?;
-    let bytes = program.limits().weight_bytes;
+    let limits = program.limits();
+    let (bytes, isa) = (limits.weight_bytes, limits.kernels.unwrap_or_default());
     println!("weights  {:.2} GB in memory", bytes as f64 / 1e9);
     watch.report("load", "");
 
@@ -62,7 +63,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("peak RSS {:.2} GB", peak as f64 / 1e9);
     println!(
         "{{\"vision\": {vision:.4}, \"prefill\": {:.4}, \"decode\": {:.4}, \"rows\": {}, \
-         \"tokens\": {n_tokens}, \"last\": {last:.4}, \"streams\": {streams:.3}, \"peak\": {peak}}}",
+         \"tokens\": {n_tokens}, \"last\": {last:.4}, \"streams\": {streams:.3}, \"peak\": {peak}, \
+         \"isa\": \"{isa}\"}}",
         clip.prefill, clip.decode, clip.rows
     );
     Ok(())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MPL-2.0
 """Captions of the same clip by this engine and by its peers, measured in turns in one run.
 
-    bench.py OUT [--peers NAME,...] [--rounds N] [--tokens N] [--checkpoint FOLDER]
+    bench.py OUT [--peers NAME,...] [--rounds N] [--tokens N] [--checkpoint FOLDER] [--isa NAME]
 
 The clip is 10 frames of 512x288 pixels (16:9, 144 visual tokens a pair), the model Qwen3-VL-2B's
 shapes with weights of noise, one thread. All figures are processor time, which other work on the
@@ -13,6 +13,10 @@ frames a patch), llamacpp-images (each frame alone), llamacpp-q4_k (Q4_K), openv
 openvino (int8, composed of its parts). *-tower: the vision tower of Qwen3-VL-4B below four layers of
 its decoder, of which the vision figure counts. element: the plugin's element (element.py). Rounds of
 those with a target come first, then the element, then the others once.
+
+--isa holds the engine and its peers to an instruction set that the processor may have more than
+(isa.py). Each says itself what it ran, and one that ran more is left out.
+
 `cargo xtask bench` starts this with an interpreter that has torch and transformers.
 """
 
@@ -26,6 +30,8 @@ import site
 import statistics
 import subprocess
 import sys
+
+from isa import ISAS, named, refusal
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -44,7 +50,16 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 # What is aimed at: our figure as a part of the peer's.
 TARGETS = {"transformers": 0.6, "llamacpp": 0.5, "llamacpp-images": 0.3, "openvino-genai": 0.9,
            "openvino": 0.9}
+TARGETS_256 = {"llamacpp": 0.45, "openvino-genai": 0.7, "openvino": 0.7}
+TARGETS_OF = {"avx2": TARGETS_256, "avxvnni": TARGETS_256,
+              "avx512": {"llamacpp": 0.36, "openvino-genai": 0.55},
+              "avx512bf16": {"llamacpp": 0.36, "openvino-genai": 0.55}}
+STREAMS = 3
+STREAMS_OF = {"avx2": 2, "avxvnni": 2}
 STAGES = "vision", "prefill", "decode"
+
+# How llama.cpp is built where no instruction set is named.
+NATIVE = "-C target-cpu=native"
 
 
 def say(text):
@@ -62,9 +77,12 @@ class Bench:
         self.out, self.tokens = args.out.resolve(), args.tokens
         self.checkpoint = args.checkpoint or self.out / "checkpoint-2b"
         self.site = self.out / "site"
+        self.isa, self.suffix = ISAS.get(args.isa), f"-{args.isa}" if args.isa else ""
+        self.results = self.out / f"results{self.suffix}.json"
         self.commands, self.failed = {}, set()
         path = os.pathsep.join(filter(None, (str(self.site), os.environ.get("PYTHONPATH"))))
         self.env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        self.held = self.isa.env() if self.isa else {}
 
     def need(self, *packages):
         """Installs those Python packages that are not there, beside the interpreter's own."""
@@ -102,8 +120,10 @@ class Bench:
 
     def prepare_transformers(self, checkpoint, tokens):
         self.need(("torch", "torch"), ("transformers", "transformers"))
+        # torch multiplies bf16 with loops of its own where no instruction does.
+        plain = self.isa and not self.isa.beyond(["avx2_vnni"])
         return [sys.executable, HERE / "peer_transformers.py", checkpoint, PAIRS, tokens,
-                *self.grid()]
+                *self.grid(), *(["float32"] if plain else [])]
 
     def prepare_openvino(self):
         self.need(("openvino", "openvino"), ("nncf", "nncf"))
@@ -140,8 +160,8 @@ class Bench:
                 self.out / "element.json"]
 
     def prepare_llamacpp(self, how, checkpoint, out, tokens, kind="q8_0"):
-        """Builds llama.cpp for this very machine: its fastest."""
-        program = self.out / "llamacpp/release/bench-llamacpp"
+        """Builds llama.cpp for this very machine, its fastest, or for the instruction set."""
+        program = self.out / f"llamacpp{self.suffix}/release/bench-llamacpp"
         sources = HERE / "llamacpp/src/main.rs", HERE / "llamacpp/Cargo.lock"
         if not program.exists() or any(source.stat().st_mtime > program.stat().st_mtime
                                        for source in sources):
@@ -155,14 +175,16 @@ class Bench:
     def build_llamacpp(self):
         """A long build (8 minutes of processor time); cmake, ninja and libclang come from pip."""
         self.need(("cmake", "cmake"), ("ninja", "ninja"), ("clang", "libclang"))
-        target = self.out / "llamacpp"
+        target = self.out / f"llamacpp{self.suffix}"
+        flags, cmake = (self.isa.rustflags, self.isa.cmake) if self.isa else (NATIVE, {})
         include = subprocess.run(["cc", "-print-file-name=include"], check=True, text=True,
                                  capture_output=True).stdout.strip()
         clang = [pathlib.Path(place).parent for place in glob.glob(f"{self.out}/*/**/libclang.so",
                                                                    recursive=True)]
-        env = self.env | {"CARGO_TARGET_DIR": str(target), "RUSTFLAGS": "-C target-cpu=native",
-                          "PATH": os.pathsep.join((str(self.site / "bin"), os.environ["PATH"])),
-                          "BINDGEN_EXTRA_CLANG_ARGS": f"-I{include}"}
+        env = self.env | cmake | {
+            "CARGO_TARGET_DIR": str(target), "RUSTFLAGS": flags,
+            "PATH": os.pathsep.join((str(self.site / "bin"), os.environ["PATH"])),
+            "BINDGEN_EXTRA_CLANG_ARGS": f"-I{include}"}
         if clang:
             env["LIBCLANG_PATH"] = str(clang[0])
         cargo = os.environ.get("CARGO", "cargo")
@@ -210,13 +232,13 @@ class Bench:
                 continue
             results[peer].append(figures)
             say(f"{peer}: {json.dumps(figures)}")
-            (self.out / "results.json").write_text(json.dumps(results, indent=1))
+            self.results.write_text(json.dumps(results, indent=1))
 
     def through_element(self):
         """The element's own figures, printed as they come."""
         plugins = os.environ.get("GST_PLUGIN_PATH", self.target() / "release")
-        env = os.environ | {"GST_PLUGIN_PATH": str(plugins),
-                            "XDG_CACHE_HOME": str(self.out / "cache")}
+        env = os.environ | self.held | {"GST_PLUGIN_PATH": str(plugins),
+                                        "XDG_CACHE_HOME": str(self.out / "cache")}
         try:
             run(self.commands["element"], env=env)
         except subprocess.CalledProcessError as error:
@@ -225,8 +247,8 @@ class Bench:
     def measure(self, peer):
         command = [str(word) for word in self.commands[peer]]
         try:
-            result = subprocess.run(command, env=self.env, text=True, capture_output=True,
-                                    check=False, timeout=LIMIT_S)
+            result = subprocess.run(command, env=self.env | self.held, text=True,
+                                    capture_output=True, check=False, timeout=LIMIT_S)
         except (subprocess.TimeoutExpired, OSError) as error:
             raise RuntimeError(str(error)) from error
         lines = [line for line in result.stdout.splitlines() if line.startswith("{")]
@@ -234,6 +256,8 @@ class Bench:
             raise RuntimeError(f"`{' '.join(command)}` ended with {result.returncode}: "
                                f"{result.stderr.strip()[-400:]}")
         figures = json.loads(lines[-1])
+        if self.isa and (excess := self.isa.excess(figures["isa"])):
+            raise RuntimeError(excess)
         figures["caption"] = sum(figures.get(stage, 0) for stage in ("prepare", *STAGES))
         return figures
 
@@ -248,7 +272,7 @@ def spread(results, key):
     return (max(values) - min(values)) / statistics.median(values)
 
 
-def table(results):
+def table(results, targets):
     """The medians as Markdown, our figure as a part of each peer's, and the targets."""
     lines = ["| | vision, s | prefill, s (tokens/s) | decode, s (tokens/s) | caption, s CPU "
              "(spread) | last frame to first token, s | four streams | peak memory, GB | "
@@ -261,8 +285,8 @@ def table(results):
         rows, tokens = runs[0]["rows"], runs[0]["tokens"]
         last, streams, peak = (median(runs, key) for key in ("last", "streams", "peak"))
         ratio = f"{ours / caption:.2f}" if ours and not peer.startswith("ours") else ""
-        if ratio and peer in TARGETS:
-            ratio += f" (target {TARGETS[peer]})"
+        if ratio and peer in targets:
+            ratio += f" (target {targets[peer]})"
         name = peer + (" (composed)" if runs[0].get("composed") else "")
         lines.append("| " + " | ".join((
             name, f"{vision:.2f}", f"{prefill:.2f} ({rows / prefill:.0f})",
@@ -273,14 +297,14 @@ def table(results):
     return "\n".join(lines)
 
 
-def verdicts(results):
+def verdicts(results, streams):
     """The targets that are not of the caption, and the larger model's vision tower."""
     ours = results.get("ours")
     if ours:
         whole = median(ours, "vision") + median(ours, "prefill")
         yield f"last frame to first token, of the whole clip: {median(ours, 'last') / whole:.2f}" \
               " (target 0.33)"
-        yield f"four streams in a batch, of one: {median(ours, 'streams'):.2f} (target 3)"
+        yield f"four streams in a batch, of one: {median(ours, 'streams'):.2f} (target {streams})"
     for peer, bits, target in (("llamacpp", "8", " (target 0.95)"), ("llamacpp-q4_k", "4.5", "")):
         if ours and results.get(peer):
             part = median(results[peer], "decode") / median(ours, "decode")
@@ -292,12 +316,16 @@ def verdicts(results):
         yield f"vision tower of the 4B, five pairs, {peer}: {vision:.2f} s{part}"
 
 
-def report(results):
+def report(results, isa):
     """The table, and what else is aimed at."""
     if any(runs and not peer.endswith("-tower") for peer, runs in results.items()):
-        say("\n" + table(results) + "\n")
-    for line in verdicts(results):
+        say("\n" + table(results, TARGETS_OF.get(isa, TARGETS)) + "\n")
+    for line in verdicts(results, STREAMS_OF.get(isa, STREAMS)):
         say(line)
+    for peer, runs in results.items():
+        if runs:
+            say(f"{peer} ran {', '.join(named(runs[-1]['isa'])) or 'none that it names'} by what it "
+                f"says: {runs[-1]['isa']}")
 
 
 def main():
@@ -308,7 +336,12 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--checkpoint", type=pathlib.Path)
+    parser.add_argument("--isa")
     args = parser.parse_args()
+    if args.isa:
+        reason = refusal(args.isa, pathlib.Path("/proc/cpuinfo").read_text())
+        if reason:
+            parser.error(reason)
     args.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(args)
     bench.need(("torch", "torch"), ("safetensors", "safetensors"))
@@ -318,6 +351,7 @@ def main():
             bench.commands[peer] = bench.prepare(peer)
         except (subprocess.CalledProcessError, OSError) as error:
             say(f"{peer} is left out: {error}")
+    say(f"load before: {os.getloadavg()[0]:.1f}")
     most = {peer: MOST.get(peer, args.rounds) if args.peers == everything else args.rounds
             for peer in bench.commands}
     element = most.pop("element", 0)
@@ -326,12 +360,13 @@ def main():
     for number in range(args.rounds):
         bench.round(results, [peer for peer, rounds in most.items()
                               if number < rounds and peer not in once])
-    report(results)
+    report(results, args.isa)
+    say(f"load after: {os.getloadavg()[0]:.1f}")
     if element:
         bench.through_element()
     if once:
         bench.round(results, once)
-        report(results)
+        report(results, args.isa)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ Needs: openvino-genai.
 """
 
 import json
+import pathlib
 import sys
 import time
 
@@ -57,6 +58,19 @@ def caption(pipeline, frames, tokens, seed):
     return begin, watch, time.process_time(), said.perf_metrics
 
 
+def isa(model, options):
+    """What the plugin says that it runs the vision net with; the pipeline does not show its own."""
+    path = next(pathlib.Path(model).glob("*vision_embeddings_merger_model.xml"))
+    return primitives(openvino.Core().compile_model(path, "CPU", options))
+
+
+def primitives(model):
+    """The kinds of kernels in a compiled model."""
+    kinds = {node.get_rt_info()["primitiveType"].astype(str)
+             for node in model.get_runtime_model().get_ordered_ops()}
+    return "OpenVINO " + " ".join(sorted(kinds))
+
+
 def main():
     model, (pairs, tokens, width, height) = sys.argv[1], map(int, sys.argv[2:6])
     options = dict(word.split("=", 1) for word in sys.argv[6:])
@@ -69,7 +83,7 @@ def main():
     vision = first * min(1, metrics.get_prepare_embeddings_duration().mean / metrics.get_ttft().mean)
     print(json.dumps(dict(vision=vision, prefill=first - vision, decode=end - watch.first,
                           rows=metrics.get_num_input_tokens(), tokens=watch.tokens - 1,
-                          peak=peak_bytes())))
+                          peak=peak_bytes(), isa=isa(model, options))))
 
 
 if __name__ == "__main__":

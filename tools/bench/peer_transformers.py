@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MPL-2.0
-"""One caption of a clip of noise by `transformers` on torch in bf16, one thread, process CPU time.
+"""One caption of a clip of noise by `transformers` on torch, one thread, process CPU time.
 
-    peer_transformers.py CHECKPOINT PAIRS TOKENS GRID_H GRID_W
+    peer_transformers.py CHECKPOINT PAIRS TOKENS GRID_H GRID_W [DTYPE]
 
-Prints one line of JSON. The whole clip is handed over at once: the class takes no part of one.
+DTYPE is bfloat16, or float32. Prints one line of JSON. The whole clip is handed over at once: the class takes no part of one.
 
 Needs: torch, transformers 5.
 """
 
+import ctypes
 import json
+import os
 import sys
+import tempfile
 import time
 
 import torch
@@ -40,13 +43,32 @@ class Watch:
         self.took += time.process_time() - self.began
 
 
+def isa(dtype):
+    """The instruction sets that torch says it runs: ATen's kernels and oneDNN's."""
+    libc, said = ctypes.CDLL(None), tempfile.TemporaryFile()
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(said.fileno(), 1)
+    with torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+        torch.nn.functional.linear(torch.ones(64, 256, dtype=dtype),
+                                   torch.ones(256, 256, dtype=dtype))
+        torch.nn.functional.conv2d(torch.ones(1, 16, 32, 32), torch.ones(16, 16, 3, 3))
+    libc.fflush(None)
+    os.dup2(stdout, 1)
+    said.seek(0)
+    lines = [line.split(",") for line in said.read().decode().splitlines()]
+    kernels = {words[6] for words in lines if words[3:4] == ["exec"] or "exec" in words[:5]}
+    return f"ATen {torch.backends.cpu.get_cpu_capability()}, oneDNN {' '.join(sorted(kernels))}"
+
+
 @torch.no_grad()
 def main():
-    folder, pairs, tokens, height, width = sys.argv[1], *map(int, sys.argv[2:])
+    folder, pairs, tokens, height, width = sys.argv[1], *map(int, sys.argv[2:7])
+    dtype = getattr(torch, sys.argv[7]) if sys.argv[7:] else torch.bfloat16
     torch.set_num_threads(1)
-    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    model = Qwen3VLForConditionalGeneration.from_pretrained(folder, dtype=dtype).eval()
     config = model.config
-    rows = torch.randn(pairs * height * width, 1536, dtype=torch.bfloat16)
+    rows = torch.randn(pairs * height * width, 1536, dtype=dtype)
     ids, types = [], []
     for _ in range(pairs):
         text = [*range(1, TEXT_ROWS - 1), config.vision_start_token_id]
@@ -78,7 +100,7 @@ def main():
                      position_ids=torch.full((3, 1, 1), following + i))
     decode = time.process_time() - begin
     print(json.dumps(dict(vision=vision, prefill=whole - vision, decode=decode, rows=len(ids),
-                          tokens=tokens, peak=peak_bytes())))
+                          tokens=tokens, peak=peak_bytes(), isa=isa(dtype))))
 
 
 if __name__ == "__main__":

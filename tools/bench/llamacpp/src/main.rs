@@ -115,9 +115,10 @@ fn main() {
         println!(
             "{{\"prepare\": {prepare:.4}, \"vision\": {see:.4}, \"prefill\": {prefill:.4}, \
              \"decode\": {decode:.4}, \"rows\": {rows}, \"tokens\": {tokens}, \
-             \"last\": {:.4}, \"streams\": {four:.3}, \"peak\": {}}}",
+             \"last\": {:.4}, \"streams\": {four:.3}, \"peak\": {}, \"isa\": \"{}\"}}",
             last_see + last_prefill,
-            peak_bytes()
+            peak_bytes(),
+            CStr::from_ptr(sys::llama_print_system_info()).to_string_lossy()
         );
     }
 }
