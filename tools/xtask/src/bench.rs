@@ -92,7 +92,10 @@ mod tests {
         assert_eq!(said("avx2", "", ""), "");
         assert_eq!(said("avxvnni", "avx_vnni", ""), "");
         assert_eq!(said("avx512", avx512, ""), "");
-        assert_eq!(said("avx512", "", ""), "--isa avx512: this processor has avx2");
+        assert_eq!(
+            said("avx512", "", ""),
+            "--isa avx512: this processor has avx2"
+        );
         assert_eq!(
             said("avxvnni", avx512, ""),
             "--isa avxvnni: this processor has avx2, avx512"
@@ -108,7 +111,10 @@ mod tests {
         let built = "CPU : SSE3 = 1 | AVX = 1 | AVX2 = 1 | F16C = 1 | AVX512 = 0 | FMA = 1 |";
         assert_eq!(said("avx2", "", built), "");
         let built = built.replace("AVX512 = 0", "AVX_VNNI = 1");
-        assert_eq!(said("avx2", "", &built), format!("it ran avx_vnni: {built}"));
+        assert_eq!(
+            said("avx2", "", &built),
+            format!("it ran avx_vnni: {built}")
+        );
         let openvino = "OpenVINO brgemm_avx2_f32 jit_avx512_f32 ref_any";
         assert_eq!(
             said("avx2", "", openvino),
