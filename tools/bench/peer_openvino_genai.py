@@ -21,6 +21,10 @@ import openvino
 import openvino_genai
 
 
+# Of the vision net's input that is asked for its kernels.
+PATCHES = 64
+
+
 class Watch(openvino_genai.StreamerBase):
     """When the first token came, and how many came."""
 
@@ -61,13 +65,14 @@ def caption(pipeline, frames, tokens, seed):
 def isa(model, options):
     """What the plugin says that it runs the vision net with; the pipeline does not show its own."""
     path = next(pathlib.Path(model).glob("*vision_embeddings_merger_model.xml"))
-    return primitives(openvino.Core().compile_model(path, "CPU", options))
-
-
-def primitives(model):
-    """The kinds of kernels in a compiled model."""
+    net = openvino.Core().compile_model(path, "CPU", options)
+    request = net.create_infer_request()
+    # It chooses kernels once it knows the shapes.
+    request.infer([numpy.zeros([n.get_length() if n.is_static else PATCHES
+                                for n in given.get_partial_shape()],
+                               given.get_element_type().to_dtype()) for given in net.inputs])
     kinds = {node.get_rt_info()["primitiveType"].astype(str)
-             for node in model.get_runtime_model().get_ordered_ops()}
+             for node in request.get_compiled_model().get_runtime_model().get_ordered_ops()}
     return "OpenVINO " + " ".join(sorted(kinds))
 
 
