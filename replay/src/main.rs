@@ -16,6 +16,7 @@ mod trace;
 
 use std::process::ExitCode;
 
+use gstvlmcaption::caption::evidence::entry;
 use options::{Job, Options};
 use outcome::Outcome;
 
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
             Ok(Outcome::Same)
         }
         Job::Version => {
-            println!("vlmcaption-replay {}", env!("CARGO_PKG_VERSION"));
+            println!("vlmcaption-replay {}", entry::version());
             Ok(Outcome::Same)
         }
         Job::Trace { trace, svg } => trace::draw(&trace, &svg).map(|()| Outcome::Same),

@@ -145,6 +145,20 @@ fn another_question_and_another_backend_are_asked_about_the_same_frames() {
 }
 
 #[test]
+fn it_is_of_the_version_that_it_writes_into_records() {
+    let place = tempfile::tempdir().unwrap();
+    let evidence = records(place.path(), "ball", 1);
+    let file = first(&evidence).join("record.json");
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let (code, out, err) = replay(&["--version"]);
+    assert_eq!(code, 0, "{out}{err}");
+    let version = record["version"].as_str().unwrap();
+    assert_eq!(out, format!("vlmcaption-replay {version}\n"));
+    let (_, commit) = version.split_once('-').unwrap();
+    assert!(!commit.is_empty(), "{version}");
+}
+
+#[test]
 fn a_table_holds_questions_against_marked_truth() {
     let place = tempfile::tempdir().unwrap();
     let evidence = records(place.path(), "ball", 3);

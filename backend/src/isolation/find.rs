@@ -12,7 +12,8 @@ const NAME: &str = "vlmcaption-worker";
 const VARIABLE: &str = "VLMCAPTION_WORKER";
 
 /// The worker: what `VLMCAPTION_WORKER` names, else the one beside the file that this code was loaded
-/// from, else the one in `libexec/vlmcaption` of the prefix that this file is installed in.
+/// from, else the one in `libexec/vlmcaption` of the prefix that this file is installed in; for a program in
+/// `bin` of a prefix at last the one beside the plugin of that prefix.
 ///
 /// # Errors
 /// [`Error::NotFound`] with the places.
@@ -46,6 +47,14 @@ fn places(own: &Path) -> Vec<PathBuf> {
     // Where cargo puts tests.
     if folder.file_name() == Some(OsStr::new("deps")) {
         places.push(folder.with_file_name(NAME));
+    }
+    let is_bin = folder.file_name() == Some(OsStr::new("bin"));
+    if let Some(prefix) = folder.parent().filter(|_| is_bin) {
+        places.push(prefix.join("libexec/vlmcaption").join(NAME));
+        // Where the plugin's package has it.
+        let machine = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
+        let libs = [machine.as_str(), "lib", "lib64"];
+        places.extend(libs.map(|lib| prefix.join(lib).join("gstreamer-1.0").join(NAME)));
     }
     // <prefix>/lib/gstreamer-1.0, <prefix>/lib/<machine>/gstreamer-1.0
     let is_lib = |folder: &&Path| {
@@ -105,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worker_is_beside_the_plugin_or_in_the_libexec_of_its_prefix_and_nowhere_else() {
+    fn the_worker_is_beside_the_plugin_or_in_the_libexec_of_the_prefix_and_nowhere_else() {
         let of = |own: &str| -> Vec<String> {
             let places = places(Path::new(own));
             places
@@ -126,6 +135,17 @@ mod tests {
             [
                 "/opt/v/lib/gstreamer-1.0/vlmcaption-worker",
                 "/opt/v/libexec/vlmcaption/vlmcaption-worker"
+            ]
+        );
+        let machine = std::env::consts::ARCH;
+        assert_eq!(
+            of("/usr/bin/vlmcaption-replay"),
+            [
+                "/usr/bin/vlmcaption-worker".into(),
+                "/usr/libexec/vlmcaption/vlmcaption-worker".into(),
+                format!("/usr/lib/{machine}-linux-gnu/gstreamer-1.0/vlmcaption-worker"),
+                "/usr/lib/gstreamer-1.0/vlmcaption-worker".into(),
+                "/usr/lib64/gstreamer-1.0/vlmcaption-worker".into(),
             ]
         );
         assert_eq!(
