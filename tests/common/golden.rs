@@ -95,12 +95,20 @@ pub fn int8_bound() -> f64 {
     0.01
 }
 
+/// The root of the sources, above the package that this file is compiled in.
+fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut above = package.ancestors();
+    let root = above.find(|folder| folder.join("tests/data").is_dir());
+    root.expect("a folder with tests/data")
+}
+
 pub fn data() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
+    root().join("tests/data")
 }
 
 pub fn demo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo")
+    root().join("models/demo")
 }
 
 /// Checkpoint folders that lie in `place`.

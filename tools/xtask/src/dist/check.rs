@@ -101,14 +101,9 @@ fn in_root(release: &Release, suite: &str, arch: Arch, out: &Path) -> Outcome {
         bare.arg(release.deb(package, arch)).arg(older);
     }
     if arch == Arch::Arm64 {
-        bare.arg(golden(release, arch)?);
+        bare.arg(compile::golden(release, build(arch), arch)?);
     }
     shell::run(&mut bare)
-}
-
-/// The test program that compares logits and tokens with the reference, for `arch`.
-fn golden(release: &Release, arch: Arch) -> Result<PathBuf, String> {
-    compile::test(release, build(arch), arch, "golden_logits")
 }
 
 /// Compares what the roots made with the first one.

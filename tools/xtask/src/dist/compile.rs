@@ -55,12 +55,20 @@ pub fn native(release: &Release, arch: Arch, build: &str, name: &str) -> Result<
     Ok(folder.join(name))
 }
 
-/// Compiles a test program of the sources of `build`.
+/// Compiles the test program that compares logits and tokens with the reference. Its crates are those of the
+/// packages, which are compiled.
 ///
 /// # Errors
 /// A sentence that says what is missing, or that cargo did not end well.
-pub fn test(release: &Release, build: &str, arch: Arch, name: &str) -> Result<PathBuf, String> {
-    let words = ["test", "--release", "--no-run", "--test", name];
+pub fn golden(release: &Release, build: &str, arch: Arch) -> Result<PathBuf, String> {
+    let words = [
+        "test",
+        "--release",
+        "--no-run",
+        "--package",
+        "golden-check",
+        "--lib",
+    ];
     compile(release, build, arch, &words)?;
     let folder = release
         .target(build)
@@ -72,7 +80,7 @@ pub fn test(release: &Release, build: &str, arch: Arch, name: &str) -> Result<Pa
     for entry in fs::read_dir(&folder).map_err(fail)? {
         let entry = entry.map_err(fail)?;
         let file = entry.file_name().to_string_lossy().into_owned();
-        if file.starts_with(&format!("{name}-")) && !file.contains('.') {
+        if file.starts_with("golden_check-") && !file.contains('.') {
             let time = entry.metadata().and_then(|data| data.modified());
             found.push((time.map_err(fail)?, entry.path()));
         }
