@@ -21,6 +21,9 @@ const SUITES: [(&str, Arch, &str); 3] = [
 /// What a root makes, to be the same everywhere.
 const SAME: [&str; 2] = ["bus.txt", "captions.vtt"];
 
+/// What a root's folder is called until it has all of that, or where it failed.
+const MAKING: &str = "making";
+
 /// A version before every other, for the package that is upgraded.
 const OLDER: &str = "0.0.1";
 
@@ -49,8 +52,7 @@ pub fn packages(release: &Release, archs: &[Arch], only: Option<&str>) -> Outcom
             ));
         }
     }
-    let seen = release.cache().join("seen");
-    source::remove(&seen)?;
+    let seen = seen(release)?;
     let mut steps = Steps::default();
     for deb in debs(release, archs) {
         steps.step("lintian", "no errors in the package", || lintian(&deb));
@@ -60,12 +62,25 @@ pub fn packages(release: &Release, archs: &[Arch], only: Option<&str>) -> Outcom
             in_root(release, suite, *arch, &seen.join(name))
         });
     }
-    if roots.len() > 1 {
-        steps.step("same", "all roots gave the same captions", || {
-            compare(&seen)
-        });
-    }
+    steps.step("same", "all roots gave the same captions", || {
+        compare(&seen)
+    });
     steps.finish()
+}
+
+/// The folder for what the roots of this version make: a run for another architecture is compared with it.
+fn seen(release: &Release) -> Result<PathBuf, String> {
+    let all = release.cache().join("seen");
+    let own = all.join(&release.version);
+    let fail = |error| format!("{}: {error}", all.display());
+    fs::create_dir_all(&own).map_err(fail)?;
+    for entry in fs::read_dir(&all).map_err(fail)? {
+        let other = entry.map_err(fail)?.path();
+        if other != own {
+            source::remove(&other)?;
+        }
+    }
+    Ok(own)
 }
 
 /// All packages of these architectures.
@@ -86,16 +101,20 @@ fn lintian(deb: &Path) -> Outcome {
     )
 }
 
-/// Runs `packaging/check-install` in a bare root.
+/// Runs `packaging/check-install` in a bare root; `out` is there afterwards if all went well.
 fn in_root(release: &Release, suite: &str, arch: Arch, out: &Path) -> Outcome {
-    fs::create_dir_all(out).map_err(|error| format!("{}: {error}", out.display()))?;
+    let made = out.with_extension(MAKING);
+    for folder in [out, &made] {
+        source::remove(folder)?;
+    }
+    fs::create_dir_all(&made).map_err(|error| format!("{}: {error}", made.display()))?;
     let mut bare = shell::program(shell::root().join(".ci/bare"));
     bare.args(["--plain", "--show"]).arg(release.cache());
     bare.arg("--show").arg(&release.out);
     if Some(arch) != Arch::here() {
         bare.args(["--arch", arch.debian()]);
     }
-    bare.arg(suite).arg("packaging/check-install").arg(out);
+    bare.arg(suite).arg("packaging/check-install").arg(&made);
     for package in package::ALL {
         let older = pack::deb(release, build(arch), package, arch, Some(OLDER))?;
         bare.arg(release.deb(package, arch)).arg(older);
@@ -103,7 +122,8 @@ fn in_root(release: &Release, suite: &str, arch: Arch, out: &Path) -> Outcome {
     if arch == Arch::Arm64 {
         bare.arg(compile::golden(release, build(arch), arch)?);
     }
-    shell::run(&mut bare)
+    shell::run(&mut bare)?;
+    fs::rename(&made, out).map_err(|error| format!("{}: {error}", made.display()))
 }
 
 /// Compares what the roots made with the first one.
@@ -111,6 +131,7 @@ fn compare(seen: &Path) -> Outcome {
     let mut roots: Vec<PathBuf> = fs::read_dir(seen)
         .map_err(|error| format!("{}: {error}", seen.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_none_or(|extension| extension != MAKING))
         .collect();
     roots.sort();
     let read = |root: &Path, file: &str| {
@@ -120,6 +141,10 @@ fn compare(seen: &Path) -> Outcome {
     let Some((first, others)) = roots.split_first() else {
         return Err("no root made anything".into());
     };
+    if others.is_empty() {
+        println!("No other root has said anything yet: there is nothing to compare with.");
+        return Ok(());
+    }
     for file in SAME {
         let want = read(first, file)?;
         for root in others {
@@ -133,10 +158,11 @@ fn compare(seen: &Path) -> Outcome {
             }
         }
     }
+    let names = roots.iter().filter_map(|root| root.file_name()?.to_str());
     println!(
-        "{} roots gave the same {}.",
-        roots.len(),
-        SAME.join(" and ")
+        "Compared {} of {}: the same.",
+        SAME.join(" and "),
+        names.collect::<Vec<_>>().join(", ")
     );
     Ok(())
 }
@@ -156,7 +182,8 @@ mod tests {
             }
         }
         assert!(compare(&seen).unwrap_err().contains("three"));
-        fs::remove_dir_all(seen.join("three")).unwrap();
+        // One that is at work in another run, or failed, has not said all.
+        fs::rename(seen.join("three"), seen.join("three.making")).unwrap();
         assert_eq!(compare(&seen), Ok(()));
         fs::remove_dir_all(&seen).unwrap();
     }

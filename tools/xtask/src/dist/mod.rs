@@ -44,8 +44,8 @@ gcc-aarch64-linux-gnu; without the library Debian's Rust compiles in a root of i
   --reproducible   compile a second time in another folder and fail if a byte differs
   --boards         also the demo model for Sophgo's chips, as cargo xtask release makes it
   --check          make nothing: install the packages that are there with apt in bare roots of Debian 12
-                   and 13 (arm64: Debian 12 under qemu), run pipelines, compare their captions, upgrade
-                   and remove. Takes root, some hundred MB of Debian's packages and, for arm64, a while
+                   and 13 (arm64: Debian 12 under qemu), run pipelines, compare their captions with
+                   those of all roots that this version was in, upgrade and remove. Takes root, some hundred MB of Debian's packages and, for arm64, a while
   --suite NAME     check in roots of this Debian alone";
 
 /// `cargo xtask dist`.

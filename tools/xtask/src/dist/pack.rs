@@ -123,6 +123,10 @@ pub fn deb(
         .arg(format!("{}-1", version.unwrap_or(&release.version)))
         .arg("--output")
         .arg(&file);
+    if version.is_some() {
+        // It is installed once, and thrown away.
+        command.arg("--fast");
+    }
     shell::run(&mut command)?;
     Ok(file)
 }
@@ -133,7 +137,7 @@ pub fn deb(
 /// A sentence that names the step that did not end well.
 pub fn tarball(release: &Release, build: &str, arch: Arch, folder: &Path) -> Outcome {
     let name = format!("{}-{}", release.name(), arch.debian());
-    let parent = release.cache().join("archive");
+    let parent = release.cache().join(build).join("archive");
     source::remove(&parent)?;
     let archive = parent.join(&name);
     let plugins = archive.join("gstreamer-1.0");
