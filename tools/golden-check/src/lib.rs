@@ -3,7 +3,6 @@
 //! `tests/golden_logits.rs` once more, of the same compiled crates as the packages: `cargo xtask dist --check`
 //! runs it under qemu.
 
-#![cfg(test)]
-
+#[cfg(test)]
 #[path = "../../../tests/golden_logits.rs"]
 mod golden_logits;
