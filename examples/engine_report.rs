@@ -49,11 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let watch = Watch::start();
     let weights = Weights::Files(weight_files(&folder)?);
     let mut program = cpu::load(&spec, &weights, &options, &mut |_| (), &Cancel::default())?;
-    let limits = program.limits();
-    let (bytes, isa) = (
-        limits.weight_bytes,
-        limits.kernels.clone().unwrap_or_default(),
-    );
+    let bytes = program.limits().weight_bytes;
+    let isa = program.arithmetic().kernels.unwrap_or_default();
     println!("weights  {:.2} GB in memory", bytes as f64 / 1e9);
     watch.report("load", "");
 
