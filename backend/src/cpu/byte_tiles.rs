@@ -51,12 +51,15 @@ impl BytePanel {
         let k = slices.in_features();
         let rows = x.len() / k;
         let (panel, by_row) = match kernels.form {
-            ByteForm::Quads => {
+            ByteForm::Quads | ByteForm::SignedQuads => {
+                let flip = u32::from_le_bytes([kernels.form.flip(); 4]);
                 let (q, scales) = rounded(x, slices, left_out, |x, q| {
                     (loops.slice_to_bytes)(x, ZERO, q)
                 });
                 let panel = panel(kernels, rows, k.div_ceil(4), |row, words| {
-                    fill(&q[row * k..][..k], words, u32::from_le_bytes);
+                    fill(&q[row * k..][..k], words, |bytes| {
+                        u32::from_le_bytes(bytes) ^ flip
+                    });
                 });
                 (panel, scales)
             }
@@ -144,7 +147,7 @@ impl ByteTiles<'_> {
     /// Weights in a word.
     fn per_word(&self) -> usize {
         match self.kernels.form {
-            ByteForm::Quads => 4,
+            ByteForm::Quads | ByteForm::SignedQuads => 4,
             ByteForm::Pairs => 2,
         }
     }
@@ -181,7 +184,7 @@ impl Tiles for ByteTiles<'_> {
         let k = self.slices.in_features();
         let row = &self.q[row * k..][self.per_word() * from..k];
         match self.kernels.form {
-            ByteForm::Quads => line(row, 0, |bytes: [i8; 4]| {
+            ByteForm::Quads | ByteForm::SignedQuads => line(row, 0, |bytes: [i8; 4]| {
                 u32::from_le_bytes(bytes.map(i8::cast_unsigned))
             }),
             ByteForm::Pairs => line(row, 0, |bytes: [i8; 2]| pair(bytes.map(i16::from))),

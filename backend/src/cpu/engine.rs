@@ -195,8 +195,9 @@ impl Program for Engine {
     }
 
     fn batch(&self) -> usize {
-        // A small model's matrices stay in the cores' caches, so that reading them again costs nothing.
-        if self.limits.weight_bytes < SMALL_BYTES {
+        // A small model's matrices stay in the cores' caches, so that reading them again costs nothing. Plain
+        // loops are bound by arithmetic, not by reading.
+        if self.limits.weight_bytes < SMALL_BYTES || self.isa.tiles.is_none() {
             1
         } else {
             BATCH

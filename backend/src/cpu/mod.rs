@@ -2,9 +2,9 @@
 
 //! The embedded engine: transformer graphs on the host's cores.
 //!
-//! Everything runs in one thread pool of the engine's own. Large products of many rows go to
-//! `rten-gemm`; the rest are plain loops that are compiled once per instruction set and picked at
-//! run time, so one build fits every processor.
+//! Everything runs in one thread pool of the engine's own. Kernels are tables by instruction set that are
+//! picked at run time ([`isa`]), so one build fits every processor; where a set has none for products
+//! of many rows, `rten-gemm` multiplies.
 
 mod activation;
 mod attention;

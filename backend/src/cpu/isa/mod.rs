@@ -13,21 +13,27 @@
 //! | `evexvnni` | and AVX-512 F, BW, DQ, VL and VNNI | the same, encoded otherwise: to measure and to test |
 //! | `avx512` | x86 with AVX-512 F, BW, DQ, VL and VNNI | the same in registers of 512 bits |
 //! | `avx512bf16` | and BF16 | and products and attention in bf16 |
+//! | `neon` | every Arm of 64 bits | tile products, blocked attention, keys and values in bf16 |
+//! | `neondot` | and dotprod (`sdot`) | and products of bytes in one instruction |
+//! | `i8mm` | and i8mm (`smmla`) | and tiles of bytes by blocks of 2 rows by 2 rows |
+//! | `i8mmbf16` | and bf16 (`bfmmla`) | and products and attention in bf16 |
 //!
 //! The environment variable `VLMCAPTION_ISA` takes another one than the best, for tests and
 //! benchmarks. Products of many rows are `rten-gemm`'s where a table has no tiles, and it chooses
-//! its kernels itself.
+//! its kernels itself: on x86 before AVX2, on other processors than these, and with `portable`.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod loops;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub(crate) mod operands;
 mod plain;
 mod tables;
 #[cfg_attr(
-    not(target_arch = "x86_64"),
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
     expect(dead_code, reason = "other processors have no such registers yet")
 )]
 mod vector;
@@ -74,6 +80,8 @@ impl Isa {
         let mut all = Vec::new();
         #[cfg(target_arch = "x86_64")]
         all.extend(x86());
+        #[cfg(target_arch = "aarch64")]
+        all.extend(arm());
         all.push(Self::PORTABLE);
         all
     }
@@ -160,6 +168,45 @@ fn x86() -> Vec<Isa> {
         });
     }
     all.push(avx2);
+    all
+}
+
+#[cfg(target_arch = "aarch64")]
+fn arm() -> Vec<Isa> {
+    use std::arch::is_aarch64_feature_detected as has;
+    let mut all = Vec::new();
+    if !has!("neon") {
+        return all;
+    }
+    let neon = Isa {
+        name: "neon",
+        loops: &neon::LOOPS,
+        tiles: Some(&neon::TILES),
+        bf16: Some(&neon::BF16),
+    };
+    if has!("dotprod") {
+        if has!("i8mm") {
+            let i8mm = Isa {
+                name: "i8mm",
+                tiles: Some(&neon::BLOCKS),
+                ..neon
+            };
+            if has!("bf16") {
+                all.push(Isa {
+                    name: "i8mmbf16",
+                    bf16: Some(&neon::BF16_BLOCKS),
+                    ..i8mm
+                });
+            }
+            all.push(i8mm);
+        }
+        all.push(Isa {
+            name: "neondot",
+            tiles: Some(&neon::DOTS),
+            ..neon
+        });
+    }
+    all.push(neon);
     all
 }
 

@@ -103,7 +103,8 @@ pub(crate) struct Bf16Matrix<'a> {
 #[repr(C, align(64))]
 pub(crate) struct Bytes(pub(crate) [u8; STEP]);
 
-/// 64 16-bit activations, as two unsigned bytes each: `x + 32768 = 256 high + low`.
+/// 64 16-bit activations, as two bytes each: unsigned, `x + 32768 = 256 high + low`, or signed,
+/// `x - 128 = 256 high + low`.
 #[derive(Clone, Copy)]
 pub(crate) struct Halves {
     pub(crate) high: Bytes,
@@ -116,20 +117,38 @@ pub(crate) enum ByteForm {
     /// Four unsigned bytes to a word. Many rows are rounded to 8 bits; few have 16, in two bytes that
     /// are multiplied one after the other.
     Quads,
+    /// The same with signed bytes, for instructions that multiply signed with signed. Weights are from
+    /// -127 on, so that two products fit into 16 bits.
+    #[cfg_attr(
+        not(target_arch = "aarch64"),
+        expect(dead_code, reason = "other processors have no such table")
+    )]
+    SignedQuads,
     /// Two numbers of 16 bits to a word, to which weights are widened: many rows have 16 bits too.
     #[cfg_attr(
         not(target_arch = "x86_64"),
-        expect(dead_code, reason = "other processors have no such table yet")
+        expect(dead_code, reason = "other processors have no such table")
     )]
     Pairs,
+}
+
+impl ByteForm {
+    /// What makes an unsigned byte with the zero point 128 one of this form.
+    pub(crate) fn flip(self) -> u8 {
+        match self {
+            Self::SignedQuads => 0x80,
+            Self::Quads | Self::Pairs => 0,
+        }
+    }
 }
 
 /// Some rows of 16-bit activations, as the products of bytes with few rows read them.
 pub(crate) struct FewWords<'a> {
     /// `[rows, in_features]`
     pub(crate) x: &'a [i16],
-    /// The same for [`ByteForm::Quads`]: groups of [`GROUP_ROWS`] rows, the last of fewer, each
-    /// `[lines][rows]`. Empty for the other.
+    pub(crate) form: ByteForm,
+    /// The same as bytes: groups of [`GROUP_ROWS`] rows, the last of fewer, each `[lines][rows]`. Empty
+    /// for [`ByteForm::Pairs`].
     pub(crate) lines: Vec<Halves>,
     pub(crate) scales: &'a [f32],
 }
@@ -138,13 +157,18 @@ impl<'a> FewWords<'a> {
     /// Takes activations `[rows, in_features]` and their scales `[rows, slices]`.
     pub(crate) fn new(form: ByteForm, x: &'a [i16], in_features: usize, scales: &'a [f32]) -> Self {
         let lines = match form {
-            ByteForm::Quads => Self::halves(x, in_features),
+            ByteForm::Quads | ByteForm::SignedQuads => Self::halves(form, x, in_features),
             ByteForm::Pairs => Vec::new(),
         };
-        Self { x, lines, scales }
+        Self {
+            x,
+            form,
+            lines,
+            scales,
+        }
     }
 
-    fn halves(x: &[i16], in_features: usize) -> Vec<Halves> {
+    fn halves(form: ByteForm, x: &[i16], in_features: usize) -> Vec<Halves> {
         let n_lines = in_features.div_ceil(STEP);
         let zeros = Halves {
             high: Bytes([0; STEP]),
@@ -160,8 +184,8 @@ impl<'a> FewWords<'a> {
                     let halves = line.high.0.iter_mut().zip(&mut line.low.0);
                     for ((high, low), x) in halves.zip(x) {
                         let x = x.cast_unsigned() ^ 0x8000;
-                        *high = (x >> 8) as u8;
-                        *low = x as u8;
+                        *high = (x >> 8) as u8 ^ form.flip();
+                        *low = x as u8 ^ form.flip();
                     }
                 }
             }

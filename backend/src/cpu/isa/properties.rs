@@ -136,9 +136,15 @@ proptest! {
                 match (tiles.form, is_x) {
                     // The largest there are do not saturate.
                     (ByteForm::Quads, true) if largest => u32::MAX,
-                    (ByteForm::Quads, true) => bits,
+                    (ByteForm::SignedQuads, true) if largest => 0x8080_8080,
+                    (ByteForm::Quads | ByteForm::SignedQuads, true) => bits,
                     (ByteForm::Quads, false) if largest => 0x7f7f_7f7f,
+                    (ByteForm::SignedQuads, false) if largest => 0x8181_8181,
                     (ByteForm::Quads, false) => bits,
+                    (ByteForm::SignedQuads, false) => {
+                        let weights = bits.to_le_bytes().map(|b| b.cast_signed().max(-127));
+                        u32::from_le_bytes(weights.map(i8::cast_unsigned))
+                    }
                     (ByteForm::Pairs, true) if largest => 0x7fff_7fff,
                     (ByteForm::Pairs, true) => bits,
                     (ByteForm::Pairs, false) if largest => 0x007f_007f,
@@ -308,6 +314,12 @@ fn dot_bytes(form: ByteForm, x: u32, w: u32) -> f64 {
             let pairs = x.to_le_bytes().into_iter().zip(w.to_le_bytes());
             pairs
                 .map(|(x, w)| i32::from(x) * i32::from(w.cast_signed()))
+                .sum()
+        }
+        ByteForm::SignedQuads => {
+            let pairs = x.to_le_bytes().into_iter().zip(w.to_le_bytes());
+            pairs
+                .map(|(x, w)| i32::from(x.cast_signed()) * i32::from(w.cast_signed()))
                 .sum()
         }
         ByteForm::Pairs => {

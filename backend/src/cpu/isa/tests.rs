@@ -72,7 +72,9 @@ fn what_a_row_comes_to_does_not_depend_on_the_others() {
 
 fn few_rows_agree(tiles: &TileKernels, n: usize, k: usize) {
     let slices = Slices::new(k);
-    let q: Vec<i8> = (0..n * k).map(|i| (i * 37 % 255) as u8 as i8).collect();
+    let q: Vec<i8> = (0..n * k)
+        .map(|i| ((i * 37 % 255) as i32 - 127) as i8)
+        .collect();
     let w: Vec<bf16> = wave(n * k, 0.3).into_iter().map(bf16::from_f32).collect();
     let scales = wave(n * slices.count(), 0.9);
     let mut sums = vec![0; n * slices.count()];

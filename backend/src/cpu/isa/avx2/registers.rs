@@ -36,6 +36,7 @@ impl Registers for Avx2 {
     type Floats = __m256;
     type Ints = __m256i;
     const N: usize = 8;
+    const COUNT: usize = 16;
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]

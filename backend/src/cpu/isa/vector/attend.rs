@@ -70,18 +70,19 @@ unsafe fn products<S: Registers, const R: usize>(
     keys: [&[bf16]; KEYS],
 ) -> [[f32; KEYS]; R] {
     let dim = q[0].len();
+    assert!(q.iter().all(|q| q.len() == dim) && keys.iter().all(|key| key.len() == dim));
     let whole = dim / S::N * S::N;
     let mut all = [[0.0; KEYS]; R];
-    // SAFETY: the caller's; `N` numbers are there.
+    // SAFETY: the caller's; up to `whole`, `N` numbers are there of each row.
     unsafe {
         let mut sums = [[S::splat(0.0); KEYS]; R];
         for at in (0..whole).step_by(S::N) {
             let mut x = [S::splat(0.0); R];
             for r in 0..R {
-                x[r] = S::load(q[r][at..][..S::N].as_ptr());
+                x[r] = S::load(q[r].as_ptr().add(at));
             }
             for i in 0..KEYS {
-                let key = S::load_bf16(keys[i][at..][..S::N].as_ptr());
+                let key = S::load_bf16(keys[i].as_ptr().add(at));
                 for r in 0..R {
                     sums[r][i] = S::fma(x[r], key, sums[r][i]);
                 }
@@ -115,7 +116,11 @@ pub(in crate::cpu::isa) unsafe fn weighted<S: Registers, const R: usize>(
     let mut first = 0;
     // SAFETY: the caller's.
     unsafe {
-        while R <= 2 && first + 4 * S::N <= width {
+        while R <= 2 && S::COUNT >= 32 && first + 8 * S::N <= width {
+            weighted_columns::<S, R, 8>(p, v, width, first, y);
+            first += 8 * S::N;
+        }
+        while (R <= 2 || S::COUNT >= 32) && first + 4 * S::N <= width {
             weighted_columns::<S, R, 4>(p, v, width, first, y);
             first += 4 * S::N;
         }

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::{Dot, Registers};
-use crate::cpu::isa::operands::{Bf16Matrix, ByteMatrix, FewWords, Halves, STEP};
+use crate::cpu::isa::operands::{Bf16Matrix, ByteForm, ByteMatrix, FewWords, Halves, STEP};
 use crate::cpu::slices::Slices;
 
 /// How many bytes ahead of where a matrix is read it is asked for, at least, if several rows are
@@ -20,8 +20,8 @@ const PIECE_COLUMNS: usize = 2048;
 
 /// Up to 4 rows of 16-bit activations, in the form that an instruction set multiplies.
 pub(in crate::cpu::isa) trait Group<S: Registers> {
-    /// What 32768 of the activations' zero point adds to each lane's sum, of weights with this sum.
-    fn offset(sum: i32) -> i32;
+    /// What the activations' zero point adds to each lane's sum, of weights with this sum.
+    fn offset(&self, sum: i32) -> i32;
 
     /// `[R, slices]`
     fn scales(&self) -> &[f32];
@@ -52,8 +52,9 @@ pub(in crate::cpu::isa) struct Pairs<'a, D> {
     dot: PhantomData<D>,
 }
 
-/// Activations as two unsigned bytes each: words of four, and each word of weights is multiplied twice.
+/// Activations as two bytes each: words of four, and each word of weights is multiplied twice.
 pub(in crate::cpu::isa) struct Quads<'a, D> {
+    form: ByteForm,
     /// `[lines][rows]`, the last line of a row filled up with zeros.
     lines: &'a [Halves],
     rows: usize,
@@ -62,6 +63,10 @@ pub(in crate::cpu::isa) struct Quads<'a, D> {
     dot: PhantomData<D>,
 }
 
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "other processors have no such table")
+)]
 impl<'a, D> Pairs<'a, D> {
     /// Takes the rows of a group.
     pub(in crate::cpu::isa) fn new(x: &'a FewWords<'_>, rows: Range<usize>, by: Slices) -> Self {
@@ -80,6 +85,7 @@ impl<'a, D> Quads<'a, D> {
     pub(in crate::cpu::isa) fn new(x: &'a FewWords<'_>, rows: Range<usize>, by: Slices) -> Self {
         let n_lines = by.in_features().div_ceil(STEP);
         Self {
+            form: x.form,
             lines: &x.lines[rows.start * n_lines..rows.end * n_lines],
             rows: rows.len(),
             scales: &x.scales[rows.start * by.count()..rows.end * by.count()],
@@ -89,7 +95,7 @@ impl<'a, D> Quads<'a, D> {
 }
 
 impl<S: Registers, D: Dot<S, Sum = S::Ints>> Group<S> for Pairs<'_, D> {
-    fn offset(_: i32) -> i32 {
+    fn offset(&self, _: i32) -> i32 {
         0
     }
 
@@ -139,9 +145,13 @@ impl<S: Registers, D: Dot<S, Sum = S::Ints>> Group<S> for Pairs<'_, D> {
 }
 
 impl<S: Registers, D: Dot<S, Sum = S::Ints>> Group<S> for Quads<'_, D> {
-    fn offset(sum: i32) -> i32 {
-        // 32768 times the sum, a part of it in each lane. A slice's sum is below 2^16.
-        (sum << 15) / S::N as i32
+    fn offset(&self, sum: i32) -> i32 {
+        // So many times the sum, a part of it in each lane. A slice's sum is below 2^16.
+        let all = match self.form {
+            ByteForm::SignedQuads => -(sum << 7),
+            ByteForm::Quads | ByteForm::Pairs => sum << 15,
+        };
+        all / S::N as i32
     }
 
     fn scales(&self) -> &[f32] {
@@ -150,7 +160,13 @@ impl<S: Registers, D: Dot<S, Sum = S::Ints>> Group<S> for Quads<'_, D> {
 
     fn number(&self, row: usize, column: usize) -> i32 {
         let Halves { high, low } = &self.lines[column / STEP * self.rows + row];
-        256 * i32::from(high.0[column % STEP]) + i32::from(low.0[column % STEP])
+        let (high, low) = (high.0[column % STEP], low.0[column % STEP]);
+        match self.form {
+            ByteForm::SignedQuads => {
+                i32::from(i16::from_be_bytes([high, 0])) + i32::from(low as i8)
+            }
+            ByteForm::Quads | ByteForm::Pairs => i32::from(u16::from_be_bytes([high, low])),
+        }
     }
 
     #[inline(always)]
@@ -167,7 +183,7 @@ impl<S: Registers, D: Dot<S, Sum = S::Ints>> Group<S> for Quads<'_, D> {
             // Two sums for each, where few would wait for each other.
             let mut sums = [[[D::zero(); R]; W]; 2];
             pass::<S, D, R, W, true>(lines, w, ahead, &mut sums);
-            // 64 products below 2^23 to a lane stay below 2^31.
+            // At most 128 products below 2^23 to a lane stay below 2^31.
             for sums in &mut sums {
                 for j in 0..W {
                     for r in 0..R {
@@ -320,7 +336,7 @@ where
             let sums = x.sums::<R, W>(range.start, w, ahead);
             for j in 0..W {
                 let at = s * matrix.out_features + i + j;
-                let offset = S::splat_int(G::offset(matrix.sums[at]));
+                let offset = S::splat_int(x.offset(matrix.sums[at]));
                 for r in 0..R {
                     let scale = S::splat(matrix.scales[at] * scales[r * n_slices + s]);
                     let sum = S::to_floats(S::sub_ints(sums[j][r], offset));
@@ -364,28 +380,37 @@ pub(in crate::cpu::isa) unsafe fn bf16_rows<S: Registers, const R: usize>(
     const DEPTH: usize = 4;
     let k = matrix.k;
     let step = DEPTH * S::N;
+    let mut rows_of_x: [&[f32]; R] = [&[]; R];
+    for r in 0..R {
+        rows_of_x[r] = &x[r * k..][..k];
+    }
+    let n_sums = if S::COUNT < 32 { 2 } else { DEPTH };
     for (w, y) in matrix.rows.chunks_exact(k).zip(y.chunks_exact_mut(rows)) {
         let whole = k / step * step;
-        // SAFETY: the caller's; `step` numbers are there.
+        // SAFETY: the caller's; up to `whole`, `step` numbers are there of each row.
         unsafe {
-            // Two sums, however many rows there are: what one comes to does not depend on the others.
-            let mut sums = [[S::splat(0.0); 2]; R];
+            // As many sums however many rows there are: what one comes to does not depend on the others.
+            let mut sums = [[S::splat(0.0); DEPTH]; R];
             for at in (0..whole).step_by(step) {
                 if R > 1 {
-                    S::prefetch_far(w[at..].as_ptr().cast(), AHEAD);
+                    S::prefetch_far(w.as_ptr().add(at).cast(), AHEAD);
                 }
                 for d in 0..DEPTH {
-                    let wide = S::load_bf16(w[at + d * S::N..][..S::N].as_ptr());
+                    let wide = S::load_bf16(w.as_ptr().add(at + d * S::N));
                     for r in 0..R {
-                        let x = S::load(x[r * k..][at + d * S::N..][..S::N].as_ptr());
-                        sums[r][d % 2] = S::fma(wide, x, sums[r][d % 2]);
+                        let x = S::load(rows_of_x[r].as_ptr().add(at + d * S::N));
+                        sums[r][d % n_sums] = S::fma(wide, x, sums[r][d % n_sums]);
                     }
                 }
             }
             for r in 0..R {
-                let rest = x[r * k..][..k][whole..].iter().zip(&w[whole..]);
+                let rest = rows_of_x[r][whole..].iter().zip(&w[whole..]);
                 let rest: f32 = rest.map(|(&x, &w)| x * w.to_f32()).sum();
-                y[first + r] = S::sum(S::add(sums[r][0], sums[r][1])) + rest;
+                let mut sum = S::add(sums[r][0], sums[r][1]);
+                if n_sums == DEPTH {
+                    sum = S::add(sum, S::add(sums[r][2], sums[r][3]));
+                }
+                y[first + r] = S::sum(sum) + rest;
             }
         }
     }

@@ -2,8 +2,8 @@
 
 //! Kernels that are the same for every instruction set, written over its registers.
 //!
-//! An instruction set says what its registers are ([`Registers`]) and how it multiplies bytes or
-//! 16-bit numbers ([`Dot`]). A kernel here is inlined into a function that is compiled for the set, and
+//! An instruction set says what its registers are ([`Registers`]) and how it multiplies what is in
+//! their lanes ([`Dot`]). A kernel here is inlined into a function that is compiled for the set, and
 //! its register tables have the sizes that the set has registers for.
 
 #![expect(
@@ -18,9 +18,13 @@
 pub(super) mod attend;
 pub(super) mod few;
 pub(super) mod softmax;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) mod table;
 pub(super) mod tiles;
 
 use half::bf16;
+
+use super::operands::{LANES, Line, TILE_ROWS, Words};
 
 /// Registers of an instruction set.
 ///
@@ -37,6 +41,9 @@ pub(super) trait Registers: Copy {
 
     /// Lanes of 32 bits.
     const N: usize;
+
+    /// How many registers there are.
+    const COUNT: usize;
 
     unsafe fn splat(x: f32) -> Self::Floats;
 
@@ -114,8 +121,16 @@ pub(super) trait Registers: Copy {
     unsafe fn prefetch_far(at: *const u8, bytes: usize);
 }
 
-/// A product of the words in a lane, added to a sum.
-pub(super) trait Dot<S: Registers> {
+/// What a product writes: sums of `V` registers from register `part` of the lines on, and of matrix rows
+/// from `row` on.
+#[derive(Clone, Copy)]
+pub(in crate::cpu::isa) struct Corner {
+    pub(in crate::cpu::isa) row: usize,
+    pub(in crate::cpu::isa) part: usize,
+}
+
+/// A product of words, added to a sum.
+pub(super) trait Dot<S: Registers>: Sized {
     /// What is summed.
     type Sum: Copy;
 
@@ -126,15 +141,57 @@ pub(super) trait Dot<S: Registers> {
     /// As with [`Registers`].
     unsafe fn zero() -> Self::Sum;
 
-    /// `sum + x . w`
+    /// `sum + x . w`, lane by lane; where [`sums`](Self::sums) is the set's own, only the sum of all lanes
+    /// counts.
     ///
     /// # Safety
     ///
     /// As with [`Registers`].
     unsafe fn dot(sum: Self::Sum, x: S::Ints, w: S::Ints) -> Self::Sum;
+
+    /// Sums over the words: of `R` matrix rows and, lane by lane, of `V` registers of activations.
+    ///
+    /// # Safety
+    ///
+    /// As with [`Registers`]; a word of activations takes `width` lines, which the registers from the
+    /// corner's on are within.
+    #[inline(always)]
+    unsafe fn sums<const R: usize, const V: usize>(
+        a: &[Words],
+        b: &[Line<u32>],
+        width: usize,
+        at: Corner,
+    ) -> [[Self::Sum; V]; R] {
+        // One register of activations is there at a time, so that the sums and the words of the matrix rows
+        // leave room for it.
+        assert!(at.row + R <= TILE_ROWS && b.len() >= a.len() * width);
+        // SAFETY: the caller's; there are lines of as many words.
+        unsafe {
+            let mut sums = [[Self::zero(); V]; R];
+            let mut x_at = b.as_ptr().cast::<u32>().add(at.part * S::N);
+            for words in a {
+                let mut w = [S::splat_int(0); R];
+                for r in 0..R {
+                    w[r] = S::splat_int(words[at.row + r].cast_signed());
+                }
+                for v in 0..V {
+                    let x = S::load_ints(x_at.add(v * S::N));
+                    for r in 0..R {
+                        sums[r][v] = Self::dot(sums[r][v], x, w[r]);
+                    }
+                }
+                x_at = x_at.wrapping_add(width * LANES);
+            }
+            sums
+        }
+    }
 }
 
 /// One f32 to a word.
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "the others have instructions of their own for it")
+)]
 pub(super) struct Floats;
 
 impl<S: Registers> Dot<S> for Floats {
