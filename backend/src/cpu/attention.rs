@@ -53,6 +53,7 @@ pub(super) fn in_spans(
     by_head
         .par_chunks_mut(rows * head_dim)
         .enumerate()
+        .with_max_len(1)
         .try_for_each(|(head, out)| {
             let head = VisionHead::new(qkv, spans, head, head_dim);
             match gemm.blocked() {
@@ -173,6 +174,7 @@ pub(super) fn causal(
     out.par_chunks_mut(per_head)
         .zip(q.par_chunks(per_head))
         .zip(heads)
+        .with_max_len(1)
         .try_for_each(|((out, q), head)| {
             let queries = Queries {
                 q,

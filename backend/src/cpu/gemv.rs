@@ -40,6 +40,7 @@ pub(super) fn share(
     let run = |y: &mut [f32]| {
         y.par_chunks_mut(lines * rows)
             .enumerate()
+            .with_max_len(1)
             .for_each(|(task, y)| part(task * lines, y));
     };
     if rows == 1 {

@@ -88,6 +88,7 @@ pub(super) fn panel(
         lines
     };
     let n_tiles = n_lines.div_ceil(TILE_LINES);
-    let tiles = (0..n_tiles).into_par_iter().map(tile).collect();
+    let tiles = (0..n_tiles).into_par_iter().with_max_len(1);
+    let tiles = tiles.map(tile).collect();
     Panel { n_lines, tiles }
 }

@@ -11,6 +11,7 @@
 //!   turn the sums over into rows of the result
 //! ```
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -154,16 +155,9 @@ pub(super) fn product(
     }
     let blocks = matrix.blocks();
     let n_lines = panel.n_lines();
-    let scratch = || {
-        (
-            vec![[0; TILE_ROWS]; TASK_TILES * BLOCK_WORDS],
-            vec![Line([0.0; LANES]); task_rows * n_lines],
-        )
-    };
-    tasks
-        .into_par_iter()
-        .enumerate()
-        .for_each_init(scratch, |(words, sums), (task, mut y)| {
+    let multiply = |(task, mut y): (usize, Vec<&mut [f32]>)| {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let (words, sums) = scratch.of(task_rows * n_lines);
             let first = task * task_rows;
             let n_rows = task_rows.min(n - first);
             for (i, block) in blocks.iter().enumerate() {
@@ -200,8 +194,34 @@ pub(super) fn product(
             }
             let bias = bias.map(|bias| &bias[first..first + n_rows]);
             scatter(kernels, sums, n_lines, bias, &mut y);
-            life.alive();
         });
+        life.alive();
+    };
+    // One by one: several to a leaf would be left to one thread, and the others wait for it.
+    let tasks = tasks.into_par_iter().enumerate().with_max_len(1);
+    tasks.for_each(multiply);
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What a thread's tasks write before they read it, kept from one to the next.
+#[derive(Default)]
+struct Scratch {
+    words: Vec<Words>,
+    sums: Vec<Line<f32>>,
+}
+
+impl Scratch {
+    /// Words of a block, and so many lines of sums.
+    fn of(&mut self, n_sums: usize) -> (&mut [Words], &mut [Line<f32>]) {
+        self.words.resize(TASK_TILES * BLOCK_WORDS, [0; TILE_ROWS]);
+        if self.sums.len() < n_sums {
+            self.sums.resize(n_sums, Line([0.0; LANES]));
+        }
+        (&mut self.words, &mut self.sums[..n_sums])
+    }
 }
 
 /// The words of `block` of some rows, 8 rows side by side: `[tiles][BLOCK_WORDS]`.
