@@ -31,30 +31,22 @@ pub(super) struct Batch<'a> {
 #[derive(Default)]
 pub(super) struct Sequences {
     open: HashMap<SequenceId, Sequence>,
-    /// The last that ended. Its buffers serve the next one too.
-    ended: Option<(Vec<Row>, Kv)>,
-    /// Prompts for sequences to come, the one that was prepared last at the end.
-    prepared: VecDeque<(Vec<Row>, Kv)>,
+    held: Held,
     next_id: u32,
 }
 
-impl Sequences {
-    /// Begins an empty sequence with these buffers.
-    pub(super) fn open(&mut self, kv: Kv) -> SequenceId {
-        let id = SequenceId(self.next_id);
-        self.next_id = self.next_id.wrapping_add(1);
-        let sequence = Sequence {
-            rows: Vec::new(),
-            kv,
-            coming: Vec::new(),
-            n_before: 0,
-        };
-        self.open.insert(id, sequence);
-        id
-    }
+/// Rows for sequences to come.
+#[derive(Default)]
+struct Held {
+    /// The last that ended. Its buffers serve the next one too.
+    ended: Option<(Vec<Row>, Kv)>,
+    /// Prompts, the one that was prepared last at the end.
+    prepared: VecDeque<(Vec<Row>, Kv)>,
+}
 
+impl Held {
     /// Of the rows with which a new sequence would begin, how many are here ([`n_shared`]).
-    pub(super) fn shared(&self, rows: &[Row]) -> usize {
+    fn shared(&self, rows: &[Row]) -> usize {
         let held = self.prepared.iter().chain(&self.ended);
         let shared = held.map(|(held, _)| n_shared(held, rows));
         shared.max().unwrap_or(0)
@@ -87,6 +79,27 @@ impl Sequences {
         kv.truncate(n_ended);
         Some((held, kv))
     }
+}
+
+impl Sequences {
+    /// Begins an empty sequence with these buffers.
+    pub(super) fn open(&mut self, kv: Kv) -> SequenceId {
+        let id = SequenceId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        let sequence = Sequence {
+            rows: Vec::new(),
+            kv,
+            coming: Vec::new(),
+            n_before: 0,
+        };
+        self.open.insert(id, sequence);
+        id
+    }
+
+    /// Of the rows with which a new sequence would begin, how many are here ([`n_shared`]).
+    pub(super) fn shared(&self, rows: &[Row]) -> usize {
+        self.held.shared(rows)
+    }
 
     /// Readies a sequence for more rows; [`end`](Self::end) must follow. An empty one takes over the
     /// rows that it shares with one that is here.
@@ -107,17 +120,14 @@ impl Sequences {
         if needed > context {
             return Err(Error::Context { needed, context });
         }
-        let is_empty = sequence.rows.is_empty();
-        let taken = is_empty.then(|| self.take_over(&rows)).flatten();
-        let Some(sequence) = self.open.get_mut(&id) else {
-            return Err(not_open(id));
-        };
         sequence.n_before = sequence.rows.len();
-        sequence.coming = rows;
-        if let Some((rows, kv)) = taken {
-            sequence.rows = rows;
+        if sequence.n_before == 0
+            && let Some((shared, kv)) = self.held.take_over(&rows)
+        {
+            sequence.rows = shared;
             sequence.kv = kv;
         }
+        sequence.coming = rows;
         Ok(Batch {
             n_shared: sequence.rows.len() - sequence.n_before,
             kv: &mut sequence.kv,
@@ -195,7 +205,7 @@ impl Sequences {
         if sequence.n_before == 0 && !sequence.rows.is_empty() {
             let empty = sequence.kv.like();
             let rows = std::mem::take(&mut sequence.rows);
-            self.ended = Some((rows, std::mem::replace(&mut sequence.kv, empty)));
+            self.held.ended = Some((rows, std::mem::replace(&mut sequence.kv, empty)));
         }
     }
 
@@ -211,9 +221,10 @@ impl Sequences {
     /// here.
     pub(super) fn keep(&mut self, id: SequenceId, most: usize) {
         if let Some(Sequence { rows, kv, .. }) = self.open.remove(&id) {
-            self.prepared.push_back((rows, kv));
-            while self.prepared.len() > most {
-                self.prepared.pop_front();
+            let prepared = &mut self.held.prepared;
+            prepared.push_back((rows, kv));
+            while prepared.len() > most {
+                prepared.pop_front();
             }
         }
     }
@@ -223,7 +234,7 @@ impl Sequences {
         if let Some(Sequence { rows, kv, .. }) = self.open.remove(&id)
             && !rows.is_empty()
         {
-            self.ended = Some((rows, kv));
+            self.held.ended = Some((rows, kv));
         }
     }
 }
@@ -313,7 +324,7 @@ mod tests {
         // The first was taken, and its answer's rows gave way to those of the second.
         assert_eq!(sequences.shared(&rows(&[1, 2, 10, 11, 12])), 2);
         assert_eq!(sequences.shared(&rows(&[1, 2, 20, 21, 22])), 4);
-        assert!(sequences.prepared.is_empty());
+        assert!(sequences.held.prepared.is_empty());
     }
 
     #[test]
