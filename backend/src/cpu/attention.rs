@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::activation::softmax_unscaled;
 use super::blocked::{Kernels, Keys};
+use super::epilogue::Epilogue;
 use super::gemm::Gemm;
 use super::gemv;
 use super::isa::Bf16Kernels;
@@ -139,7 +140,7 @@ impl VisionHead {
             for (q, out) in blocks.zip(out[span].chunks_mut(step)) {
                 cancel.check()?;
                 let scores = &mut scores[..q.len() / head_dim * n_keys];
-                gemm.times_transposed(q, k, head_dim, None, scores);
+                gemm.times_transposed(q, k, head_dim, Epilogue::default(), scores);
                 let rows = scores.chunks_exact_mut(n_keys);
                 let scales: Vec<f32> = rows.map(softmax_unscaled).collect();
                 gemm.times(scores, v, head_dim, out);
@@ -262,7 +263,7 @@ impl Queries<'_> {
                 gemv::f32_rows(q, k, head_dim, scores);
             }
         } else {
-            gemm.times_transposed(q, k, head_dim, None, scores);
+            gemm.times_transposed(q, k, head_dim, Epilogue::default(), scores);
         }
         let mut scales = Vec::with_capacity(n_queries);
         for (i, scores) in scores.chunks_exact_mut(n_keys).enumerate() {

@@ -193,7 +193,7 @@ impl Keys {
             }
         }
         let mut rows: Vec<&mut [f32]> = out.chunks_exact_mut(dim).collect();
-        scatter(kernels.tiles, sums, width, None, &mut rows);
+        scatter(kernels.tiles, sums, width, &mut rows);
     }
 
     /// Writes the products of the keys of a block with the queries `b` to `scores`

@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::isa::operands::{ByteForm, LANES, Line, Out, Scaling, TILE_ROWS, Words};
+use super::epilogue::Epilogue;
+use super::isa::operands::{ByteForm, LANES, Line, Out, STEP, Scaling, TILE_ROWS, Words};
 use super::isa::{Isa, TileKernels};
 use super::panel::{Panel, panel};
 use super::product::{BLOCK_WORDS, Columns, Tiles, product};
@@ -139,9 +140,9 @@ fn pair([a, b]: [i16; 2]) -> u32 {
 }
 
 impl ByteTiles<'_> {
-    /// `y` `[rows, n]`.
-    pub(super) fn forward(&self, life: &Cancel, y: &mut [f32]) {
-        product(self.kernels, self, &self.x.panel, None, life, y);
+    /// The product `[rows, n]`, and what follows: `y`.
+    pub(super) fn forward(&self, then: Epilogue<'_>, life: &Cancel, y: &mut [f32]) {
+        product(self.kernels, self, &self.x.panel, then, life, y);
     }
 
     /// Weights in a word.
@@ -189,6 +190,24 @@ impl Tiles for ByteTiles<'_> {
             }),
             ByteForm::Pairs => line(row, 0, |bytes: [i8; 2]| pair(bytes.map(i16::from))),
         }
+    }
+
+    fn tile_words(
+        &self,
+        rows: [usize; TILE_ROWS],
+        block: &Range<usize>,
+        to: &mut [Words],
+    ) -> usize {
+        let Some(byte_words) = self.kernels.byte_words else {
+            return 0;
+        };
+        let k = self.slices.in_features();
+        let rows = rows.map(|row| &self.q[row * k..][self.per_word() * block.start..k]);
+        byte_words(rows, to)
+    }
+
+    fn words_per_line(&self) -> usize {
+        STEP / self.per_word()
     }
 
     fn prefetch(&self, row: usize, from: usize) {

@@ -3,10 +3,11 @@
 //! Products of many rows: blocked, with kernels chosen for this processor.
 
 use half::bf16;
-use rten_gemm::{BiasVector, GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
+use rten_gemm::{GemmExecutor, GemmInputA, GemmInputB, GemmOptions};
 use rten_tensor::NdTensorView;
 
 use super::blocked::Kernels;
+use super::epilogue::Epilogue;
 use super::isa::Isa;
 use super::tiled::{Bf16Tiles, FloatTiles};
 use crate::Cancel;
@@ -51,13 +52,13 @@ impl Gemm {
         self.isa.tiles.map(|tiles| Kernels { tiles, pairs })
     }
 
-    /// `y` `[rows, n]` = `x` `[rows, k]` times the transposed `w` `[n, k]`, plus `bias` `[n]`.
+    /// `x` `[rows, k]` times the transposed `w` `[n, k]`, and what follows: `y`.
     pub(super) fn times_transposed(
         &self,
         x: &[f32],
         w: &[f32],
         k: usize,
-        bias: Option<&[f32]>,
+        then: Epilogue<'_>,
         y: &mut [f32],
     ) {
         if let Some(kernels) = self.isa.tiles {
@@ -66,25 +67,30 @@ impl Gemm {
                 matrix: w,
                 in_features: k,
             };
-            return tiles.forward(x, bias, &self.life, y);
+            return tiles.forward(x, then, &self.life, y);
         }
         let n = w.len() / k;
         let w = NdTensorView::from_data([n, k], w);
-        let blocks = x.chunks(LIVELY_ROWS * k).zip(y.chunks_mut(LIVELY_ROWS * n));
-        for (x, y) in blocks {
-            let x = NdTensorView::from_data([x.len() / k, k], x);
-            let options = GemmOptions {
-                bias: bias.map(BiasVector::Row),
-                ..GemmOptions::default()
-            };
-            self.run(x, w.transposed(), options, y);
-            self.life.alive();
-        }
+        then.after(n, y, |y| {
+            let blocks = x.chunks(LIVELY_ROWS * k).zip(y.chunks_mut(LIVELY_ROWS * n));
+            for (x, y) in blocks {
+                let x = NdTensorView::from_data([x.len() / k, k], x);
+                self.run(x, w.transposed(), y);
+                self.life.alive();
+            }
+        });
     }
 
     /// [`times_transposed`](Self::times_transposed) for a bf16 matrix. Where the processor multiplies
     /// bf16, the activations are rounded to it too; elsewhere the matrix is widened.
-    pub(super) fn times_transposed_bf16(&self, x: &[f32], w: &[bf16], k: usize, y: &mut [f32]) {
+    pub(super) fn times_transposed_bf16(
+        &self,
+        x: &[f32],
+        w: &[bf16],
+        k: usize,
+        then: Epilogue<'_>,
+        y: &mut [f32],
+    ) {
         /// Rows of the matrix that are widened at a time.
         const WIDENED: usize = 128;
         let pairs = self.isa.bf16.and_then(|bf16| bf16.pairs);
@@ -95,7 +101,7 @@ impl Gemm {
                 matrix: w,
                 in_features: k,
             };
-            return tiles.forward(x, None, &self.life, y);
+            return tiles.forward(x, then, &self.life, y);
         }
         if let Some(kernels) = self.isa.tiles {
             let tiles = FloatTiles {
@@ -103,21 +109,23 @@ impl Gemm {
                 matrix: w,
                 in_features: k,
             };
-            return tiles.forward(x, None, &self.life, y);
+            return tiles.forward(x, then, &self.life, y);
         }
         let (rows, n) = (x.len() / k, w.len() / k);
         let mut widened = Vec::with_capacity(WIDENED.min(n) * k);
         let mut part = vec![0.0; rows * WIDENED.min(n)];
-        for (i, w) in w.chunks(WIDENED * k).enumerate() {
-            widened.clear();
-            widened.extend(w.iter().map(|w| w.to_f32()));
-            let width = w.len() / k;
-            let part = &mut part[..rows * width];
-            self.times_transposed(x, &widened, k, None, part);
-            for (y, part) in y.chunks_exact_mut(n).zip(part.chunks_exact(width)) {
-                y[i * WIDENED..][..width].copy_from_slice(part);
+        then.after(n, y, |y| {
+            for (i, w) in w.chunks(WIDENED * k).enumerate() {
+                widened.clear();
+                widened.extend(w.iter().map(|w| w.to_f32()));
+                let width = w.len() / k;
+                let part = &mut part[..rows * width];
+                self.times_transposed(x, &widened, k, Epilogue::default(), part);
+                for (y, part) in y.chunks_exact_mut(n).zip(part.chunks_exact(width)) {
+                    y[i * WIDENED..][..width].copy_from_slice(part);
+                }
             }
-        }
+        });
     }
 
     /// `y` `[rows, n]` = `x` `[rows, k]` times `w` `[k, n]`.
@@ -125,18 +133,14 @@ impl Gemm {
         let k = w.len() / n;
         let x = NdTensorView::from_data([x.len() / k, k], x);
         let w = NdTensorView::from_data([k, n], w);
-        self.run(x, w, GemmOptions::default(), y);
+        self.run(x, w, y);
     }
 
-    fn run(
-        &self,
-        x: NdTensorView<'_, f32, 2>,
-        w: NdTensorView<'_, f32, 2>,
-        options: GemmOptions<'_, f32, f32, f32>,
-        y: &mut [f32],
-    ) {
+    fn run(&self, x: NdTensorView<'_, f32, 2>, w: NdTensorView<'_, f32, 2>, y: &mut [f32]) {
         let (x, w) = (GemmInputA::Unpacked(x), GemmInputB::Unpacked(w));
         // The only errors are sizes that do not fit, and the views were made to fit.
-        self.f32.gemm(y, x, w, options).expect("sizes that fit");
+        self.f32
+            .gemm(y, x, w, GemmOptions::default())
+            .expect("sizes that fit");
     }
 }

@@ -16,6 +16,7 @@ use zerocopy::IntoBytes;
 
 use super::byte_tiles::{BytePanel, ByteTiles};
 use super::checksum::Checksummed;
+use super::epilogue::Epilogue;
 use super::gemm::Gemm;
 use super::gemv;
 use super::isa::operands::{ByteMatrix, FewWords};
@@ -270,8 +271,8 @@ impl Int8Matrix {
         self.q.len() + 4 * (self.scales.len() + self.sums.len() + columns)
     }
 
-    /// `y` `[rows, out_features]` for `x` `[rows, in_features]`.
-    pub(super) fn forward(&self, gemm: &Gemm, x: &[f32], y: &mut [f32]) {
+    /// The product `[rows, out_features]` for `x` `[rows, in_features]`, and what follows: `y`.
+    pub(super) fn forward(&self, gemm: &Gemm, x: &[f32], then: Epilogue<'_>, y: &mut [f32]) {
         let mut scaled = Vec::new();
         let x = match &self.columns {
             None => x,
@@ -283,22 +284,33 @@ impl Int8Matrix {
             }
         };
         let rows = x.len() / self.slices.in_features();
-        if let Some(kernels) = gemm.isa.tiles {
-            if rows <= TILE_FROM {
-                self.forward_few(gemm.isa, x, y);
-            } else {
-                self.forward_tiled(kernels, x, &gemm.life, y);
-            }
-        } else if rows <= gemv::MAX_ROWS {
-            self.forward_few(gemm.isa, x, y);
+        let many = if gemm.isa.tiles.is_some() {
+            rows > TILE_FROM
         } else {
-            // Without VNNI the product adds pairs in 16 bits, which 7-bit activations cannot fill.
-            let zero = if gemm.int8.may_saturate() { 64 } else { 128 };
-            self.forward_many(gemm, zero, x, y);
+            rows > gemv::MAX_ROWS
+        };
+        match gemm.isa.tiles {
+            Some(kernels) if many => self.forward_tiled(kernels, x, then, &gemm.life, y),
+            _ => then.after(self.out_features, y, |y| {
+                if many {
+                    // Without VNNI the product adds pairs in 16 bits, which 7-bit activations cannot fill.
+                    let zero = if gemm.int8.may_saturate() { 64 } else { 128 };
+                    self.forward_many(gemm, zero, x, y);
+                } else {
+                    self.forward_few(gemm.isa, x, y);
+                }
+            }),
         }
     }
 
-    fn forward_tiled(&self, kernels: &TileKernels, x: &[f32], life: &Cancel, y: &mut [f32]) {
+    fn forward_tiled(
+        &self,
+        kernels: &TileKernels,
+        x: &[f32],
+        then: Epilogue<'_>,
+        life: &Cancel,
+        y: &mut [f32],
+    ) {
         let k = self.slices.in_features();
         let outliers = outlier_columns(x, k);
         let panel = BytePanel::new(kernels, x, self.slices, &outliers);
@@ -315,7 +327,7 @@ impl Int8Matrix {
             x: &panel,
             columns,
         };
-        tiles.forward(life, y);
+        tiles.forward(then, life, y);
     }
 
     fn forward_few(&self, isa: Isa, x: &[f32], y: &mut [f32]) {

@@ -3,9 +3,8 @@
 //! Linear layers and the embedding table: one copy of each matrix, for one row and for many.
 
 use half::bf16;
-use rayon::prelude::*;
 
-use super::activation::add_assign;
+use super::epilogue::{Epilogue, Then};
 use super::gemm::Gemm;
 use super::gemv;
 use super::int8::Int8Matrix;
@@ -71,31 +70,39 @@ impl Linear {
 
     /// `y` `[rows, out_features]` for `x` `[rows, in_features]`.
     pub(super) fn forward(&self, gemm: &Gemm, x: &[f32], y: &mut [f32]) {
+        self.forward_then(gemm, x, Then::Store, y);
+    }
+
+    /// The same, and what follows; where many rows are multiplied in tiles, while they are in the cache.
+    pub(super) fn forward_then(&self, gemm: &Gemm, x: &[f32], then: Then, y: &mut [f32]) {
         let (k, n) = (self.in_features, self.out_features());
+        let rows = x.len() / k;
+        let bias = self.bias.as_deref();
+        let then = Epilogue { bias, then };
         match &self.matrix {
-            Matrix::F32(matrix) if x.len() / k > gemv::MAX_ROWS => {
-                gemm.times_transposed(x, matrix, k, self.bias.as_deref(), y);
-                return;
+            Matrix::F32(matrix) if rows > gemv::MAX_ROWS => {
+                gemm.times_transposed(x, matrix, k, then, y);
             }
-            Matrix::F32(matrix) => gemv::share(x.len() / k, n, 4 * k, y, |first, y| {
-                gemv::f32_rows(x, &matrix[first * k..], k, y);
+            Matrix::F32(matrix) => then.after(n, y, |y| {
+                gemv::share(rows, n, 4 * k, y, |first, y| {
+                    gemv::f32_rows(x, &matrix[first * k..], k, y);
+                });
             }),
-            Matrix::Bf16(matrix) if x.len() / k > gemv::MAX_ROWS => {
-                gemm.times_transposed_bf16(x, matrix, k, y);
+            Matrix::Bf16(matrix) if rows > gemv::MAX_ROWS => {
+                gemm.times_transposed_bf16(x, matrix, k, then, y);
             }
-            Matrix::Bf16(matrix) => gemv::share(x.len() / k, n, 2 * k, y, |first, y| {
-                let n = y.len() / (x.len() / k);
-                let rows = &matrix[first * k..][..n * k];
-                gemv::bf16_rows(gemm.isa, x, Bf16Matrix { rows, k }, y);
+            Matrix::Bf16(matrix) => then.after(n, y, |y| {
+                gemv::share(rows, n, 2 * k, y, |first, y| {
+                    let n = y.len() / rows;
+                    let rows = &matrix[first * k..][..n * k];
+                    gemv::bf16_rows(gemm.isa, x, Bf16Matrix { rows, k }, y);
+                });
             }),
-            Matrix::Int8(matrix) => matrix.forward(gemm, x, y),
-            Matrix::Compared(both) => {
-                gemm.times_transposed(x, &both.exact, k, None, y);
-                both.note(gemm, x.len() / k, x, y);
-            }
-        }
-        if let Some(bias) = &self.bias {
-            y.par_chunks_exact_mut(n).for_each(|y| add_assign(y, bias));
+            Matrix::Int8(matrix) => matrix.forward(gemm, x, then, y),
+            Matrix::Compared(both) => then.after(n, y, |y| {
+                gemm.times_transposed(x, &both.exact, k, Epilogue::default(), y);
+                both.note(gemm, rows, x, y);
+            }),
         }
     }
 }
@@ -159,7 +166,7 @@ impl Table {
                 let rows = &table[first * k..][..n * k];
                 gemv::bf16_rows(gemm.isa, x, Bf16Matrix { rows, k }, y);
             }),
-            TableRows::Int8(matrix) => matrix.forward(gemm, x, y),
+            TableRows::Int8(matrix) => matrix.forward(gemm, x, Epilogue::default(), y),
         }
     }
 }
@@ -168,30 +175,81 @@ impl Table {
 mod tests {
     use super::*;
     use crate::Cancel;
+    use crate::cpu::activation::{add_assign, gelu_erf, gelu_tanh, swiglu};
     use crate::cpu::int8::Int8Builder;
     use crate::cpu::isa::Isa;
+
+    fn wave(n: usize, step: f32) -> Vec<f32> {
+        (0..n).map(|i| 2.0 * (i as f32 * step).sin()).collect()
+    }
+
+    /// The same matrix in each form.
+    fn forms(w: &[f32], k: usize) -> [Matrix; 3] {
+        let mut builder = Int8Builder::new(w.len() / k, k);
+        builder.push(w);
+        let mut bf16 = Pages::zeros(w.len());
+        for (to, from) in bf16.iter_mut().zip(w) {
+            *to = bf16::from_f32(*from);
+        }
+        [
+            Matrix::F32(w.to_vec()),
+            Matrix::Bf16(bf16),
+            Matrix::Int8(builder.finish()),
+        ]
+    }
 
     #[test]
     fn a_large_product_says_that_it_goes_on_whatever_its_kernels() {
         let (rows, k, n) = (1100, 32, 640);
         let x = vec![0.5; rows * k];
         let w: Vec<f32> = (0..n * k).map(|i| (i % 7) as f32 - 3.0).collect();
-        let int8 = || {
-            let mut builder = Int8Builder::new(n, k);
-            builder.push(&w);
-            Matrix::Int8(builder.finish())
-        };
-        let mut bf16 = Pages::zeros(n * k);
-        for (to, from) in bf16.iter_mut().zip(&w) {
-            *to = bf16::from_f32(*from);
-        }
-        for matrix in [Matrix::F32(w.clone()), int8(), Matrix::Bf16(bf16)] {
+        for matrix in forms(&w, k) {
             let linear = Linear::new(k, matrix, None);
             for isa in Isa::available() {
                 let life = Cancel::default();
                 let mut y = vec![0.0; rows * n];
                 linear.forward(&Gemm::new(isa, &life), &x, &mut y);
                 assert!(life.checks() >= 5, "{isa:?}: {} signs", life.checks());
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_a_product_is_the_same_beside_it_and_after_it() {
+        let k = 80;
+        // Whole tasks, parts of one, and halves that are no whole tiles.
+        for (rows, n) in [(1, 48), (7, 352), (9, 64), (50, 352), (33, 36), (70, 208)] {
+            let (x, w, bias) = (wave(rows * k, 0.37), wave(n * k, 0.11), wave(n, 0.5));
+            for (form, matrix) in forms(&w, k).into_iter().enumerate() {
+                let linear = Linear::new(k, matrix, Some(bias.clone()));
+                for isa in Isa::available() {
+                    let gemm = Gemm::new(isa, &Cancel::default());
+                    let mut product = vec![f32::NAN; rows * n];
+                    linear.forward(&gemm, &x, &mut product);
+                    let then = |then, before: &[f32]| {
+                        let mut y = before.to_vec();
+                        linear.forward_then(&gemm, &x, then, &mut y);
+                        y
+                    };
+                    let place = format!("{}: {rows} x {n}, form {form}", isa.name);
+
+                    let before = wave(rows * n, 0.9);
+                    let mut sum = before.clone();
+                    add_assign(&mut sum, &product);
+                    assert_eq!(then(Then::Add, &before), sum, "{place}");
+
+                    for f in [gelu_tanh, gelu_erf] {
+                        let mut want = product.clone();
+                        want.chunks_exact_mut(n).for_each(f);
+                        assert_eq!(then(Then::Map(f), &before), want, "{place}");
+                    }
+
+                    let mut want = vec![f32::NAN; rows * n / 2];
+                    let halves = product.chunks_exact(n).zip(want.chunks_exact_mut(n / 2));
+                    halves.for_each(|(product, y)| swiglu(product, y));
+                    let got = then(Then::Swiglu, &before[..rows * n / 2]);
+                    assert_eq!(got, want, "{place}");
+                }
             }
         }
     }

@@ -13,6 +13,7 @@ mod byte_tiles;
 mod cache;
 mod checksum;
 mod engine;
+mod epilogue;
 mod evict;
 mod fits;
 mod gemm;

@@ -8,15 +8,17 @@
 //!     the block's words, 8 rows side by side                     (32 KB)
 //!     for each tile of 48 rows of activations:                   (24 KB, in the first cache)
 //!       for 8 of the 64 rows: multiply, scale, add to the sums
-//!   turn the sums over into rows of the result
+//!   turn the sums over into rows, and do what follows to them (`Epilogue`)
 //! ```
 
+use std::array;
 use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::activation::add_assign;
+use super::epilogue::{Epilogue, TaskRows};
 use super::isa::TileKernels;
 use super::isa::operands::{LANES, Line, Out, TILE_LINES, TILE_ROWS, Words};
 use super::panel::{Panel, panel};
@@ -56,7 +58,18 @@ pub(super) trait Tiles: Sync {
     /// 16 words of row `row` from word `from` on; those beyond its end are 0.
     fn words(&self, row: usize, from: usize) -> Line<u32>;
 
-    /// Asks for 16 words of row `row` from word `from` on, which will be needed soon.
+    /// Writes the words of 8 rows of some block to `to`, as far as there is a faster way than by
+    /// [`words`](Self::words), and says how many those are, a multiple of 8.
+    fn tile_words(&self, _: [usize; TILE_ROWS], _: &Range<usize>, _: &mut [Words]) -> usize {
+        0
+    }
+
+    /// Words of a row in a cache line.
+    fn words_per_line(&self) -> usize {
+        LANES
+    }
+
+    /// Asks for the cache line with word `from` of row `row`, which will be needed soon.
     fn prefetch(&self, row: usize, from: usize);
 
     /// Columns that are multiplied in f32 besides, if any.
@@ -109,14 +122,14 @@ impl<'a> Columns<'a> {
     }
 
     /// Adds the products of the matrix rows `rows` to `sums` `[rows][lines]`.
-    fn add(&self, rows: Range<usize>, sums: &mut [Line<f32>]) {
+    fn add(&self, rows: TaskRows, sums: &mut [Line<f32>]) {
         let n_lines = self.panel.n_lines();
         let mut words = [[0; TILE_ROWS]; BLOCK_WORDS];
         let blocks = sums.chunks_mut(TILE_ROWS * n_lines);
-        for (row, sums) in rows.clone().step_by(TILE_ROWS).zip(blocks) {
+        for (row, sums) in (0..rows.len()).step_by(TILE_ROWS).zip(blocks) {
             for (i, words) in words.iter_mut().enumerate().take(self.n) {
-                for (row, word) in (row..rows.end).zip(words) {
-                    *word = (self.weight)(row, i).to_bits();
+                for (row, word) in (row..rows.len()).zip(words) {
+                    *word = (self.weight)(rows.row(row), i).to_bits();
                 }
             }
             for tile in 0..self.panel.n_tiles() {
@@ -132,24 +145,30 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// `y` `[rows, n]`: all rows of the matrix with all rows of the panel, plus `bias` `[n]`; `life` hears
-/// of each task.
+/// All rows of the matrix with all rows of the panel, `[rows, n]`, and what follows: `y`
+/// `[rows, epilogue.width(n)]`; `life` hears of each task.
 pub(super) fn product(
     kernels: &TileKernels,
     matrix: &impl Tiles,
     panel: &Panel,
-    bias: Option<&[f32]>,
+    epilogue: Epilogue<'_>,
     life: &Cancel,
     y: &mut [f32],
 ) {
     let n = matrix.n_rows();
-    let rows = y.len() / n;
+    if !epilogue.fits(n) {
+        let store = Epilogue::default();
+        return epilogue.after(n, y, |y| product(kernels, matrix, panel, store, life, y));
+    }
+    let width = epilogue.width(n);
+    let rows = y.len() / width;
     let task_rows = task_rows(n, rayon::current_num_threads());
     // The columns of the result that each task writes, row by row.
     let mut tasks: Vec<Vec<&mut [f32]>> = Vec::new();
     tasks.resize_with(n.div_ceil(task_rows), || Vec::with_capacity(rows));
-    for row in y.chunks_exact_mut(n) {
-        for (task, part) in tasks.iter_mut().zip(row.chunks_mut(task_rows)) {
+    for row in y.chunks_exact_mut(width) {
+        let parts = row.chunks_mut(epilogue.width(task_rows));
+        for (task, part) in tasks.iter_mut().zip(parts) {
             task.push(part);
         }
     }
@@ -158,17 +177,18 @@ pub(super) fn product(
     let multiply = |(task, mut y): (usize, Vec<&mut [f32]>)| {
         SCRATCH.with_borrow_mut(|scratch| {
             let (words, sums) = scratch.of(task_rows * n_lines);
-            let first = task * task_rows;
-            let n_rows = task_rows.min(n - first);
+            let rows = epilogue.rows(task, task_rows, n);
             for (i, block) in blocks.iter().enumerate() {
                 let len = block.len();
-                gather(kernels, matrix, first..first + n_rows, block, words);
+                gather(kernels, matrix, rows, block, words);
                 let ahead = blocks.get(i + 1);
-                let mut soon = (first..first + n_rows).flat_map(|row| {
+                let mut soon = (0..rows.len()).flat_map(|row| {
                     let words = ahead.cloned().unwrap_or(0..0);
-                    words.step_by(LANES).map(move |from| (row, from))
+                    let words = words.step_by(matrix.words_per_line());
+                    words.map(move |from| (rows.row(row), from))
                 });
-                let share = (task_rows * BLOCK_WORDS / LANES).div_ceil(panel.n_tiles());
+                let lines = task_rows * BLOCK_WORDS / matrix.words_per_line();
+                let share = lines.div_ceil(panel.n_tiles());
                 for tile in 0..panel.n_tiles() {
                     for (row, from) in soon.by_ref().take(share) {
                         matrix.prefetch(row, from);
@@ -176,7 +196,7 @@ pub(super) fn product(
                     let lines = tile * TILE_LINES..tile * TILE_LINES + panel.width(tile);
                     let b = panel.tile(tile, block.start, block.end);
                     for (j, a) in words.chunks(BLOCK_WORDS).enumerate() {
-                        if j * TILE_ROWS >= n_rows {
+                        if j * TILE_ROWS >= rows.len() {
                             break;
                         }
                         let out = Out {
@@ -184,22 +204,44 @@ pub(super) fn product(
                             stride: n_lines,
                             add: i > 0,
                         };
-                        let row = first + j * TILE_ROWS;
+                        let row = rows.row(j * TILE_ROWS);
                         matrix.multiply(row, i, &a[..len], b, lines.clone(), out);
                     }
                 }
             }
             if let Some(columns) = matrix.columns() {
-                columns.add(first..first + n_rows, sums);
+                columns.add(rows, sums);
             }
-            let bias = bias.map(|bias| &bias[first..first + n_rows]);
-            scatter(kernels, sums, n_lines, bias, &mut y);
+            end(kernels, sums, n_lines, rows, epilogue, &mut y);
         });
         life.alive();
     };
     // One by one: several to a leaf would be left to one thread, and the others wait for it.
     let tasks = tasks.into_par_iter().enumerate().with_max_len(1);
     tasks.for_each(multiply);
+}
+
+/// Turns a task's `sums` `[rows][lines]` over, 16 rows of the result at a time, and does what follows to them.
+fn end(
+    kernels: &TileKernels,
+    sums: &[Line<f32>],
+    n_lines: usize,
+    rows: TaskRows,
+    epilogue: Epilogue<'_>,
+    y: &mut [&mut [f32]],
+) {
+    let bias = epilogue.bias_of::<TASK_ROWS>(rows);
+    let mut turned = [[0.0; TASK_ROWS]; LANES];
+    for (line, y) in y.chunks_mut(LANES).enumerate() {
+        let mut turned = turned.each_mut().map(|row| &mut row[..rows.len()]);
+        scatter(kernels, &sums[line..], n_lines, &mut turned[..y.len()]);
+        for (product, y) in turned.iter_mut().zip(y) {
+            if let Some(bias) = &bias {
+                add_assign(product, &bias[..rows.len()]);
+            }
+            epilogue.end(product, y);
+        }
+    }
 }
 
 thread_local! {
@@ -228,19 +270,31 @@ impl Scratch {
 fn gather(
     kernels: &TileKernels,
     matrix: &impl Tiles,
-    rows: Range<usize>,
+    rows: TaskRows,
     block: &Range<usize>,
     words: &mut [Words],
 ) {
     let mut tiles = words.chunks_mut(2 * BLOCK_WORDS);
     let mut square = [Line([0; LANES]); LANES];
-    for first in rows.clone().step_by(LANES) {
+    for first in (0..rows.len()).step_by(LANES) {
         let Some(tiles) = tiles.next() else { break };
         let (low, high) = tiles.split_at_mut(BLOCK_WORDS);
-        for at in (0..block.len()).step_by(LANES) {
+        let tile = |first: usize| {
+            // Rows beyond the last one are multiplied, and what comes of it is not read.
+            array::from_fn(|i| rows.row((first + i).min(rows.len() - 1)))
+        };
+        let mut done = matrix.tile_words(tile(first), block, &mut low[..block.len()]);
+        if first + TILE_ROWS < rows.len() {
+            done = done.min(matrix.tile_words(
+                tile(first + TILE_ROWS),
+                block,
+                &mut high[..block.len()],
+            ));
+        }
+        for at in (done..block.len()).step_by(LANES) {
             let len = LANES.min(block.len() - at);
-            for (row, line) in (first..rows.end).zip(&mut square) {
-                *line = matrix.words(row, block.start + at);
+            for (row, line) in (first..rows.len()).zip(&mut square) {
+                *line = matrix.words(rows.row(row), block.start + at);
             }
             (kernels.transpose)(&mut square);
             for (i, line) in square.iter().enumerate().take(len) {
@@ -251,12 +305,11 @@ fn gather(
     }
 }
 
-/// Turns `sums` `[columns][lines]` over into rows of `y`, plus `bias`.
+/// Turns `sums` `[columns][lines]` over into rows of `y`.
 pub(super) fn scatter(
     kernels: &TileKernels,
     sums: &[Line<f32>],
     n_lines: usize,
-    bias: Option<&[f32]>,
     y: &mut [&mut [f32]],
 ) {
     let width = y.first().map_or(0, |y| y.len());
@@ -276,11 +329,6 @@ pub(super) fn scatter(
                         }
                     }
                 }
-            }
-        }
-        if let Some(bias) = bias {
-            for y in y {
-                add_assign(y, bias);
             }
         }
     }

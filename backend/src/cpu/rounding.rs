@@ -4,6 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::epilogue::Epilogue;
 use super::gemm::Gemm;
 use super::int8::Int8Matrix;
 
@@ -121,7 +122,7 @@ impl Compared {
     /// Notes how far the rounded matrix is from the result `y` for `x` `[rows, in_features]`.
     pub(super) fn note(&self, gemm: &Gemm, rows: usize, x: &[f32], y: &[f32]) {
         let mut got = vec![0.0; y.len()];
-        self.rounded.forward(gemm, x, &mut got);
+        self.rounded.forward(gemm, x, Epilogue::default(), &mut got);
         self.recorder.note(rows, &got, y);
     }
 }

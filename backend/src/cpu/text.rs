@@ -5,8 +5,9 @@
 
 use rayon::prelude::*;
 
-use super::activation::{add_assign, swiglu};
+use super::activation::add_assign;
 use super::attention;
+use super::epilogue::Then;
 use super::gemm::Gemm;
 use super::kv::{self, Kv, KvType};
 use super::linear::{Linear, Table};
@@ -379,8 +380,6 @@ struct Scratch {
     mixed: Vec<f32>,
     /// `[rows, query heads, head_dim]`
     joined: Vec<f32>,
-    /// `[rows, 2 * intermediate]`
-    gate_up: Vec<f32>,
     /// `[rows, intermediate]`
     inner: Vec<f32>,
 }
@@ -395,7 +394,6 @@ impl Scratch {
             q: vec![0.0; queries],
             mixed: vec![0.0; queries],
             joined: vec![0.0; queries],
-            gate_up: vec![0.0; rows * 2 * spec.intermediate_size],
             inner: vec![0.0; rows * spec.intermediate_size],
         }
     }
@@ -432,7 +430,6 @@ impl Layer {
             q,
             mixed,
             joined,
-            gate_up,
             inner,
         } = scratch;
         let rows = x.len() / spec.hidden_size;
@@ -452,19 +449,12 @@ impl Layer {
             attention::causal(gemm, q, n, heads, spec.head_dim, cancel, mixed)?;
             pieces::join_heads(mixed, heads.len(), n, joined);
         }
-        self.o_proj.forward(gemm, joined, normed);
-        pieces::add(x, normed);
+        self.o_proj.forward_then(gemm, joined, Then::Add, x);
         self.post_norm.forward(x, normed);
         cancel.check()?;
-        self.gate_up.forward(gemm, normed, gate_up);
-        let width = spec.intermediate_size;
-        inner
-            .par_chunks_mut(width)
-            .zip(gate_up.par_chunks(2 * width))
-            .for_each(|(inner, gate_up)| swiglu(gate_up, inner));
+        self.gate_up.forward_then(gemm, normed, Then::Swiglu, inner);
         cancel.check()?;
-        self.down.forward(gemm, inner, normed);
-        pieces::add(x, normed);
+        self.down.forward_then(gemm, inner, Then::Add, x);
         Ok(())
     }
 

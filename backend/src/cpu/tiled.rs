@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use half::bf16;
 
+use super::epilogue::Epilogue;
 use super::isa::operands::{LANES, Line, Out, Words};
 use super::isa::{PairProduct, TileKernels};
 use super::panel::panel;
@@ -29,26 +30,26 @@ pub(super) struct Bf16Tiles<'a> {
 }
 
 impl<T: Number> FloatTiles<'_, T> {
-    /// `y` `[rows, n]` for `x` `[rows, in_features]`, plus `bias` `[n]`.
-    pub(super) fn forward(&self, x: &[f32], bias: Option<&[f32]>, life: &Cancel, y: &mut [f32]) {
+    /// The product `[rows, n]` for `x` `[rows, in_features]`, and what follows: `y`.
+    pub(super) fn forward(&self, x: &[f32], then: Epilogue<'_>, life: &Cancel, y: &mut [f32]) {
         let k = self.in_features;
         let panel = panel(self.kernels, x.len() / k, k, |row, words| {
             for (word, x) in words.iter_mut().zip(&x[row * k..][..k]) {
                 *word = x.to_bits();
             }
         });
-        product(self.kernels, self, &panel, bias, life, y);
+        product(self.kernels, self, &panel, then, life, y);
     }
 }
 
 impl Bf16Tiles<'_> {
-    /// `y` `[rows, n]` for `x` `[rows, in_features]`, plus `bias` `[n]`.
-    pub(super) fn forward(&self, x: &[f32], bias: Option<&[f32]>, life: &Cancel, y: &mut [f32]) {
+    /// The product `[rows, n]` for `x` `[rows, in_features]`, and what follows: `y`.
+    pub(super) fn forward(&self, x: &[f32], then: Epilogue<'_>, life: &Cancel, y: &mut [f32]) {
         let k = self.in_features;
         let panel = panel(self.kernels, x.len() / k, k.div_ceil(2), |row, words| {
             pack_pairs(&x[row * k..][..k], words);
         });
-        product(self.kernels, self, &panel, bias, life, y);
+        product(self.kernels, self, &panel, then, life, y);
     }
 }
 
@@ -223,6 +224,13 @@ mod tests {
         (0..n).map(|i| (i as f32 * step).sin()).collect()
     }
 
+    fn plus(bias: &[f32]) -> Epilogue<'_> {
+        Epilogue {
+            bias: Some(bias),
+            ..Epilogue::default()
+        }
+    }
+
     /// Largest difference from the exact product.
     fn error(x: &[f32], w: &[f32], bias: &[f32], k: usize, y: &[f32]) -> f64 {
         let n = w.len() / k;
@@ -259,7 +267,7 @@ mod tests {
                     matrix: &w,
                     in_features: k,
                 };
-                tiles.forward(&x, Some(&bias), &Cancel::default(), &mut y);
+                tiles.forward(&x, plus(&bias), &Cancel::default(), &mut y);
                 let error = error(&x, &w, &bias, k, &y);
                 assert!(
                     error < 1e-5 * k as f64,
@@ -294,13 +302,13 @@ mod tests {
                         matrix,
                         in_features,
                     }
-                    .forward(&x, Some(&bias), &life, &mut y),
+                    .forward(&x, plus(&bias), &life, &mut y),
                     None => FloatTiles {
                         kernels,
                         matrix,
                         in_features,
                     }
-                    .forward(&x, Some(&bias), &life, &mut y),
+                    .forward(&x, plus(&bias), &life, &mut y),
                 }
                 let error = error(&x, &floats(&w), &bias, k, &y);
                 assert!(

@@ -62,7 +62,7 @@ fn many_rows_are_exact_to_eight_bits() {
         let (x, w) = (noise(rows * k, 1), noise(n * k, 2));
         for gemm in kernels() {
             let forward = |matrix: &Int8Matrix, x: &[f32], y: &mut [f32]| {
-                matrix.forward(&gemm, x, y);
+                matrix.forward(&gemm, x, Epilogue::default(), y);
             };
             let error = error([rows, k, n], &x, &w, forward);
             let name = gemm.isa.name;
@@ -90,7 +90,7 @@ fn few_rows_round_the_weights_only() {
         let (x, w) = (noise(rows * k, 3), noise(n * k, 4));
         for gemm in kernels() {
             let forward = |matrix: &Int8Matrix, x: &[f32], y: &mut [f32]| {
-                matrix.forward(&gemm, x, y);
+                matrix.forward(&gemm, x, Epilogue::default(), y);
             };
             let error = error([rows, k, n], &x, &w, forward);
             assert!(error < 0.008, "{rows}x{k}x{n}: {error}");
@@ -127,7 +127,7 @@ fn an_outlier_column_does_not_spoil_the_others() {
     assert_eq!(outlier_columns(&x, k), [17]);
     for gemm in kernels() {
         let forward = |matrix: &Int8Matrix, x: &[f32], y: &mut [f32]| {
-            matrix.forward(&gemm, x, y);
+            matrix.forward(&gemm, x, Epilogue::default(), y);
         };
         let error = error([rows, k, n], &x, &w, forward);
         assert!(error < many_rows_bound(&gemm), "{}: {error}", gemm.isa.name);
@@ -144,7 +144,7 @@ fn outlier_columns_are_multiplied_in_f32() {
     }
     for gemm in kernels() {
         let forward = |matrix: &Int8Matrix, x: &[f32], y: &mut [f32]| {
-            matrix.forward(&gemm, x, y);
+            matrix.forward(&gemm, x, Epilogue::default(), y);
         };
         let error = error([rows, k, n], &x, &w, forward);
         assert!(error < 0.008, "{error}");
@@ -174,7 +174,7 @@ fn planted_channels_lose_no_more_than_the_others() {
         }
         for gemm in kernels() {
             let forward = |matrix: &Int8Matrix, x: &[f32], y: &mut [f32]| {
-                matrix.forward(&gemm, x, y);
+                matrix.forward(&gemm, x, Epilogue::default(), y);
             };
             let error = error([rows, k, n], &x, &w, forward);
             let name = gemm.isa.name;
@@ -197,7 +197,7 @@ fn a_row_with_what_is_no_number_gives_none_and_the_others_are_not_touched() {
                 let row = rows / 2;
                 x[row * k + 700] = bad;
                 let mut y = vec![0.0; rows * n];
-                matrix_of(&w, n).forward(&gemm, &x, &mut y);
+                matrix_of(&w, n).forward(&gemm, &x, Epilogue::default(), &mut y);
                 for (i, y) in y.chunks_exact(n).enumerate() {
                     let is_number = |y: &f32| y.is_finite();
                     let all = y.iter().all(is_number);

@@ -5,8 +5,8 @@
 use half::bf16;
 
 use super::operands::{
-    Bf16Matrix, ByteForm, ByteMatrix, FewWords, LANES, Line, Lines, Out, Running, Scaling, Weights,
-    Words,
+    Bf16Matrix, ByteForm, ByteMatrix, FewWords, LANES, Line, Lines, Out, Running, Scaling,
+    TILE_ROWS, Weights, Words,
 };
 
 /// Products of 8 rows of a matrix with a tile of activations, and of a matrix with very few rows.
@@ -17,6 +17,10 @@ pub(crate) struct TileKernels {
 
     /// Products of bytes: words of weights with as many words of activations, 1 to 3 lines each.
     pub(crate) bytes: fn(&[Words], &Lines<u32>, &Scaling<'_>, Out<'_>),
+
+    /// Puts the words of 8 rows of bytes side by side, as many as are asked for and are whole, and says how
+    /// many those are: a multiple of 8, since the rest is done as for other matrices.
+    pub(crate) byte_words: Option<ByteWords>,
 
     /// Products of f32: words of a matrix with as many words of activations, 1 to 3 lines each.
     pub(crate) floats: fn(&[Words], &Lines<u32>, Out<'_>),
@@ -43,6 +47,9 @@ pub(crate) struct TileKernels {
     /// The same for a bf16 matrix and `x` `[rows, k]`.
     pub(crate) few_bf16: fn(&[f32], Bf16Matrix<'_>, &mut [f32]),
 }
+
+/// Words of 8 rows of bytes side by side.
+pub(crate) type ByteWords = fn([&[i8]; TILE_ROWS], &mut [Words]) -> usize;
 
 /// Products of pairs of bf16.
 pub(crate) type PairProduct = fn(&[Words], &Lines<u32>, Out<'_>);

@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::operands::{Bf16Matrix, ByteMatrix, FewWords, LANES, Line};
+use super::operands::{Bf16Matrix, ByteForm, ByteMatrix, FewWords, LANES, Line, TILE_ROWS};
 use super::*;
 use crate::cpu::slices::Slices;
 
@@ -23,6 +23,49 @@ fn lines_become_columns() {
         for (j, line) in lines.iter().enumerate() {
             let want: Vec<u32> = (0..LANES).map(|i| (100 * i + j) as u32).collect();
             assert_eq!(line.0[..], want);
+        }
+    }
+}
+
+#[test]
+fn words_of_bytes_stand_side_by_side() {
+    for tiles in Isa::available().iter().filter_map(|isa| isa.tiles) {
+        let Some(byte_words) = tiles.byte_words else {
+            continue;
+        };
+        for len in [0, 7, 16, 31, 32, 96, 250] {
+            let rows: Vec<Vec<i8>> = (0..TILE_ROWS)
+                .map(|row| (0..len).map(|i| (37 * i + 11 * row) as u8 as i8).collect())
+                .collect();
+            let rows: [&[i8]; TILE_ROWS] = std::array::from_fn(|row| &rows[row][..]);
+            let word = |row: usize, at: usize| match tiles.form {
+                ByteForm::Pairs => {
+                    let [a, b] = [2 * at, 2 * at + 1].map(|i| i16::from(rows[row][i]));
+                    u32::from(a.cast_unsigned()) | u32::from(b.cast_unsigned()) << 16
+                }
+                ByteForm::Quads | ByteForm::SignedQuads => {
+                    u32::from_le_bytes(std::array::from_fn(|i| {
+                        rows[row][4 * at + i].cast_unsigned()
+                    }))
+                }
+            };
+            let there = len / if tiles.form == ByteForm::Pairs { 2 } else { 4 };
+            for asked in [0, 5, 8, 29, 128] {
+                let mut words = vec![[u32::MAX; TILE_ROWS]; asked];
+                let whole = byte_words(rows, &mut words);
+                assert_eq!(
+                    whole,
+                    there.min(asked) / 8 * 8,
+                    "{len} bytes, {asked} asked for"
+                );
+                for (at, words) in words.iter().enumerate() {
+                    let mut want = [u32::MAX; TILE_ROWS];
+                    if at < whole {
+                        want = std::array::from_fn(|row| word(row, at));
+                    }
+                    assert_eq!(*words, want, "{len} bytes, word {at} of {asked}");
+                }
+            }
         }
     }
 }

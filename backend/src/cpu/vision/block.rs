@@ -2,19 +2,14 @@
 
 //! Transformer blocks and mergers of the vision towers.
 
-use rayon::prelude::*;
-
-use super::super::activation::{gelu_erf, gelu_tanh, swiglu};
+use super::super::activation::{gelu_erf, gelu_tanh};
 use super::super::attention::{Spans, in_spans};
+use super::super::epilogue::Then;
 use super::super::gemm::Gemm;
 use super::super::linear::Linear;
 use super::super::norm::Norm;
-use super::super::pieces;
 use crate::spec::VisionSpec;
 use crate::{Cancel, Error};
-
-/// Numbers that one task activates.
-const TASK: usize = 1 << 14;
 
 /// `Qwen3VLVisionBlock`, `Qwen2_5_VLVisionBlock`, `InternVLVisionLayer`.
 pub(super) struct Block {
@@ -56,8 +51,6 @@ pub(super) struct Scratch {
     out: Vec<f32>,
     /// `[rows, intermediate]`
     inner: Vec<f32>,
-    /// `[rows, 2 * intermediate]` if the MLP has gates; grown by the first block.
-    gates: Vec<f32>,
 }
 
 impl Scratch {
@@ -68,7 +61,6 @@ impl Scratch {
             qkv: vec![0.0; rows * 3 * spec.hidden_size],
             out: vec![0.0; rows * spec.hidden_size],
             inner: vec![0.0; rows * spec.intermediate_size],
-            gates: Vec::new(),
         }
     }
 }
@@ -96,17 +88,14 @@ impl Block {
             qkv,
             out,
             inner,
-            gates,
         } = scratch;
         self.norm1.forward(x, normed);
         self.qkv.forward(gemm, normed, qkv);
         in_spans(gemm, qkv, spans, cancel, out)?;
-        self.proj.forward(gemm, out, normed);
-        pieces::add(x, normed);
+        self.proj.forward_then(gemm, out, Then::Add, x);
         self.norm2.forward(x, normed);
         cancel.check()?;
-        self.mlp.forward(gemm, normed, inner, gates, out);
-        pieces::add(x, out);
+        self.mlp.add(gemm, normed, inner, x);
         Ok(())
     }
 }
@@ -120,33 +109,20 @@ impl Mlp {
         first.size_bytes() + second.size_bytes()
     }
 
-    /// `out` `[rows, hidden]` for `x` `[rows, hidden]`; the others are scratch.
-    fn forward(
-        &self,
-        gemm: &Gemm,
-        x: &[f32],
-        inner: &mut [f32],
-        gates: &mut Vec<f32>,
-        out: &mut [f32],
-    ) {
+    /// Adds what it makes of `x` `[rows, hidden]` to `y` `[rows, hidden]`; `inner` is scratch.
+    fn add(&self, gemm: &Gemm, x: &[f32], inner: &mut [f32], y: &mut [f32]) {
         match self {
             Mlp::Gelu { form, fc1, fc2 } => {
-                fc1.forward(gemm, x, inner);
-                inner.par_chunks_mut(TASK).for_each(match form {
+                let gelu = match form {
                     Gelu::Tanh => gelu_tanh,
                     Gelu::Erf => gelu_erf,
-                });
-                fc2.forward(gemm, inner, out);
+                };
+                fc1.forward_then(gemm, x, Then::Map(gelu), inner);
+                fc2.forward_then(gemm, inner, Then::Add, y);
             }
             Mlp::Swiglu { gate_up, down } => {
-                gates.resize(2 * inner.len(), 0.0);
-                gate_up.forward(gemm, x, gates);
-                let width = gate_up.out_features();
-                inner
-                    .par_chunks_mut(width / 2)
-                    .zip(gates.par_chunks(width))
-                    .for_each(|(inner, gates)| swiglu(gates, inner));
-                down.forward(gemm, inner, out);
+                gate_up.forward_then(gemm, x, Then::Swiglu, inner);
+                down.forward_then(gemm, inner, Then::Add, y);
             }
         }
     }
@@ -173,8 +149,8 @@ impl Merger {
         self.norm.forward(x, &mut normed);
         let n_tokens = x.len() / self.fc1.in_features();
         let mut inner = vec![0.0; n_tokens * self.fc1.out_features()];
-        self.fc1.forward(gemm, &normed, &mut inner);
-        inner.par_chunks_mut(TASK).for_each(gelu_erf);
+        self.fc1
+            .forward_then(gemm, &normed, Then::Map(gelu_erf), &mut inner);
         let mut out = vec![0.0; n_tokens * self.fc2.out_features()];
         self.fc2.forward(gemm, &inner, &mut out);
         out

@@ -4,8 +4,8 @@
 //! registers of 256 bits.
 //!
 //! A line is two registers, and a tile six wide. Twelve of the sixteen registers hold sums: those of 2 matrix
-//! rows and a whole tile. Where a product takes a register of its own there are eight, of 4 matrix rows
-//! and a third of a tile.
+//! rows and a whole tile. Where a product takes a register of its own there are six, of one matrix row and a
+//! whole tile, whose activations the products read from the cache themselves.
 
 #![expect(
     unsafe_code,
@@ -32,7 +32,7 @@ kernels!(Avx2, "avx2,fma", Floats, [2, 6, 4, 2], plain::LOOPS);
 table!(
     /// For processors with AVX2 and FMA.
     TILES, Avx2, "avx2,fma", Pairs,
-    Pairs, [4, 2, 4, 2],
+    Pairs, [1, 6, 4, 2],
     Pairs<Pairs>, [4, 3, 3]
 );
 

@@ -37,6 +37,7 @@ use tiles::{bytes_tile, floats_tile, pairs_tile};
 pub(super) static TILES: TileKernels = TileKernels {
     form: ByteForm::Quads,
     bytes,
+    byte_words: None,
     floats,
     // SAFETY: the table is handed out where the features were found; so with all below.
     transpose: |lines| unsafe { memory::transpose(lines) },

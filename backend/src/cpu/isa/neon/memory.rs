@@ -8,7 +8,8 @@ use std::arch::aarch64::{
     vzip1q_u32, vzip1q_u64, vzip2q_u32, vzip2q_u64,
 };
 
-use crate::cpu::isa::operands::{LANES, Line};
+use crate::cpu::isa::operands::{ByteForm, LANES, Line};
+use crate::cpu::isa::tables::ByteWords;
 
 #[target_feature(enable = "neon")]
 pub(super) fn transpose(lines: &mut [Line<u32>; LANES]) {
@@ -46,6 +47,11 @@ fn four_columns(lines: &[Line<u32>; LANES], first: usize, column: usize) -> [uin
         vreinterpretq_u32_u64(vzip1q_u64(c, d)),
         vreinterpretq_u32_u64(vzip2q_u64(c, d)),
     ]
+}
+
+/// There is no loop of its own.
+pub(super) const fn byte_words(_: ByteForm) -> Option<ByteWords> {
+    None
 }
 
 /// Asks for the cache line at an address.

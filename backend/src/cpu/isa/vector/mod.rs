@@ -149,6 +149,21 @@ pub(super) trait Dot<S: Registers>: Sized {
     /// As with [`Registers`].
     unsafe fn dot(sum: Self::Sum, x: S::Ints, w: S::Ints) -> Self::Sum;
 
+    /// The same for `V` sums and as many registers from `x` on.
+    ///
+    /// # Safety
+    ///
+    /// As with [`Registers`].
+    #[inline(always)]
+    unsafe fn dots<const V: usize>(sums: &mut [Self::Sum; V], x: *const u32, w: S::Ints) {
+        // SAFETY: the caller's.
+        unsafe {
+            for v in 0..V {
+                sums[v] = Self::dot(sums[v], S::load_ints(x.add(v * S::N)), w);
+            }
+        }
+    }
+
     /// Sums over the words: of `R` matrix rows and, lane by lane, of `V` registers of activations.
     ///
     /// # Safety
@@ -169,20 +184,48 @@ pub(super) trait Dot<S: Registers>: Sized {
         unsafe {
             let mut sums = [[Self::zero(); V]; R];
             let mut x_at = b.as_ptr().cast::<u32>().add(at.part * S::N);
-            for words in a {
-                let mut w = [S::splat_int(0); R];
-                for r in 0..R {
-                    w[r] = S::splat_int(words[at.row + r].cast_signed());
+            // Two at a time, for every instruction beside the products counts.
+            let (twos, last) = a.as_chunks::<2>();
+            for words in twos {
+                for words in words {
+                    add::<S, Self, R, V>(words, x_at, at.row, &mut sums);
+                    x_at = x_at.wrapping_add(width * LANES);
                 }
-                for v in 0..V {
-                    let x = S::load_ints(x_at.add(v * S::N));
-                    for r in 0..R {
-                        sums[r][v] = Self::dot(sums[r][v], x, w[r]);
-                    }
-                }
-                x_at = x_at.wrapping_add(width * LANES);
+            }
+            for words in last {
+                add::<S, Self, R, V>(words, x_at, at.row, &mut sums);
             }
             sums
+        }
+    }
+}
+
+/// Adds the products of a word to the sums of `R` matrix rows from `row` on.
+///
+/// # Safety
+///
+/// As with [`Registers`]; `V` registers are there at `x`.
+#[inline(always)]
+unsafe fn add<S: Registers, D: Dot<S>, const R: usize, const V: usize>(
+    words: &Words,
+    x: *const u32,
+    row: usize,
+    sums: &mut [[D::Sum; V]; R],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut w = [S::splat_int(0); R];
+        for r in 0..R {
+            w[r] = S::splat_int(words[row + r].cast_signed());
+        }
+        if R == 1 {
+            return D::dots(&mut sums[0], x, w[0]);
+        }
+        for v in 0..V {
+            let x = S::load_ints(x.add(v * S::N));
+            for r in 0..R {
+                sums[r][v] = D::dot(sums[r][v], x, w[r]);
+            }
         }
     }
 }

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MPL-2.0
+
+//! What is done to a product while its numbers are in a cache: its epilogue, as CUTLASS calls it.
+
+use rayon::prelude::*;
+
+use super::activation::{add_assign, swiglu};
+use super::isa::operands::TILE_ROWS;
+use super::pieces;
+
+/// What becomes of a product.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Epilogue<'a> {
+    /// Is added first, `[n]`.
+    pub(super) bias: Option<&'a [f32]>,
+    pub(super) then: Then,
+}
+
+/// What becomes of a product and its bias, `[rows, n]`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum Then {
+    /// It is the result.
+    #[default]
+    Store,
+    /// It is added to what is there: a residual connection.
+    Add,
+    /// This is done to all its numbers.
+    Map(fn(&mut [f32])),
+    /// The first half of a row, the gate, and the second are made one: `silu(gate) * up`,
+    /// `[rows, n / 2]`.
+    Swiglu,
+}
+
+/// Rows of a matrix that are multiplied in one task: some that follow each other, or some of the first
+/// half and after them those that belong to them of the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TaskRows {
+    first: usize,
+    len: usize,
+    /// Rows of the first half among them, and of the matrix.
+    gates: Option<[usize; 2]>,
+}
+
+impl TaskRows {
+    /// How many there are.
+    pub(super) fn len(self) -> usize {
+        self.len
+    }
+
+    /// The row of the matrix that is row `i` here. Eight from a multiple of eight on follow each other.
+    pub(super) fn row(self, i: usize) -> usize {
+        match self.gates {
+            Some([here, all]) if i >= here => all + self.first + (i - here),
+            _ => self.first + i,
+        }
+    }
+}
+
+impl Epilogue<'_> {
+    /// Numbers in a row of the result, of a matrix of `n` rows.
+    pub(super) fn width(self, n: usize) -> usize {
+        match self.then {
+            Then::Swiglu => n / 2,
+            Then::Store | Then::Add | Then::Map(_) => n,
+        }
+    }
+
+    /// Whether a task can do it, of a matrix of `n` rows.
+    pub(super) fn fits(self, n: usize) -> bool {
+        !matches!(self.then, Then::Swiglu) || n.is_multiple_of(2 * TILE_ROWS)
+    }
+
+    /// The rows of task `task`, if each has `each` of a matrix of `n`. Those [`width`](Self::width) numbers
+    /// of a result that it makes follow those of the task before.
+    pub(super) fn rows(self, task: usize, each: usize, n: usize) -> TaskRows {
+        let (all, each) = (self.width(n), self.width(each));
+        let first = task * each;
+        let here = each.min(all - first);
+        match self.then {
+            Then::Swiglu => TaskRows {
+                first,
+                len: 2 * here,
+                gates: Some([here, all]),
+            },
+            Then::Store | Then::Add | Then::Map(_) => TaskRows {
+                first,
+                len: here,
+                gates: None,
+            },
+        }
+    }
+
+    /// The bias of some rows.
+    pub(super) fn bias_of<const N: usize>(self, rows: TaskRows) -> Option<[f32; N]> {
+        self.bias.map(|bias| {
+            let mut of = [0.0; N];
+            for (i, of) in of.iter_mut().enumerate().take(rows.len()) {
+                *of = bias[rows.row(i)];
+            }
+            of
+        })
+    }
+
+    /// Ends a row of a product, or a task's part of it.
+    pub(super) fn end(self, product: &mut [f32], y: &mut [f32]) {
+        match self.then {
+            Then::Store => y.copy_from_slice(product),
+            Then::Add => add_assign(y, product),
+            Then::Map(f) => {
+                f(product);
+                y.copy_from_slice(product);
+            }
+            Then::Swiglu => swiglu(product, y),
+        }
+    }
+
+    /// The same after the whole product, which `multiply` writes `[rows, n]`.
+    pub(super) fn after(self, n: usize, y: &mut [f32], multiply: impl FnOnce(&mut [f32])) {
+        let at_least = pieces::rows_at_least(n);
+        let map: Option<fn(&mut [f32])> = match self.then {
+            Then::Store => None,
+            Then::Map(f) => Some(f),
+            Then::Add | Then::Swiglu => {
+                let width = self.width(n);
+                let mut product = vec![0.0; y.len() / width * n];
+                multiply(&mut product);
+                product
+                    .par_chunks_exact_mut(n)
+                    .zip(y.par_chunks_exact_mut(width))
+                    .with_min_len(at_least)
+                    .for_each(|(product, y)| {
+                        if let Some(bias) = self.bias {
+                            add_assign(product, bias);
+                        }
+                        self.end(product, y);
+                    });
+                return;
+            }
+        };
+        multiply(y);
+        if self.bias.is_none() && map.is_none() {
+            return;
+        }
+        y.par_chunks_exact_mut(n)
+            .with_min_len(at_least)
+            .for_each(|y| {
+                if let Some(bias) = self.bias {
+                    add_assign(y, bias);
+                }
+                if let Some(map) = map {
+                    map(y);
+                }
+            });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_a_matrix_is_in_one_task() {
+        for (n, each) in [(64, 64), (208, 64), (16, 64), (176, 32), (48, 16)] {
+            for then in [Then::Store, Then::Add, Then::Swiglu] {
+                let epilogue = Epilogue { bias: None, then };
+                assert!(epilogue.fits(n));
+                let tasks = (0..n.div_ceil(each)).map(|task| epilogue.rows(task, each, n));
+                let mut rows: Vec<usize> = Vec::new();
+                for task in tasks {
+                    for i in 0..task.len() {
+                        assert_eq!(task.row(i), task.row(i - i % TILE_ROWS) + i % TILE_ROWS);
+                        rows.push(task.row(i));
+                    }
+                }
+                rows.sort_unstable();
+                assert_eq!(rows, (0..n).collect::<Vec<_>>(), "{n} by {each}, {then:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn halves_that_are_no_whole_tiles_are_joined_after_the_product() {
+        let of = |then| Epilogue { bias: None, then };
+        assert!(!of(Then::Swiglu).fits(36));
+        assert!(of(Then::Add).fits(36));
+    }
+}
