@@ -15,10 +15,7 @@ pub(super) fn gelu_erf(x: &mut [f32]) {
 }
 
 /// SwiGLU: `y = silu(gate) * up`.
-///
-/// `gate_up` is one row of the joined projection, `[2 * y.len()]`, gate first.
-pub(super) fn swiglu(gate_up: &[f32], y: &mut [f32]) {
-    let (gate, up) = gate_up.split_at(y.len());
+pub(super) fn swiglu(gate: &[f32], up: &[f32], y: &mut [f32]) {
     (Isa::host().loops.swiglu)(gate, up, y);
 }
 

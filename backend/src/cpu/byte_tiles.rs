@@ -8,7 +8,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::epilogue::Epilogue;
-use super::isa::operands::{ByteForm, LANES, Line, Out, STEP, Scaling, TILE_ROWS, Words};
+use super::isa::operands::{ByteForm, CACHE_LINE, LANES, Line, Out, Scaling, TILE_ROWS, Words};
 use super::isa::{Isa, TileKernels};
 use super::panel::{Panel, panel};
 use super::product::{BLOCK_WORDS, Columns, Tiles, product};
@@ -141,8 +141,8 @@ fn pair([a, b]: [i16; 2]) -> u32 {
 
 impl ByteTiles<'_> {
     /// The product `[rows, n]`, and what follows: `y`.
-    pub(super) fn forward(&self, then: Epilogue<'_>, life: &Cancel, y: &mut [f32]) {
-        product(self.kernels, self, &self.x.panel, then, life, y);
+    pub(super) fn forward(&self, epilogue: Epilogue<'_>, life: &Cancel, y: &mut [f32]) {
+        product(self.kernels, self, &self.x.panel, epilogue, life, y);
     }
 
     /// Weights in a word.
@@ -207,7 +207,7 @@ impl Tiles for ByteTiles<'_> {
     }
 
     fn words_per_line(&self) -> usize {
-        STEP / self.per_word()
+        CACHE_LINE / self.per_word()
     }
 
     fn prefetch(&self, row: usize, from: usize) {

@@ -31,14 +31,24 @@ pub(super) enum Then {
     Swiglu,
 }
 
-/// Rows of a matrix that are multiplied in one task: some that follow each other, or some of the first
-/// half and after them those that belong to them of the second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Rows of a matrix that are multiplied in one task: some that follow each other, or some gates and after
+/// them their ups, which begin with a tile of their own.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct TaskRows {
     first: usize,
     len: usize,
-    /// Rows of the first half among them, and of the matrix.
-    gates: Option<[usize; 2]>,
+    ups: Option<Ups>,
+}
+
+/// Where the ups of a task's gates are.
+#[derive(Debug, Clone, Copy)]
+struct Ups {
+    /// Of the task's rows.
+    from: usize,
+    /// Of the matrix.
+    first: usize,
+    /// Gates before them; up to `from` the last of them stands again.
+    gates: usize,
 }
 
 impl TaskRows {
@@ -47,11 +57,13 @@ impl TaskRows {
         self.len
     }
 
-    /// The row of the matrix that is row `i` here. Eight from a multiple of eight on follow each other.
+    /// The row of the matrix that is row `i` here. Those of a tile follow each other, but for what fills the last
+    /// one of the gates up.
     pub(super) fn row(self, i: usize) -> usize {
-        match self.gates {
-            Some([here, all]) if i >= here => all + self.first + (i - here),
-            _ => self.first + i,
+        match self.ups {
+            Some(ups) if i >= ups.from => ups.first + (i - ups.from),
+            Some(ups) => self.first + i.min(ups.gates - 1),
+            None => self.first + i,
         }
     }
 }
@@ -65,28 +77,24 @@ impl Epilogue<'_> {
         }
     }
 
-    /// Whether a task can do it, of a matrix of `n` rows.
-    pub(super) fn fits(self, n: usize) -> bool {
-        !matches!(self.then, Then::Swiglu) || n.is_multiple_of(2 * TILE_ROWS)
-    }
-
-    /// The rows of task `task`, if each has `each` of a matrix of `n`. Those [`width`](Self::width) numbers
-    /// of a result that it makes follow those of the task before.
+    /// The rows of task `task`, if each has `each` of a matrix of `n`: what they come to follows what those of
+    /// the task before do, in each row of the result.
     pub(super) fn rows(self, task: usize, each: usize, n: usize) -> TaskRows {
         let (all, each) = (self.width(n), self.width(each));
         let first = task * each;
         let here = each.min(all - first);
-        match self.then {
-            Then::Swiglu => TaskRows {
-                first,
-                len: 2 * here,
-                gates: Some([here, all]),
-            },
-            Then::Store | Then::Add | Then::Map(_) => TaskRows {
-                first,
-                len: here,
-                gates: None,
-            },
+        let ups = match self.then {
+            Then::Swiglu => Some(Ups {
+                from: here.next_multiple_of(TILE_ROWS),
+                first: all + first,
+                gates: here,
+            }),
+            Then::Store | Then::Add | Then::Map(_) => None,
+        };
+        TaskRows {
+            first,
+            len: ups.map_or(here, |ups| ups.from + here),
+            ups,
         }
     }
 
@@ -101,7 +109,7 @@ impl Epilogue<'_> {
         })
     }
 
-    /// Ends a row of a product, or a task's part of it.
+    /// Ends a row of a product, or a task's part of it: gates first, ups last.
     pub(super) fn end(self, product: &mut [f32], y: &mut [f32]) {
         match self.then {
             Then::Store => y.copy_from_slice(product),
@@ -110,7 +118,10 @@ impl Epilogue<'_> {
                 f(product);
                 y.copy_from_slice(product);
             }
-            Then::Swiglu => swiglu(product, y),
+            Then::Swiglu => {
+                let ups = product.len() - y.len();
+                swiglu(&product[..y.len()], &product[ups..], y);
+            }
         }
     }
 
@@ -160,28 +171,35 @@ mod tests {
 
     #[test]
     fn every_row_of_a_matrix_is_in_one_task() {
-        for (n, each) in [(64, 64), (208, 64), (16, 64), (176, 32), (48, 16)] {
+        for (n, each) in [
+            (64, 64),
+            (200, 64),
+            (16, 64),
+            (36, 16),
+            (6840, 32),
+            (48, 16),
+        ] {
             for then in [Then::Store, Then::Add, Then::Swiglu] {
                 let epilogue = Epilogue { bias: None, then };
-                assert!(epilogue.fits(n));
-                let tasks = (0..n.div_ceil(each)).map(|task| epilogue.rows(task, each, n));
+                let tasks = (0..usize::div_ceil(n, each)).map(|task| epilogue.rows(task, each, n));
                 let mut rows: Vec<usize> = Vec::new();
                 for task in tasks {
-                    for i in 0..task.len() {
-                        assert_eq!(task.row(i), task.row(i - i % TILE_ROWS) + i % TILE_ROWS);
-                        rows.push(task.row(i));
+                    assert!(task.len() <= each);
+                    let tiles: Vec<usize> = (0..task.len()).map(|i| task.row(i)).collect();
+                    for tile in tiles.chunks(TILE_ROWS) {
+                        rows.push(tile[0]);
+                        for pair in tile.windows(2) {
+                            // Or the last gate once more.
+                            if pair[1] != pair[0] {
+                                assert_eq!(pair[1], pair[0] + 1);
+                                rows.push(pair[1]);
+                            }
+                        }
                     }
                 }
                 rows.sort_unstable();
                 assert_eq!(rows, (0..n).collect::<Vec<_>>(), "{n} by {each}, {then:?}");
             }
         }
-    }
-
-    #[test]
-    fn halves_that_are_no_whole_tiles_are_joined_after_the_product() {
-        let of = |then| Epilogue { bias: None, then };
-        assert!(!of(Then::Swiglu).fits(36));
-        assert!(of(Then::Add).fits(36));
     }
 }

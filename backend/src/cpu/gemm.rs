@@ -58,7 +58,7 @@ impl Gemm {
         x: &[f32],
         w: &[f32],
         k: usize,
-        then: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
         y: &mut [f32],
     ) {
         if let Some(kernels) = self.isa.tiles {
@@ -67,11 +67,11 @@ impl Gemm {
                 matrix: w,
                 in_features: k,
             };
-            return tiles.forward(x, then, &self.life, y);
+            return tiles.forward(x, epilogue, &self.life, y);
         }
         let n = w.len() / k;
         let w = NdTensorView::from_data([n, k], w);
-        then.after(n, y, |y| {
+        epilogue.after(n, y, |y| {
             let blocks = x.chunks(LIVELY_ROWS * k).zip(y.chunks_mut(LIVELY_ROWS * n));
             for (x, y) in blocks {
                 let x = NdTensorView::from_data([x.len() / k, k], x);
@@ -88,7 +88,7 @@ impl Gemm {
         x: &[f32],
         w: &[bf16],
         k: usize,
-        then: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
         y: &mut [f32],
     ) {
         /// Rows of the matrix that are widened at a time.
@@ -101,7 +101,7 @@ impl Gemm {
                 matrix: w,
                 in_features: k,
             };
-            return tiles.forward(x, then, &self.life, y);
+            return tiles.forward(x, epilogue, &self.life, y);
         }
         if let Some(kernels) = self.isa.tiles {
             let tiles = FloatTiles {
@@ -109,12 +109,12 @@ impl Gemm {
                 matrix: w,
                 in_features: k,
             };
-            return tiles.forward(x, then, &self.life, y);
+            return tiles.forward(x, epilogue, &self.life, y);
         }
         let (rows, n) = (x.len() / k, w.len() / k);
         let mut widened = Vec::with_capacity(WIDENED.min(n) * k);
         let mut part = vec![0.0; rows * WIDENED.min(n)];
-        then.after(n, y, |y| {
+        epilogue.after(n, y, |y| {
             for (i, w) in w.chunks(WIDENED * k).enumerate() {
                 widened.clear();
                 widened.extend(w.iter().map(|w| w.to_f32()));

@@ -272,7 +272,7 @@ impl Int8Matrix {
     }
 
     /// The product `[rows, out_features]` for `x` `[rows, in_features]`, and what follows: `y`.
-    pub(super) fn forward(&self, gemm: &Gemm, x: &[f32], then: Epilogue<'_>, y: &mut [f32]) {
+    pub(super) fn forward(&self, gemm: &Gemm, x: &[f32], epilogue: Epilogue<'_>, y: &mut [f32]) {
         let mut scaled = Vec::new();
         let x = match &self.columns {
             None => x,
@@ -290,8 +290,8 @@ impl Int8Matrix {
             rows > gemv::MAX_ROWS
         };
         match gemm.isa.tiles {
-            Some(kernels) if many => self.forward_tiled(kernels, x, then, &gemm.life, y),
-            _ => then.after(self.out_features, y, |y| {
+            Some(kernels) if many => self.forward_tiled(kernels, x, epilogue, &gemm.life, y),
+            _ => epilogue.after(self.out_features, y, |y| {
                 if many {
                     // Without VNNI the product adds pairs in 16 bits, which 7-bit activations cannot fill.
                     let zero = if gemm.int8.may_saturate() { 64 } else { 128 };
@@ -307,7 +307,7 @@ impl Int8Matrix {
         &self,
         kernels: &TileKernels,
         x: &[f32],
-        then: Epilogue<'_>,
+        epilogue: Epilogue<'_>,
         life: &Cancel,
         y: &mut [f32],
     ) {
@@ -327,7 +327,7 @@ impl Int8Matrix {
             x: &panel,
             columns,
         };
-        tiles.forward(then, life, y);
+        tiles.forward(epilogue, life, y);
     }
 
     fn forward_few(&self, isa: Isa, x: &[f32], y: &mut [f32]) {

@@ -40,8 +40,11 @@ const TASK_TILES: usize = TASK_ROWS / TILE_ROWS;
 /// Rows of a matrix of `n` that a task multiplies, if so many threads share them: as many as leave each its tasks,
 /// and at least a quarter of [`TASK_ROWS`], for the activations are read from the second cache once for each 8.
 fn task_rows(n: usize, threads: usize) -> usize {
+    // Gates and their ups are whole tiles.
+    const LEAST: usize = TASK_ROWS / 4;
+    const { assert!(LEAST.is_multiple_of(2 * TILE_ROWS)) }
     let mut rows = TASK_ROWS;
-    while rows > TASK_ROWS / 4 && n.div_ceil(rows) < TASKS_PER_THREAD * threads {
+    while rows > LEAST && n.div_ceil(rows) < TASKS_PER_THREAD * threads {
         rows /= 2;
     }
     rows
@@ -59,15 +62,13 @@ pub(super) trait Tiles: Sync {
     fn words(&self, row: usize, from: usize) -> Line<u32>;
 
     /// Writes the words of 8 rows of some block to `to`, as far as there is a faster way than by
-    /// [`words`](Self::words), and says how many those are, a multiple of 8.
+    /// [`words`](Self::words), and says how many those are.
     fn tile_words(&self, _: [usize; TILE_ROWS], _: &Range<usize>, _: &mut [Words]) -> usize {
         0
     }
 
-    /// Words of a row in a cache line.
-    fn words_per_line(&self) -> usize {
-        LANES
-    }
+    /// Words of a row in a cache line, as they are in memory.
+    fn words_per_line(&self) -> usize;
 
     /// Asks for the cache line with word `from` of row `row`, which will be needed soon.
     fn prefetch(&self, row: usize, from: usize);
@@ -156,10 +157,6 @@ pub(super) fn product(
     y: &mut [f32],
 ) {
     let n = matrix.n_rows();
-    if !epilogue.fits(n) {
-        let store = Epilogue::default();
-        return epilogue.after(n, y, |y| product(kernels, matrix, panel, store, life, y));
-    }
     let width = epilogue.width(n);
     let rows = y.len() / width;
     let task_rows = task_rows(n, rayon::current_num_threads());

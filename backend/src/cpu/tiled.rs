@@ -8,7 +8,7 @@ use std::ops::Range;
 use half::bf16;
 
 use super::epilogue::Epilogue;
-use super::isa::operands::{LANES, Line, Out, Words};
+use super::isa::operands::{CACHE_LINE, LANES, Line, Out, Words};
 use super::isa::{PairProduct, TileKernels};
 use super::panel::panel;
 use super::product::{BLOCK_WORDS, Tiles, product};
@@ -31,25 +31,25 @@ pub(super) struct Bf16Tiles<'a> {
 
 impl<T: Number> FloatTiles<'_, T> {
     /// The product `[rows, n]` for `x` `[rows, in_features]`, and what follows: `y`.
-    pub(super) fn forward(&self, x: &[f32], then: Epilogue<'_>, life: &Cancel, y: &mut [f32]) {
+    pub(super) fn forward(&self, x: &[f32], epilogue: Epilogue<'_>, life: &Cancel, y: &mut [f32]) {
         let k = self.in_features;
         let panel = panel(self.kernels, x.len() / k, k, |row, words| {
             for (word, x) in words.iter_mut().zip(&x[row * k..][..k]) {
                 *word = x.to_bits();
             }
         });
-        product(self.kernels, self, &panel, then, life, y);
+        product(self.kernels, self, &panel, epilogue, life, y);
     }
 }
 
 impl Bf16Tiles<'_> {
     /// The product `[rows, n]` for `x` `[rows, in_features]`, and what follows: `y`.
-    pub(super) fn forward(&self, x: &[f32], then: Epilogue<'_>, life: &Cancel, y: &mut [f32]) {
+    pub(super) fn forward(&self, x: &[f32], epilogue: Epilogue<'_>, life: &Cancel, y: &mut [f32]) {
         let k = self.in_features;
         let panel = panel(self.kernels, x.len() / k, k.div_ceil(2), |row, words| {
             pack_pairs(&x[row * k..][..k], words);
         });
-        product(self.kernels, self, &panel, then, life, y);
+        product(self.kernels, self, &panel, epilogue, life, y);
     }
 }
 
@@ -163,6 +163,10 @@ impl<T: Number> Tiles for FloatTiles<'_, T> {
         line(&row[from..], T::default(), |[x]| x.wide().to_bits())
     }
 
+    fn words_per_line(&self) -> usize {
+        CACHE_LINE / size_of::<T>()
+    }
+
     fn prefetch(&self, row: usize, from: usize) {
         let at = &self.matrix[row * self.in_features + from];
         (self.kernels.prefetch)(std::ptr::from_ref(at).cast());
@@ -195,6 +199,10 @@ impl Tiles for Bf16Tiles<'_> {
         line(&row[2 * from..], bf16::ZERO, |[a, b]| {
             u32::from(a.to_bits()) | u32::from(b.to_bits()) << 16
         })
+    }
+
+    fn words_per_line(&self) -> usize {
+        CACHE_LINE / size_of::<[bf16; 2]>()
     }
 
     fn prefetch(&self, row: usize, from: usize) {

@@ -21,6 +21,9 @@ pub(crate) const TILE_ROWS: usize = 8;
 /// Rows of activations that are multiplied with a matrix at a time, if there are few.
 pub(crate) const GROUP_ROWS: usize = 4;
 
+/// Bytes of a cache line.
+pub(crate) const CACHE_LINE: usize = 64;
+
 /// Bytes of a matrix row that one step of the products with few rows reads.
 pub(crate) const STEP: usize = 64;
 

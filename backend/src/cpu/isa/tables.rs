@@ -18,8 +18,8 @@ pub(crate) struct TileKernels {
     /// Products of bytes: words of weights with as many words of activations, 1 to 3 lines each.
     pub(crate) bytes: fn(&[Words], &Lines<u32>, &Scaling<'_>, Out<'_>),
 
-    /// Puts the words of 8 rows of bytes side by side, as many as are asked for and are whole, and says how
-    /// many those are: a multiple of 8, since the rest is done as for other matrices.
+    /// Puts the words of 8 rows of bytes side by side, as many as are asked for and are there, and says how many
+    /// those are: a multiple of 4.
     pub(crate) byte_words: Option<ByteWords>,
 
     /// Products of f32: words of a matrix with as many words of activations, 1 to 3 lines each.

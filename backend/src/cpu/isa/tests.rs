@@ -55,7 +55,7 @@ fn words_of_bytes_stand_side_by_side() {
                 let whole = byte_words(rows, &mut words);
                 assert_eq!(
                     whole,
-                    there.min(asked) / 8 * 8,
+                    there.min(asked) / 4 * 4,
                     "{len} bytes, {asked} asked for"
                 );
                 for (at, words) in words.iter().enumerate() {

@@ -3,10 +3,10 @@
 //! Lines turned into columns, and what is asked for before it is needed.
 
 use std::arch::x86_64::{
-    __m256, _MM_HINT_T0, _mm_castpd_ps, _mm_castps_si128, _mm_load_ps, _mm_load_sd, _mm_loadh_pd,
-    _mm_loadu_ps, _mm_prefetch, _mm256_castpd_ps, _mm256_castps_pd, _mm256_castps128_ps256,
-    _mm256_castsi256_ps, _mm256_cvtepi8_epi16, _mm256_insertf128_ps, _mm256_setzero_ps,
-    _mm256_store_ps, _mm256_storeu_ps, _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_pd,
+    __m256, _MM_HINT_T0, _mm_castpd_si128, _mm_load_ps, _mm_load_sd, _mm_loadh_pd, _mm_loadu_ps,
+    _mm_prefetch, _mm256_castpd_ps, _mm256_castps_pd, _mm256_castps128_ps256, _mm256_castsi256_ps,
+    _mm256_cvtepi8_epi16, _mm256_insertf128_ps, _mm256_setzero_ps, _mm256_store_ps,
+    _mm256_storeu_ps, _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_pd,
     _mm256_unpacklo_ps,
 };
 
@@ -66,7 +66,7 @@ fn columns(x: [__m256; 4]) -> [__m256; 4] {
     ]
 }
 
-/// The words of 8 rows of bytes side by side, and how many were whole.
+/// What puts the words of 8 rows side by side, for bytes in this form.
 pub(super) const fn byte_words(form: ByteForm) -> Option<ByteWords> {
     Some(match form {
         // SAFETY: the table is handed out where the features were found.
@@ -82,8 +82,7 @@ fn pair_words(rows: [&[i8]; TILE_ROWS], to: &mut [Words]) -> usize {
     words::<8>(rows, to, |a, b| {
         // SAFETY: four words of two bytes are there of each.
         let both = unsafe { _mm_loadh_pd(_mm_load_sd(a.as_ptr().cast()), b.as_ptr().cast()) };
-        let both = _mm_castps_si128(_mm_castpd_ps(both));
-        _mm256_castsi256_ps(_mm256_cvtepi8_epi16(both))
+        _mm256_castsi256_ps(_mm256_cvtepi8_epi16(_mm_castpd_si128(both)))
     })
 }
 
@@ -112,8 +111,7 @@ fn words<const BYTES: usize>(
 ) -> usize {
     let rows = rows.map(|row| row.as_chunks::<BYTES>().0);
     let there = rows.iter().map(|row| row.len()).min().unwrap_or(0);
-    // Twice four words at a time, as many as are asked for.
-    let whole = there.min(to.len() / 4) / 2 * 2;
+    let whole = there.min(to.len() / 4);
     for (at, to) in to.as_chunks_mut::<4>().0.iter_mut().enumerate().take(whole) {
         let mut x = [_mm256_setzero_ps(); 4];
         for (i, x) in x.iter_mut().enumerate() {

@@ -257,6 +257,7 @@ impl Dot<Avx2> for Pairs {
             // SAFETY: the caller's: `V` registers are there.
             *product = _mm256_madd_epi16(unsafe { Avx2::load_ints(x.add(v * Avx2::N)) }, w);
         }
+        // A whole tile's; fewer are left to the compiler's order.
         if let Some(products) = products.first_chunk_mut() {
             at_once(products);
         }

@@ -49,7 +49,7 @@ fn four_columns(lines: &[Line<u32>; LANES], first: usize, column: usize) -> [uin
     ]
 }
 
-/// There is no loop of its own.
+/// Nothing: words are put side by side by [`transpose`].
 pub(super) const fn byte_words(_: ByteForm) -> Option<ByteWords> {
     None
 }

@@ -177,8 +177,6 @@ pub(super) trait Dot<S: Registers>: Sized {
         width: usize,
         at: Corner,
     ) -> [[Self::Sum; V]; R] {
-        // One register of activations is there at a time, so that the sums and the words of the matrix rows
-        // leave room for it.
         assert!(at.row + R <= TILE_ROWS && b.len() >= a.len() * width);
         // SAFETY: the caller's; there are lines of as many words.
         unsafe {
@@ -219,8 +217,11 @@ unsafe fn add<S: Registers, D: Dot<S>, const R: usize, const V: usize>(
             w[r] = S::splat_int(words[row + r].cast_signed());
         }
         if R == 1 {
+            // Each register of activations is used once, and may be read by what multiplies it.
             return D::dots(&mut sums[0], x, w[0]);
         }
+        // One register of activations is there at a time, so that the sums and the words of the matrix rows
+        // leave room for it.
         for v in 0..V {
             let x = S::load_ints(x.add(v * S::N));
             for r in 0..R {
