@@ -35,17 +35,14 @@ pub fn command(mut args: Args) -> Outcome {
         return Err("--rounds 0 would show nothing".into());
     }
     setup::ensure(Level::Test, yes)?;
-    let mut test = shell::cargo();
-    // The selection of the whole run, for the same features of dependencies.
+    let mut test = shell::tests(["isolation"]);
     test.args([
-        "test",
-        "--workspace",
-        "--locked",
-        "--test",
-        "isolation",
         "--",
+        "--ignored",
+        "--exact",
+        "campaign::rounds",
+        "--nocapture",
     ]);
-    test.args(["--ignored", "--exact", "campaign::rounds", "--nocapture"]);
     if let Some(rounds) = rounds {
         test.env("VLMCAPTION_ROUNDS", rounds.to_string());
     }

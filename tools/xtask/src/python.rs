@@ -68,11 +68,7 @@ pub fn golden(mut args: Args) -> Outcome {
     let mut arguments = vec![checkpoints.as_path()];
     arguments.extend(made.iter().map(PathBuf::as_path));
     run("logits.py", &arguments)?;
-    shell::run(
-        shell::cargo()
-            .args(["test", "--locked", "--test", "golden*"])
-            .env("VLMCAPTION_GOLDEN", &checkpoints),
-    )
+    shell::run(shell::tests(["golden*"]).env("VLMCAPTION_GOLDEN", &checkpoints))
 }
 
 /// The folders in a folder, in order.

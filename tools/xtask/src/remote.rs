@@ -119,11 +119,9 @@ fn alone(name: &'static str, clips: &[&str]) -> Outcome {
     std::fs::create_dir_all(&jpegs).map_err(|error| format!("{}: {error}", jpegs.display()))?;
     shell::run(exercise().arg("frames").arg(&jpegs))?;
     let files = ["0.jpg", "1.jpg"].map(|name| jpegs.join(name).display().to_string());
-    let mut client = shell::cargo();
-    // The selection of the whole run, for the same features of dependencies.
+    let mut client = shell::tests(["real"]);
     client
-        .args(["test", "--workspace", "--locked", "--test", "real", "--"])
-        .args(["--ignored", "--nocapture", "--test-threads", "1"])
+        .args(["--", "--ignored", "--nocapture", "--test-threads", "1"])
         .env("VLMCAPTION_SERVER", server.uri())
         .env("VLMCAPTION_JPEGS", files.join(","));
     if name != "vllm" {

@@ -48,6 +48,15 @@ pub fn cargo() -> Command {
     program(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
+/// `cargo test` of the files of tests with these names (or patterns). In the selection of the whole run:
+/// with another one cargo chooses other features of some dependencies, and compiles the plugin again.
+pub fn tests<'a>(names: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--locked"]);
+    command.args(names.into_iter().flat_map(|name| ["--test", name]));
+    command
+}
+
 /// The command as one would type it.
 pub fn line(command: &Command) -> String {
     let program = Path::new(command.get_program());

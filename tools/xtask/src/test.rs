@@ -144,11 +144,8 @@ fn element() -> Outcome {
     check::add_quick(&mut steps);
     let mut tally = Tally::default();
     steps.step("tests", "the tests that run the element", || {
-        // The selection of the whole run, for the same features of dependencies.
-        let mut test = shell::cargo();
-        test.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
-        test.args(names.iter().flat_map(|name| ["--test", name]));
-        shell::run_watched(&mut test, |line| tally.see(line))
+        let mut test = shell::tests(names.iter().map(String::as_str));
+        shell::run_watched(test.arg("--no-fail-fast"), |line| tally.see(line))
     });
     println!("\n{tally}");
     steps.finish()

@@ -273,14 +273,8 @@ fn old(name: &str) -> Option<&'static str> {
 
 /// Builds the test program; its path.
 fn built() -> Result<PathBuf, String> {
-    let messages = shell::output_of(shell::cargo().args([
-        "test",
-        "--locked",
-        "--test",
-        "sophgo",
-        "--no-run",
-        "--message-format=json",
-    ]))?;
+    let mut build = shell::tests(["sophgo"]);
+    let messages = shell::output_of(build.args(["--no-run", "--message-format=json"]))?;
     let program = messages.lines().rev().find_map(|line| {
         let (_, rest) = line.split_once("\"executable\":\"")?;
         line.contains("\"name\":\"sophgo\"")
