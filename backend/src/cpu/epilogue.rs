@@ -47,8 +47,6 @@ struct Ups {
     from: usize,
     /// Of the matrix.
     first: usize,
-    /// Gates before them; up to `from` the last of them stands again.
-    gates: usize,
 }
 
 impl TaskRows {
@@ -58,11 +56,11 @@ impl TaskRows {
     }
 
     /// The row of the matrix that is row `i` here. Those of a tile follow each other, but for what fills the last
-    /// one of the gates up.
+    /// one of the gates up, of which there are as many as ups: the last gate once more.
     pub(super) fn row(self, i: usize) -> usize {
         match self.ups {
             Some(ups) if i >= ups.from => ups.first + (i - ups.from),
-            Some(ups) => self.first + i.min(ups.gates - 1),
+            Some(ups) => self.first + i.min(self.len - ups.from - 1),
             None => self.first + i,
         }
     }
@@ -87,7 +85,6 @@ impl Epilogue<'_> {
             Then::Swiglu => Some(Ups {
                 from: here.next_multiple_of(TILE_ROWS),
                 first: all + first,
-                gates: here,
             }),
             Then::Store | Then::Add | Then::Map(_) => None,
         };
@@ -109,8 +106,11 @@ impl Epilogue<'_> {
         })
     }
 
-    /// Ends a row of a product, or a task's part of it: gates first, ups last.
-    pub(super) fn end(self, product: &mut [f32], y: &mut [f32]) {
+    /// Ends a row of a product, or a task's part of it with its part of the bias: gates first, ups last.
+    pub(super) fn end(self, bias: Option<&[f32]>, product: &mut [f32], y: &mut [f32]) {
+        if let Some(bias) = bias {
+            add_assign(product, bias);
+        }
         match self.then {
             Then::Store => y.copy_from_slice(product),
             Then::Add => add_assign(y, product),
@@ -139,12 +139,7 @@ impl Epilogue<'_> {
                     .par_chunks_exact_mut(n)
                     .zip(y.par_chunks_exact_mut(width))
                     .with_min_len(at_least)
-                    .for_each(|(product, y)| {
-                        if let Some(bias) = self.bias {
-                            add_assign(product, bias);
-                        }
-                        self.end(product, y);
-                    });
+                    .for_each(|(product, y)| self.end(self.bias, product, y));
                 return;
             }
         };

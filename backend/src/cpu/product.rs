@@ -17,7 +17,6 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::activation::add_assign;
 use super::epilogue::{Epilogue, TaskRows};
 use super::isa::TileKernels;
 use super::isa::operands::{LANES, Line, Out, TILE_LINES, TILE_ROWS, Words};
@@ -228,15 +227,13 @@ fn end(
     y: &mut [&mut [f32]],
 ) {
     let bias = epilogue.bias_of::<TASK_ROWS>(rows);
+    let bias = bias.as_ref().map(|bias| &bias[..rows.len()]);
     let mut turned = [[0.0; TASK_ROWS]; LANES];
     for (line, y) in y.chunks_mut(LANES).enumerate() {
         let mut turned = turned.each_mut().map(|row| &mut row[..rows.len()]);
         scatter(kernels, &sums[line..], n_lines, &mut turned[..y.len()]);
         for (product, y) in turned.iter_mut().zip(y) {
-            if let Some(bias) = &bias {
-                add_assign(product, &bias[..rows.len()]);
-            }
-            epilogue.end(product, y);
+            epilogue.end(bias, product, y);
         }
     }
 }
