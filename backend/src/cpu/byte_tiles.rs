@@ -3,15 +3,16 @@
 //! Matrices of 8 bits as words of tiles ([`product`](super::product)), and rounded activations as
 //! panels of them.
 
+use std::array;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::epilogue::Epilogue;
-use super::isa::operands::{ByteForm, CACHE_LINE, LANES, Line, Out, Scaling, TILE_ROWS, Words};
+use super::isa::operands::{ByteForm, LANES, Line, Out, Scaling, TILE_ROWS, Words};
 use super::isa::{Isa, TileKernels};
 use super::panel::{Panel, panel};
-use super::product::{BLOCK_WORDS, Columns, Tiles, product};
+use super::product::{BLOCK_WORDS, Block, Columns, Tiles, product};
 use super::slices::Slices;
 use super::tiled::line;
 use crate::Cancel;
@@ -153,6 +154,12 @@ impl ByteTiles<'_> {
         }
     }
 
+    /// The weights of some words of a row.
+    fn bytes(&self, row: usize, words: &Range<usize>) -> &[i8] {
+        let (k, n) = (self.slices.in_features(), self.per_word());
+        &self.q[row * k..][n * words.start..k.min(n * words.end)]
+    }
+
     /// Blocks of words in a slice, but for the last slice.
     fn per_slice(&self) -> usize {
         self.slices
@@ -181,6 +188,10 @@ impl Tiles for ByteTiles<'_> {
         words.flat_map(cut).collect()
     }
 
+    fn in_place(&self, words: &Range<usize>) -> bool {
+        self.kernels.byte_rows.is_some() && self.per_word() * words.end <= self.slices.in_features()
+    }
+
     fn words(&self, row: usize, from: usize) -> Line<u32> {
         let k = self.slices.in_features();
         let row = &self.q[row * k..][self.per_word() * from..k];
@@ -206,13 +217,9 @@ impl Tiles for ByteTiles<'_> {
         byte_words(rows, to)
     }
 
-    fn words_per_line(&self) -> usize {
-        CACHE_LINE / self.per_word()
-    }
-
-    fn prefetch(&self, row: usize, from: usize) {
-        let at = row * self.slices.in_features() + self.per_word() * from;
-        (self.kernels.prefetch)(std::ptr::from_ref(&self.q[at]).cast());
+    fn prefetch(&self, row: usize, words: &Range<usize>) {
+        let bytes = self.bytes(row, words);
+        (self.kernels.prefetch)(bytes.as_ptr().cast(), bytes.len());
     }
 
     fn columns(&self) -> Option<&Columns<'_>> {
@@ -222,8 +229,7 @@ impl Tiles for ByteTiles<'_> {
     fn multiply(
         &self,
         row: usize,
-        block: usize,
-        a: &[Words],
+        block: &Block<'_>,
         b: &[Line<u32>],
         lines: Range<usize>,
         out: Out<'_>,
@@ -231,7 +237,7 @@ impl Tiles for ByteTiles<'_> {
         let n = self.n_rows();
         let here = TILE_ROWS.min(n - row);
         let n_lines = self.x.scales.len() / self.slices.count();
-        let slice = block / self.per_slice();
+        let slice = block.number / self.per_slice();
         let mut scaling = Scaling {
             offsets: [0; TILE_ROWS],
             scales: [0.0; TILE_ROWS],
@@ -244,6 +250,13 @@ impl Tiles for ByteTiles<'_> {
                 *offset = i32::from(ZERO) * sum;
             }
         }
-        (self.kernels.bytes)(a, b, &scaling, out);
+        match self.kernels.byte_rows {
+            Some(byte_rows) if block.gathered.is_empty() => {
+                // Rows beyond the last one are multiplied, and what comes of it is not read.
+                let rows = array::from_fn(|r| self.bytes((row + r).min(n - 1), &block.words));
+                byte_rows(rows, b, &scaling, out);
+            }
+            _ => (self.kernels.bytes)(block.gathered, b, &scaling, out),
+        }
     }
 }

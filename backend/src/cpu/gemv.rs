@@ -9,21 +9,19 @@ use rayon::prelude::*;
 
 use super::isa::Isa;
 use super::isa::operands::Bf16Matrix;
+use super::pieces::columns;
 
 /// More rows than this go to the blocked product of `rten-gemm`, which packs the matrix on each call
 /// and is slower below (int8, 2048 x 6144: 60 Gop/s at 16 rows, 165 at 64, 360 at 720).
 pub(super) const MAX_ROWS: usize = 24;
 
-/// Bytes of a matrix that one task reads, at most.
+/// Bytes of a matrix that one task reads, about.
 const TASK_BYTES: usize = 256 << 10;
 
 /// Tasks that a thread should have of a product, as in [`product`](super::product), and by how many rows of the
-/// matrix their sizes differ.
+/// matrix their sizes differ: whole blocks for kernels that multiply one to four at a time.
 const TASKS_PER_THREAD: usize = 4;
-const TASK_STEP: usize = 8;
-
-/// Results of several rows that one task puts in their places.
-const TURNED: usize = 1 << 13;
+const TASK_STEP: usize = 12;
 
 /// Shares `y` `[rows, n]` = `x` `[rows, k]` times the transposed matrix `[n, k]` among the threads.
 ///
@@ -36,25 +34,26 @@ pub(super) fn share(
     part: impl Fn(usize, &mut [f32]) + Sync,
 ) {
     let share = n.div_ceil(TASKS_PER_THREAD * rayon::current_num_threads());
-    let lines = (TASK_BYTES / row_bytes.max(1)).clamp(1, share.next_multiple_of(TASK_STEP));
-    let run = |y: &mut [f32]| {
-        y.par_chunks_mut(lines * rows)
-            .enumerate()
-            .with_max_len(1)
-            .for_each(|(task, y)| part(task * lines, y));
-    };
+    let lines = (TASK_BYTES / row_bytes.max(1)).min(share).max(1);
+    let lines = lines.next_multiple_of(TASK_STEP);
     if rows == 1 {
-        run(y);
+        let tasks = y.par_chunks_mut(lines).enumerate().with_max_len(1);
+        tasks.for_each(|(task, y)| part(task * lines, y));
         return;
     }
-    let mut turned = vec![0.0; y.len()];
-    run(&mut turned);
-    for (row, y) in y.chunks_exact_mut(n).enumerate() {
-        y.par_iter_mut()
-            .zip(turned.par_chunks_exact(rows))
-            .with_min_len(TURNED)
-            .for_each(|(y, line)| *y = line[row]);
-    }
+    let tasks = columns(y, n, lines).into_par_iter().enumerate();
+    tasks
+        .with_max_len(1)
+        .for_each_init(Vec::new, |turned, (task, mut y)| {
+            turned.resize(lines * rows, 0.0);
+            let turned = &mut turned[..y.iter().map(|part| part.len()).sum()];
+            part(task * lines, turned);
+            for (row, y) in y.iter_mut().enumerate() {
+                for (y, line) in y.iter_mut().zip(turned.chunks_exact(rows)) {
+                    *y = line[row];
+                }
+            }
+        });
 }
 
 /// `y[i, r] = w[i] . x[r]` for an f32 matrix.

@@ -23,6 +23,7 @@ use super::isa::operands::{ByteMatrix, FewWords};
 use super::isa::{Isa, TileKernels};
 use super::outliers::{column_scales, outlier_columns, without};
 use super::pages::Pages;
+use super::pieces::columns;
 use super::product::Columns;
 use super::quantize::{ByteRows, to_bytes, to_words};
 use super::slices::Slices;
@@ -371,14 +372,7 @@ impl Int8Matrix {
                     .prepack_a(q.slice((.., self.slices.range(i))))
             })
             .collect();
-        // The columns of the result that each task writes, row by row.
-        let mut tasks: Vec<Vec<&mut [f32]>> = Vec::new();
-        tasks.resize_with(n.div_ceil(CHUNK), || Vec::with_capacity(rows));
-        for row in y.chunks_exact_mut(n) {
-            for (task, part) in tasks.iter_mut().zip(row.chunks_mut(CHUNK)) {
-                task.push(part);
-            }
-        }
+        let tasks = columns(y, n, CHUNK);
         tasks.into_par_iter().enumerate().for_each(|(task, mut y)| {
             let first = task * CHUNK;
             self.multiply(&gemm.int8, &bytes, &packed, first, &mut y);

@@ -40,6 +40,19 @@ pub(super) fn join_heads(by_head: &[f32], n_heads: usize, rows: usize, joined: &
         });
 }
 
+/// `y` `[rows, n]` cut into columns `each` wide, the last of which may be narrower: of each the parts of all rows.
+pub(super) fn columns(y: &mut [f32], n: usize, each: usize) -> Vec<Vec<&mut [f32]>> {
+    let rows = y.len() / n;
+    let mut columns: Vec<Vec<&mut [f32]>> = Vec::new();
+    columns.resize_with(n.div_ceil(each), || Vec::with_capacity(rows));
+    for row in y.chunks_exact_mut(n) {
+        for (column, part) in columns.iter_mut().zip(row.chunks_mut(each)) {
+            column.push(part);
+        }
+    }
+    columns
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +66,17 @@ mod tests {
             let refused = check_finite(&x, || "here".to_owned());
             assert!(refused.is_err_and(|error| error.to_string().contains("here")));
         }
+    }
+
+    #[test]
+    fn columns_hold_the_parts_of_all_rows() {
+        let mut y: Vec<f32> = (0..21).map(|i| i as f32).collect();
+        let columns = columns(&mut y, 7, 3);
+        let second: [&[f32]; 3] = [&[3.0, 4.0, 5.0], &[10.0, 11.0, 12.0], &[17.0, 18.0, 19.0]];
+        assert_eq!(columns[1], second);
+        let last: [&[f32]; 3] = [&[6.0], &[13.0], &[20.0]];
+        assert_eq!(columns[2], last);
+        assert_eq!(columns.len(), 3);
     }
 
     #[test]

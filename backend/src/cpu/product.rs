@@ -21,6 +21,7 @@ use super::epilogue::{Epilogue, TaskRows};
 use super::isa::TileKernels;
 use super::isa::operands::{LANES, Line, Out, TILE_LINES, TILE_ROWS, Words};
 use super::panel::{Panel, panel};
+use super::pieces::columns;
 use crate::Cancel;
 
 /// Rows of a matrix that one task multiplies, at most.
@@ -49,6 +50,16 @@ fn task_rows(n: usize, threads: usize) -> usize {
     rows
 }
 
+/// A block of some rows.
+pub(super) struct Block<'a> {
+    /// Which of [`blocks`](Tiles::blocks).
+    pub(super) number: usize,
+    /// Where it is in its rows.
+    pub(super) words: Range<usize>,
+    /// Its words of 8 rows side by side, none if they are multiplied where they are.
+    pub(super) gathered: &'a [Words],
+}
+
 /// A matrix that can be multiplied tile by tile.
 pub(super) trait Tiles: Sync {
     /// Rows.
@@ -56,6 +67,12 @@ pub(super) trait Tiles: Sync {
 
     /// The words of a row, cut into blocks of at most [`BLOCK_WORDS`].
     fn blocks(&self) -> Vec<Range<usize>>;
+
+    /// Whether [`multiply`](Self::multiply) reads the words of a block where they are in the matrix, and is given
+    /// none.
+    fn in_place(&self, _: &Range<usize>) -> bool {
+        false
+    }
 
     /// 16 words of row `row` from word `from` on; those beyond its end are 0.
     fn words(&self, row: usize, from: usize) -> Line<u32>;
@@ -66,23 +83,19 @@ pub(super) trait Tiles: Sync {
         0
     }
 
-    /// Words of a row in a cache line, as they are in memory.
-    fn words_per_line(&self) -> usize;
-
-    /// Asks for the cache line with word `from` of row `row`, which will be needed soon.
-    fn prefetch(&self, row: usize, from: usize);
+    /// Asks for some words of row `row`, which will be needed soon.
+    fn prefetch(&self, row: usize, words: &Range<usize>);
 
     /// Columns that are multiplied in f32 besides, if any.
     fn columns(&self) -> Option<&Columns<'_>> {
         None
     }
 
-    /// Multiplies rows `row..row + 8`, whose words of block `block` are `a`.
+    /// Multiplies rows `row..row + 8` of a block.
     fn multiply(
         &self,
         row: usize,
-        block: usize,
-        a: &[Words],
+        block: &Block<'_>,
         b: &[Line<u32>],
         lines: Range<usize>,
         out: Out<'_>,
@@ -157,51 +170,57 @@ pub(super) fn product(
 ) {
     let n = matrix.n_rows();
     let width = epilogue.width(n);
-    let rows = y.len() / width;
     let task_rows = task_rows(n, rayon::current_num_threads());
-    // The columns of the result that each task writes, row by row.
-    let mut tasks: Vec<Vec<&mut [f32]>> = Vec::new();
-    tasks.resize_with(n.div_ceil(task_rows), || Vec::with_capacity(rows));
-    for row in y.chunks_exact_mut(width) {
-        let parts = row.chunks_mut(epilogue.width(task_rows));
-        for (task, part) in tasks.iter_mut().zip(parts) {
-            task.push(part);
-        }
-    }
+    let tasks = columns(y, width, epilogue.width(task_rows));
     let blocks = matrix.blocks();
     let n_lines = panel.n_lines();
     let multiply = |(task, mut y): (usize, Vec<&mut [f32]>)| {
         SCRATCH.with_borrow_mut(|scratch| {
-            let (words, sums) = scratch.of(task_rows * n_lines);
+            let (gathered, sums) = scratch.of(task_rows * n_lines);
             let rows = epilogue.rows(task, task_rows, n);
-            for (i, block) in blocks.iter().enumerate() {
-                let len = block.len();
-                gather(kernels, matrix, rows, block, words);
-                let ahead = blocks.get(i + 1);
-                let mut soon = (0..rows.len()).flat_map(|row| {
-                    let words = ahead.cloned().unwrap_or(0..0);
-                    let words = words.step_by(matrix.words_per_line());
-                    words.map(move |from| (rows.row(row), from))
-                });
-                let lines = task_rows * BLOCK_WORDS / matrix.words_per_line();
-                let share = lines.div_ceil(panel.n_tiles());
+            for (i, words) in blocks.iter().enumerate() {
+                let in_place = matrix.in_place(words);
+                if !in_place {
+                    gather(kernels, matrix, rows, words, gathered);
+                }
+                // A part of the next block beside each tile of activations, and of the first, for which nothing was
+                // asked before, a tile while that before it is multiplied.
+                let mut soon = (0..rows.len()).map(|row| rows.row(row));
+                let mut now = soon.clone();
+                let share = rows.len().div_ceil(panel.n_tiles());
+                let cold = in_place && i == 0;
+                if cold {
+                    ask(matrix, &mut now, TILE_ROWS, words);
+                }
                 for tile in 0..panel.n_tiles() {
-                    for (row, from) in soon.by_ref().take(share) {
-                        matrix.prefetch(row, from);
+                    if let Some(next) = blocks.get(i + 1) {
+                        ask(matrix, &mut soon, share, next);
                     }
                     let lines = tile * TILE_LINES..tile * TILE_LINES + panel.width(tile);
-                    let b = panel.tile(tile, block.start, block.end);
-                    for (j, a) in words.chunks(BLOCK_WORDS).enumerate() {
+                    let b = panel.tile(tile, words.start, words.end);
+                    for (j, gathered) in gathered.chunks(BLOCK_WORDS).enumerate() {
                         if j * TILE_ROWS >= rows.len() {
                             break;
+                        }
+                        if cold {
+                            ask(matrix, &mut now, TILE_ROWS, words);
                         }
                         let out = Out {
                             lines: &mut sums[j * TILE_ROWS * n_lines + lines.start..],
                             stride: n_lines,
                             add: i > 0,
                         };
+                        let block = Block {
+                            number: i,
+                            words: words.clone(),
+                            gathered: if in_place {
+                                &[]
+                            } else {
+                                &gathered[..words.len()]
+                            },
+                        };
                         let row = rows.row(j * TILE_ROWS);
-                        matrix.multiply(row, i, &a[..len], b, lines.clone(), out);
+                        matrix.multiply(row, &block, b, lines.clone(), out);
                     }
                 }
             }
@@ -217,6 +236,18 @@ pub(super) fn product(
     tasks.for_each(multiply);
 }
 
+/// Asks for the words of a block of the next `n` of some rows.
+fn ask(
+    matrix: &impl Tiles,
+    rows: &mut impl Iterator<Item = usize>,
+    n: usize,
+    words: &Range<usize>,
+) {
+    for row in rows.take(n) {
+        matrix.prefetch(row, words);
+    }
+}
+
 /// Turns a task's `sums` `[rows][lines]` over, 16 rows of the result at a time, and does what follows to them.
 fn end(
     kernels: &TileKernels,
@@ -229,12 +260,18 @@ fn end(
     let bias = epilogue.bias_of::<TASK_ROWS>(rows);
     let bias = bias.as_ref().map(|bias| &bias[..rows.len()]);
     let mut turned = [[0.0; TASK_ROWS]; LANES];
-    for (line, y) in y.chunks_mut(LANES).enumerate() {
+    let (mut rest, mut line) = (y, 0);
+    while !rest.is_empty() {
+        let (y, next) = rest.split_at_mut(LANES.min(rest.len()));
+        for row in next.iter().take(LANES) {
+            (kernels.prefetch)(row.as_ptr().cast(), size_of_val(&**row));
+        }
         let mut turned = turned.each_mut().map(|row| &mut row[..rows.len()]);
         scatter(kernels, &sums[line..], n_lines, &mut turned[..y.len()]);
         for (product, y) in turned.iter_mut().zip(y) {
             epilogue.end(bias, product, y);
         }
+        (rest, line) = (next, line + 1);
     }
 }
 

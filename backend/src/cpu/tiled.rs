@@ -8,10 +8,10 @@ use std::ops::Range;
 use half::bf16;
 
 use super::epilogue::Epilogue;
-use super::isa::operands::{CACHE_LINE, LANES, Line, Out, Words};
+use super::isa::operands::{LANES, Line, Out};
 use super::isa::{PairProduct, TileKernels};
 use super::panel::panel;
-use super::product::{BLOCK_WORDS, Tiles, product};
+use super::product::{BLOCK_WORDS, Block, Tiles, product};
 use crate::Cancel;
 
 /// `[n, in_features]` in f32, or in what is widened to it.
@@ -163,25 +163,20 @@ impl<T: Number> Tiles for FloatTiles<'_, T> {
         line(&row[from..], T::default(), |[x]| x.wide().to_bits())
     }
 
-    fn words_per_line(&self) -> usize {
-        CACHE_LINE / size_of::<T>()
-    }
-
-    fn prefetch(&self, row: usize, from: usize) {
-        let at = &self.matrix[row * self.in_features + from];
-        (self.kernels.prefetch)(std::ptr::from_ref(at).cast());
+    fn prefetch(&self, row: usize, words: &Range<usize>) {
+        let numbers = &self.matrix[row * self.in_features..][words.clone()];
+        (self.kernels.prefetch)(numbers.as_ptr().cast(), size_of_val(numbers));
     }
 
     fn multiply(
         &self,
         _: usize,
-        _: usize,
-        a: &[Words],
+        block: &Block<'_>,
         b: &[Line<u32>],
         _: Range<usize>,
         out: Out<'_>,
     ) {
-        (self.kernels.floats)(a, b, out);
+        (self.kernels.floats)(block.gathered, b, out);
     }
 }
 
@@ -201,25 +196,21 @@ impl Tiles for Bf16Tiles<'_> {
         })
     }
 
-    fn words_per_line(&self) -> usize {
-        CACHE_LINE / size_of::<[bf16; 2]>()
-    }
-
-    fn prefetch(&self, row: usize, from: usize) {
-        let at = row * self.in_features + 2 * from;
-        (self.kernels.prefetch)(std::ptr::from_ref(&self.matrix[at]).cast());
+    fn prefetch(&self, row: usize, words: &Range<usize>) {
+        let pairs = 2 * words.start..self.in_features.min(2 * words.end);
+        let numbers = &self.matrix[row * self.in_features..][pairs];
+        (self.kernels.prefetch)(numbers.as_ptr().cast(), size_of_val(numbers));
     }
 
     fn multiply(
         &self,
         _: usize,
-        _: usize,
-        a: &[Words],
+        block: &Block<'_>,
         b: &[Line<u32>],
         _: Range<usize>,
         out: Out<'_>,
     ) {
-        (self.pairs)(a, b, out);
+        (self.pairs)(block.gathered, b, out);
     }
 }
 

@@ -23,6 +23,8 @@
 //! its kernels itself: on x86 before AVX2, on other processors than these, and with `portable`.
 
 #[cfg(target_arch = "x86_64")]
+mod ahead;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;

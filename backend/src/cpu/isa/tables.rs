@@ -18,6 +18,9 @@ pub(crate) struct TileKernels {
     /// Products of bytes: words of weights with as many words of activations, 1 to 3 lines each.
     pub(crate) bytes: fn(&[Words], &Lines<u32>, &Scaling<'_>, Out<'_>),
 
+    /// The same for the bytes of 8 rows of a matrix where they are, four to each word of activations.
+    pub(crate) byte_rows: Option<ByteRows>,
+
     /// Puts the words of 8 rows of bytes side by side, as many as are asked for and are there, and says how many
     /// those are: a multiple of 4.
     pub(crate) byte_words: Option<ByteWords>,
@@ -28,8 +31,8 @@ pub(crate) struct TileKernels {
     /// Lines for columns: number `j` of line `i` becomes number `i` of line `j`.
     pub(crate) transpose: fn(&mut [Line<u32>; LANES]),
 
-    /// Asks for the 64 bytes from an address on, which are read soon.
-    pub(crate) prefetch: fn(*const u8),
+    /// Asks for the cache lines of so many bytes from an address on, which are needed soon.
+    pub(crate) prefetch: fn(*const u8, usize),
 
     /// Hides from each lane of scores `[keys][lines]` the keys that are not below its limit; the first
     /// key has the number that is given.
@@ -47,6 +50,9 @@ pub(crate) struct TileKernels {
     /// The same for a bf16 matrix and `x` `[rows, k]`.
     pub(crate) few_bf16: fn(&[f32], Bf16Matrix<'_>, &mut [f32]),
 }
+
+/// Products of 8 rows of bytes.
+pub(crate) type ByteRows = fn([&[i8]; TILE_ROWS], &Lines<u32>, &Scaling<'_>, Out<'_>);
 
 /// Words of 8 rows of bytes side by side.
 pub(crate) type ByteWords = fn([&[i8]; TILE_ROWS], &mut [Words]) -> usize;

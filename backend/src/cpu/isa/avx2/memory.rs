@@ -10,7 +10,7 @@ use std::arch::x86_64::{
     _mm256_unpacklo_ps,
 };
 
-use crate::cpu::isa::operands::{ByteForm, LANES, Line, TILE_ROWS, Words};
+use crate::cpu::isa::operands::{ByteForm, CACHE_LINE, LANES, Line, TILE_ROWS, Words};
 use crate::cpu::isa::tables::ByteWords;
 
 /// Lanes of a register.
@@ -125,14 +125,16 @@ fn words<const BYTES: usize>(
     4 * whole
 }
 
-/// Asks for the cache line at an address.
-pub(super) fn prefetch(at: *const u8) {
-    #[allow(
-        unused_unsafe,
-        reason = "safe since a later Rust than the oldest that builds this"
-    )]
-    // SAFETY: asking for memory reads none, wherever it points.
-    unsafe {
-        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+/// Asks for the cache lines of so many bytes from an address on.
+pub(super) fn prefetch(at: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(CACHE_LINE) {
+        #[allow(
+            unused_unsafe,
+            reason = "safe since a later Rust than the oldest that builds this"
+        )]
+        // SAFETY: asking for memory reads none, wherever it points.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(line).cast());
+        }
     }
 }

@@ -3,15 +3,15 @@
 //! Attention of a few queries to keys and values kept in bf16, row by row.
 
 use std::arch::x86_64::{
-    __m512, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_dpbf16_ps, _mm512_fmadd_ps,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_unpackhi_pd,
-    _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m512, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_set1_ps, _mm512_setzero_ps,
 };
 
 use half::bf16;
 
 use super::few::bf16_rows;
-use super::memory::{load_pairs, prefetch_far, store_slice, widen_bf16};
+use super::memory::{load_pairs, prefetch_far, prefetch_near, store_slice, widen_bf16};
+use super::sums::sum_each;
+use crate::cpu::isa::ahead::asks_near;
 use crate::cpu::isa::operands::{Bf16Matrix, LANES};
 
 /// Numbers of bf16 in a register.
@@ -38,7 +38,7 @@ pub(super) fn scores(q: &[f32], k: &[bf16], dim: usize, scores: &mut [f32]) {
             let n = k.len() / dim;
             let keys = Bf16Matrix { rows: k, k: dim };
             for (q, scores) in q.chunks_exact(dim).zip(scores.chunks_exact_mut(n)) {
-                bf16_rows::<1>(q, keys, 0, 1, scores);
+                bf16_rows::<1, false>(q, keys, 0, 1, scores);
             }
         }
     }
@@ -51,13 +51,18 @@ fn scores_wide<const D: usize>(q: &[f32], k: &[bf16], scores: &mut [f32]) {
     let (queries, _) = queries.as_chunks::<D>();
     let keys = k.as_chunks::<WIDE>().0.as_chunks::<D>().0;
     let (blocks, rest) = keys.as_chunks::<LANES>();
+    let near = asks_near();
     // The last keys and zeros.
     let mut filled = [[[bf16::ZERO; WIDE]; D]; LANES];
     filled[..rest.len()].copy_from_slice(rest);
     let last = (!rest.is_empty()).then_some(&filled);
     for (i, keys) in blocks.iter().chain(last).enumerate() {
         for line in keys.as_flattened() {
-            prefetch_far(line, AHEAD * size_of_val(keys));
+            if near {
+                prefetch_near(line, size_of_val(keys) as isize);
+            } else {
+                prefetch_far(line, (AHEAD * size_of_val(keys)) as isize);
+            }
         }
         for (query, scores) in queries
             .iter()
@@ -100,31 +105,6 @@ fn halves(x: &[f32]) -> Halves {
     halves
 }
 
-/// The sum of the lanes of each register.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn sum_each(x: [__m512; LANES]) -> __m512 {
-    let mut quarters = [_mm512_setzero_ps(); 4];
-    for (quarter, x) in quarters.iter_mut().zip(x.as_chunks::<4>().0) {
-        let pair = |a, b| _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
-        let a = _mm512_castps_pd(pair(x[0], x[1]));
-        let b = _mm512_castps_pd(pair(x[2], x[3]));
-        // In each quarter of the register, its part of the sum of each of the four.
-        *quarter = _mm512_add_ps(
-            _mm512_castpd_ps(_mm512_unpacklo_pd(a, b)),
-            _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)),
-        );
-    }
-    let pair = |a, b| {
-        _mm512_add_ps(
-            _mm512_shuffle_f32x4::<0x88>(a, b),
-            _mm512_shuffle_f32x4::<0xdd>(a, b),
-        )
-    };
-    let [a, b, c, d] = quarters;
-    pair(pair(a, b), pair(c, d))
-}
-
 /// `y[r] = sum_i p[r, i] * v[i]` for `R` queries: weights `p` `[R, n]`, values `v` `[n, width]`.
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn weighted<const R: usize>(p: &[f32], v: &[bf16], width: usize, y: &mut [f32]) {
@@ -162,6 +142,7 @@ fn weighted_columns<const R: usize, const C: usize>(
     y: &mut [f32],
 ) {
     let n = v.len() / width;
+    let near = asks_near();
     let mut weights: [&[f32]; R] = [&[]; R];
     for (r, weights) in weights.iter_mut().enumerate() {
         *weights = &p[r * n..][..n];
@@ -170,6 +151,11 @@ fn weighted_columns<const R: usize, const C: usize>(
     for (i, row) in v.chunks_exact(width).take(n).enumerate() {
         let row = &row[first..first + C * LANES];
         let mut wide = [_mm512_setzero_ps(); C];
+        if near {
+            for c in 0..C.div_ceil(2) {
+                prefetch_near(&row[2 * c * LANES], 4096);
+            }
+        }
         for c in 0..C {
             wide[c] = widen_bf16(&row[c * LANES..(c + 1) * LANES]);
         }

@@ -3,20 +3,20 @@
 //! Products of a matrix with 1 to 4 rows, which are bound by reading the matrix.
 
 use std::arch::x86_64::{
-    _mm512_add_epi32, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_mul_ps, _mm512_reduce_add_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    __m512, _mm512_add_epi32, _mm512_add_ps, _mm512_cvtepi32_ps, _mm512_dpbusd_epi32,
+    _mm512_fmadd_ps, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
     _mm512_setzero_si512, _mm512_slli_epi32,
 };
 use std::ops::Range;
 
-use super::memory::{load_bytes, load_slice, prefetch_far, widen_bf16};
-use crate::cpu::isa::operands::{Bf16Matrix, ByteMatrix, Halves, STEP};
+use super::memory::{load_bytes, load_slice, prefetch_far, prefetch_near, store_slice, widen_bf16};
+use super::sums::{sum, sum_each};
+use crate::cpu::isa::operands::{Bf16Matrix, ByteMatrix, Halves, LANES, STEP};
 use crate::cpu::slices::Slices;
 
-/// How many bytes ahead of where a matrix is read it is asked for, at least, if several rows are
-/// multiplied with it: the products of a line take longer than the processor looks ahead. With one
-/// row they do not, and asking costs a third of the speed (26 to 17 GB/s).
-const AHEAD: usize = 8192;
+/// How many bytes ahead of where a matrix is read it is asked for, at least, where it is asked for: the products
+/// of a line with several rows take longer than the processor looks ahead.
+const AHEAD: isize = 8192;
 
 /// Up to 4 rows of activations.
 pub(super) struct Group<'a> {
@@ -39,9 +39,21 @@ fn pieces(slices: Slices) -> impl Iterator<Item = Range<usize>> {
         .map(move |first| first..n.min(first + each))
 }
 
-/// `y[i, first..first + R]` for a group of `R` of the `rows` rows of activations.
+/// Asks for the line `ahead` bytes after `at`, of which `R` rows of activations are multiplied.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn ask<const R: usize, const NEAR: bool, T>(at: &T, ahead: isize) {
+    if NEAR {
+        prefetch_near(at, ahead);
+    } else if R > 1 {
+        prefetch_far(at, ahead);
+    }
+}
+
+/// `y[i, first..first + R]` for a group of `R` of the `rows` rows of activations; `NEAR` as
+/// [`asks_near`](crate::cpu::isa::ahead::asks_near) says.
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-pub(super) fn words_rows<const R: usize>(
+pub(super) fn words_rows<const R: usize, const NEAR: bool>(
     x: &Group<'_>,
     matrix: ByteMatrix<'_>,
     first: usize,
@@ -55,7 +67,7 @@ pub(super) fn words_rows<const R: usize>(
         // The matrix is one stream of bytes.
         for (i, y) in y.chunks_exact_mut(rows).enumerate() {
             for piece in pieces(matrix.slices) {
-                let [[sum]] = words_block::<1, 1>(x, matrix, i, piece);
+                let [[sum]] = words_block::<1, 1, NEAR>(x, matrix, i, piece, AHEAD);
                 y[first] += sum;
             }
         }
@@ -65,9 +77,9 @@ pub(super) fn words_rows<const R: usize>(
         // Several matrix rows at a time: the activations are read less often, and more sums are on
         // their way.
         if R == 2 {
-            words_piece::<R, 2>(x, matrix, piece, first, rows, y);
+            words_piece::<R, 2, NEAR>(x, matrix, piece, first, rows, y);
         } else {
-            words_piece::<R, 3>(x, matrix, piece, first, rows, y);
+            words_piece::<R, 3, NEAR>(x, matrix, piece, first, rows, y);
         }
     }
 }
@@ -75,7 +87,7 @@ pub(super) fn words_rows<const R: usize>(
 /// Adds the products of the slices `piece` to `y[i, first..first + R]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn words_piece<const R: usize, const W: usize>(
+fn words_piece<const R: usize, const W: usize, const NEAR: bool>(
     x: &Group<'_>,
     matrix: ByteMatrix<'_>,
     piece: Range<usize>,
@@ -88,36 +100,60 @@ fn words_piece<const R: usize, const W: usize>(
             *y += sum;
         }
     };
+    let n = y.len() / rows;
     let mut blocks = y.chunks_exact_mut(W * rows);
     let mut i = 0;
     for y in &mut blocks {
-        let sums = words_block::<R, W>(x, matrix, i, piece.clone());
+        let ahead = ahead(matrix, n, i + 2 * W, &piece) - offset(matrix, i, &piece);
+        let sums = words_block::<R, W, NEAR>(x, matrix, i, piece.clone(), ahead);
         for (sums, y) in sums.iter().zip(y.chunks_exact_mut(rows)) {
             add(sums, y);
         }
         i += W;
     }
     for y in blocks.into_remainder().chunks_exact_mut(rows) {
-        let [sums] = words_block::<R, 1>(x, matrix, i, piece.clone());
+        let ahead = ahead(matrix, n, i + 2, &piece) - offset(matrix, i, &piece);
+        let [sums] = words_block::<R, 1, NEAR>(x, matrix, i, piece.clone(), ahead);
         add(&sums, y);
         i += 1;
+    }
+}
+
+/// Where the slices `piece` of row `i` begin.
+#[inline]
+fn offset(matrix: ByteMatrix<'_>, i: usize, piece: &Range<usize>) -> isize {
+    (i * matrix.slices.in_features() + matrix.slices.range(piece.start).start) as isize
+}
+
+/// Where what is multiplied when row `i` of `n` is reached begins: beyond the last row the next piece, and after
+/// that the next rows of the matrix.
+#[inline]
+fn ahead(matrix: ByteMatrix<'_>, n: usize, i: usize, piece: &Range<usize>) -> isize {
+    if i < n {
+        offset(matrix, i, piece)
+    } else if piece.end < matrix.slices.count() {
+        offset(matrix, i - n, &(piece.end..piece.end))
+    } else {
+        offset(matrix, i, &(0..0))
     }
 }
 
 /// Products of the slices `piece` of `W` matrix rows from `i` on with `R` rows of activations.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn words_block<const R: usize, const W: usize>(
+fn words_block<const R: usize, const W: usize, const NEAR: bool>(
     x: &Group<'_>,
     matrix: ByteMatrix<'_>,
     i: usize,
     piece: Range<usize>,
+    ahead: isize,
 ) -> [[f32; R]; W] {
     let k = matrix.slices.in_features();
     let n_slices = matrix.slices.count();
-    let ahead = (2 * W * k).max(AHEAD);
     let (lines, _) = x.lines.as_chunks::<R>();
     let mut totals = [[_mm512_setzero_ps(); R]; W];
+    // In memory, for the sums of a slice take all registers.
+    let totals = std::hint::black_box(&mut totals);
     let mut rests = [[0.0f32; R]; W];
     for s in piece {
         let range = matrix.slices.range(s);
@@ -128,20 +164,23 @@ fn words_block<const R: usize, const W: usize>(
         }
         // Slices begin at multiples of 64.
         let lines = &lines[range.start / STEP..];
+        let of_rows = s * matrix.out_features + i;
+        let (scales, offsets) = (&matrix.scales[of_rows..][..W], &matrix.sums[of_rows..][..W]);
+        if NEAR {
+            prefetch_near(&scales[0], 4 * 64);
+            prefetch_near(&offsets[0], 4 * 64);
+        }
         let mut highs = [[_mm512_setzero_si512(); R]; W];
         let mut lows = highs;
         for j in 0..W {
             // What 32768 adds to each product, a sixteenth of it to each lane.
-            let offset = matrix.sums[s * matrix.out_features + i + j] << 11;
-            lows[j] = [_mm512_set1_epi32(-offset); R];
+            lows[j] = [_mm512_set1_epi32(-(offsets[j] << 11)); R];
         }
         for (at, line) in lines[..n].iter().enumerate() {
             let mut words = [_mm512_setzero_si512(); W];
             for j in 0..W {
                 words[j] = load_bytes(&w[j][at].map(i8::cast_unsigned));
-                if R > 1 {
-                    prefetch_far(&w[j][at], ahead);
-                }
+                ask::<R, NEAR, _>(&w[j][at], ahead);
             }
             for r in 0..R {
                 let (high, low) = (load_bytes(&line[r].high.0), load_bytes(&line[r].low.0));
@@ -152,31 +191,45 @@ fn words_block<const R: usize, const W: usize>(
             }
         }
         for j in 0..W {
-            let scale = _mm512_set1_ps(matrix.scales[s * matrix.out_features + i + j]);
+            let scale = _mm512_set1_ps(scales[j]);
             for r in 0..R {
-                let scale = _mm512_mul_ps(scale, _mm512_set1_ps(x.scales[r * n_slices + s]));
                 // 32 products below 2^23 to a lane stay below 2^31.
                 let sum = _mm512_add_epi32(_mm512_slli_epi32::<8>(highs[j][r]), lows[j][r]);
-                totals[j][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), scale, totals[j][r]);
+                let sum = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale);
+                let scale = _mm512_set1_ps(x.scales[r * n_slices + s]);
+                totals[j][r] = _mm512_fmadd_ps(sum, scale, totals[j][r]);
             }
         }
         if n * STEP < range.len() {
             let tail = range.start + n * STEP..range.end;
             for j in 0..W {
                 let w = &matrix.q[(i + j) * k..][tail.clone()];
-                let scale = matrix.scales[s * matrix.out_features + i + j];
                 for (r, sum) in tail_sums(w, &lines[n]).into_iter().enumerate() {
-                    rests[j][r] += sum as f32 * scale * x.scales[r * n_slices + s];
+                    rests[j][r] += sum as f32 * scales[j] * x.scales[r * n_slices + s];
                 }
             }
         }
     }
-    for j in 0..W {
-        for r in 0..R {
-            rests[j][r] += _mm512_reduce_add_ps(totals[j][r]);
-        }
-    }
+    add_lanes(totals, &mut rests);
     rests
+}
+
+/// Adds the sum of the lanes of each register, at most 16 of them.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_lanes<const R: usize, const W: usize>(totals: &[[__m512; R]; W], to: &mut [[f32; R]; W]) {
+    let to = to.as_flattened_mut();
+    if let ([total], [to]) = (totals.as_flattened(), &mut *to) {
+        *to += sum(*total);
+        return;
+    }
+    let mut all = [_mm512_setzero_ps(); LANES];
+    all[..R * W].copy_from_slice(totals.as_flattened());
+    let mut sums = [0.0; LANES];
+    store_slice(sum_each(all), &mut sums);
+    for (to, sum) in to.iter_mut().zip(sums) {
+        *to += sum;
+    }
 }
 
 /// Products of the last columns of a slice, fewer than [`STEP`], with each row of activations.
@@ -192,9 +245,10 @@ fn tail_sums<const R: usize>(w: &[i8], line: &[Halves; R]) -> [i32; R] {
     })
 }
 
-/// `y[i, first..first + R]` for a group of `R` of the `rows` rows of activations, `x` `[R, k]`.
+/// `y[i, first..first + R]` for a group of `R` of the `rows` rows of activations, `x` `[R, k]`; `NEAR` as for
+/// [`words_rows`].
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn bf16_rows<const R: usize>(
+pub(super) fn bf16_rows<const R: usize, const NEAR: bool>(
     x: &[f32],
     matrix: Bf16Matrix<'_>,
     first: usize,
@@ -203,17 +257,15 @@ pub(super) fn bf16_rows<const R: usize>(
 ) {
     const STEP: usize = 32;
     let k = matrix.k;
+    let mut a: [&[f32]; R] = [&[]; R];
+    for (r, a) in a.iter_mut().enumerate() {
+        *a = &x[r * k..][..k];
+    }
     for (w, y) in matrix.rows.chunks_exact(k).zip(y.chunks_exact_mut(rows)) {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
-        let mut a: [&[f32]; R] = [&[]; R];
-        for (r, a) in a.iter_mut().enumerate() {
-            *a = &x[r * k..][..k];
-        }
         let tail = k / STEP * STEP;
         for at in (0..tail).step_by(STEP) {
-            if R > 1 {
-                prefetch_far(&w[at], AHEAD);
-            }
+            ask::<R, NEAR, _>(&w[at], AHEAD);
             let low = widen_bf16(&w[at..at + STEP / 2]);
             let high = widen_bf16(&w[at + STEP / 2..at + STEP]);
             for r in 0..R {
@@ -226,7 +278,7 @@ pub(super) fn bf16_rows<const R: usize>(
         for r in 0..R {
             let rest = a[r][tail..].iter().zip(&w[tail..]);
             let rest: f32 = rest.map(|(&x, &w)| x * w.to_f32()).sum();
-            y[first + r] = _mm512_reduce_add_ps(_mm512_add_ps(sums[r][0], sums[r][1])) + rest;
+            y[first + r] = sum(_mm512_add_ps(sums[r][0], sums[r][1])) + rest;
         }
     }
 }

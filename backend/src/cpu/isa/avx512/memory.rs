@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 
 use half::bf16;
 
-use crate::cpu::isa::operands::{LANES, Line, STEP};
+use crate::cpu::isa::operands::{CACHE_LINE, LANES, Line, STEP};
 
 #[target_feature(enable = "avx512f")]
 pub(super) fn transpose(lines: &mut [Line<u32>; LANES]) {
@@ -58,19 +58,27 @@ pub(super) fn transpose(lines: &mut [Line<u32>; LANES]) {
     }
 }
 
-/// Asks for the cache line at an address.
-#[inline]
+/// Asks for the cache lines of so many bytes from an address on.
 #[target_feature(enable = "avx512f")]
-pub(super) fn prefetch(at: *const u8) {
-    ask::<_MM_HINT_T0>(at.cast());
+pub(super) fn prefetch(at: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(CACHE_LINE) {
+        ask::<_MM_HINT_T0>(at.wrapping_add(line).cast());
+    }
 }
 
 /// Asks for the cache line `bytes` bytes after `at` into the second cache only: the first takes too few requests at a time for what comes
 /// from memory.
 #[inline]
 #[target_feature(enable = "avx512f")]
-pub(super) fn prefetch_far<T>(at: &T, bytes: usize) {
-    ask::<_MM_HINT_T1>(std::ptr::from_ref(at).cast::<i8>().wrapping_add(bytes));
+pub(super) fn prefetch_far<T>(at: &T, bytes: isize) {
+    ask::<_MM_HINT_T1>(std::ptr::from_ref(at).cast::<i8>().wrapping_offset(bytes));
+}
+
+/// Likewise into the first cache.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn prefetch_near<T>(at: &T, bytes: isize) {
+    ask::<_MM_HINT_T0>(std::ptr::from_ref(at).cast::<i8>().wrapping_offset(bytes));
 }
 
 #[inline]

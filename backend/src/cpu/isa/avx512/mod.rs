@@ -19,30 +19,33 @@
 mod attend;
 mod few;
 mod memory;
+mod sums;
 mod tiles;
 mod weights;
 
 use half::bf16;
 
+use super::ahead::asks_near;
 use super::loops::{Loops, avx512 as plain};
 use super::operands::{
     Bf16Matrix, ByteForm, ByteMatrix, FewWords, GROUP_ROWS, Line, Out, Running, STEP, Scaling,
-    Weights, Words,
+    TILE_ROWS, Weights, Words,
 };
 use super::tables::{Bf16Kernels, TileKernels};
 use few::{Group, bf16_rows, words_rows};
-use tiles::{bytes_tile, floats_tile, pairs_tile};
+use tiles::{bytes_in_place, bytes_tile, floats_tile, pairs_tile};
 
 /// For processors with AVX-512 F, BW, DQ, VL and VNNI.
 pub(super) static TILES: TileKernels = TileKernels {
     form: ByteForm::Quads,
     bytes,
+    byte_rows: Some(byte_rows),
     byte_words: None,
     floats,
     // SAFETY: the table is handed out where the features were found; so with all below.
     transpose: |lines| unsafe { memory::transpose(lines) },
     // SAFETY: as above.
-    prefetch: |at| unsafe { memory::prefetch(at) },
+    prefetch: |at, bytes| unsafe { memory::prefetch(at, bytes) },
     // SAFETY: as above.
     hide: |scores, limits, first| unsafe { weights::hide(scores, limits, first) },
     weigh,
@@ -74,6 +77,17 @@ fn bytes(a: &[Words], b: &[Line<u32>], scaling: &Scaling<'_>, out: Out<'_>) {
             3 => bytes_tile::<3>(a, b, scaling, out),
             2 => bytes_tile::<2>(a, b, scaling, out),
             _ => bytes_tile::<1>(a, b, scaling, out),
+        }
+    }
+}
+
+fn byte_rows(a: [&[i8]; TILE_ROWS], b: &[Line<u32>], scaling: &Scaling<'_>, out: Out<'_>) {
+    // SAFETY: the table is handed out where the features were found.
+    unsafe {
+        match scaling.row_scales.len() {
+            3 => bytes_in_place::<3>(a, b, scaling, out),
+            2 => bytes_in_place::<2>(a, b, scaling, out),
+            _ => bytes_in_place::<1>(a, b, scaling, out),
         }
     }
 }
@@ -118,6 +132,14 @@ fn weigh(
 }
 
 fn few_words(x: &FewWords<'_>, w: ByteMatrix<'_>, y: &mut [f32]) {
+    if asks_near() {
+        groups_of_words::<true>(x, w, y);
+    } else {
+        groups_of_words::<false>(x, w, y);
+    }
+}
+
+fn groups_of_words<const NEAR: bool>(x: &FewWords<'_>, w: ByteMatrix<'_>, y: &mut [f32]) {
     let (n_slices, n_lines) = (w.slices.count(), w.slices.in_features().div_ceil(STEP));
     let rows = x.lines.len() / n_lines;
     for first in (0..rows).step_by(GROUP_ROWS) {
@@ -129,16 +151,24 @@ fn few_words(x: &FewWords<'_>, w: ByteMatrix<'_>, y: &mut [f32]) {
         // SAFETY: the table is handed out where the features were found.
         unsafe {
             match n {
-                4 => words_rows::<4>(&x, w, first, rows, y),
-                3 => words_rows::<3>(&x, w, first, rows, y),
-                2 => words_rows::<2>(&x, w, first, rows, y),
-                _ => words_rows::<1>(&x, w, first, rows, y),
+                4 => words_rows::<4, NEAR>(&x, w, first, rows, y),
+                3 => words_rows::<3, NEAR>(&x, w, first, rows, y),
+                2 => words_rows::<2, NEAR>(&x, w, first, rows, y),
+                _ => words_rows::<1, NEAR>(&x, w, first, rows, y),
             }
         }
     }
 }
 
 fn few_bf16(x: &[f32], w: Bf16Matrix<'_>, y: &mut [f32]) {
+    if asks_near() {
+        groups_of_bf16::<true>(x, w, y);
+    } else {
+        groups_of_bf16::<false>(x, w, y);
+    }
+}
+
+fn groups_of_bf16<const NEAR: bool>(x: &[f32], w: Bf16Matrix<'_>, y: &mut [f32]) {
     let k = w.k;
     let rows = x.len() / k;
     for first in (0..rows).step_by(GROUP_ROWS) {
@@ -147,10 +177,10 @@ fn few_bf16(x: &[f32], w: Bf16Matrix<'_>, y: &mut [f32]) {
         // SAFETY: the table is handed out where the features were found.
         unsafe {
             match n {
-                4 => bf16_rows::<4>(x, w, first, rows, y),
-                3 => bf16_rows::<3>(x, w, first, rows, y),
-                2 => bf16_rows::<2>(x, w, first, rows, y),
-                _ => bf16_rows::<1>(x, w, first, rows, y),
+                4 => bf16_rows::<4, NEAR>(x, w, first, rows, y),
+                3 => bf16_rows::<3, NEAR>(x, w, first, rows, y),
+                2 => bf16_rows::<2, NEAR>(x, w, first, rows, y),
+                _ => bf16_rows::<1, NEAR>(x, w, first, rows, y),
             }
         }
     }

@@ -33,6 +33,27 @@ macro_rules! sums {
     }};
 }
 
+/// Writes sums of bytes, `[8][V]` registers, as numbers.
+macro_rules! scale {
+    ($sums:ident, $scaling:ident, $out:ident) => {
+        for r in 0..TILE_ROWS {
+            let offset = _mm512_set1_epi32($scaling.offsets[r]);
+            let scale = _mm512_set1_ps($scaling.scales[r]);
+            let y = &mut $out.lines[r * $out.stride..][..V];
+            for v in 0..V {
+                let sum = _mm512_cvtepi32_ps(_mm512_sub_epi32($sums[r][v], offset));
+                let scale = _mm512_mul_ps(scale, load_floats(&$scaling.row_scales[v]));
+                let sum = if $out.add {
+                    _mm512_fmadd_ps(sum, scale, load_floats(&y[v]))
+                } else {
+                    _mm512_mul_ps(sum, scale)
+                };
+                store(sum, &mut y[v]);
+            }
+        }
+    };
+}
+
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 pub(super) fn bytes_tile<const V: usize>(
     a: &[Words],
@@ -41,21 +62,37 @@ pub(super) fn bytes_tile<const V: usize>(
     out: Out<'_>,
 ) {
     let sums = sums!(a, b, _mm512_setzero_si512(), _mm512_dpbusd_epi32);
+    scale!(sums, scaling, out);
+}
+
+/// [`bytes_tile`] of rows of a matrix where they are.
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+pub(super) fn bytes_in_place<const V: usize>(
+    a: [&[i8]; TILE_ROWS],
+    b: &[Line<u32>],
+    scaling: &Scaling<'_>,
+    out: Out<'_>,
+) {
+    let (lines, _) = b.as_chunks::<V>();
+    // All of one length, so that it is checked once.
+    let mut rows: [&[[i8; 4]]; TILE_ROWS] = [&[]; TILE_ROWS];
     for r in 0..TILE_ROWS {
-        let offset = _mm512_set1_epi32(scaling.offsets[r]);
-        let scale = _mm512_set1_ps(scaling.scales[r]);
-        let y = &mut out.lines[r * out.stride..][..V];
+        rows[r] = &a[r].as_chunks().0[..lines.len()];
+    }
+    let mut sums = [[_mm512_setzero_si512(); V]; TILE_ROWS];
+    for (i, lines) in lines.iter().enumerate() {
+        let mut x = [_mm512_setzero_si512(); V];
         for v in 0..V {
-            let sum = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums[r][v], offset));
-            let scale = _mm512_mul_ps(scale, load_floats(&scaling.row_scales[v]));
-            let sum = if out.add {
-                _mm512_fmadd_ps(sum, scale, load_floats(&y[v]))
-            } else {
-                _mm512_mul_ps(sum, scale)
-            };
-            store(sum, &mut y[v]);
+            x[v] = load(&lines[v]);
+        }
+        for r in 0..TILE_ROWS {
+            let w = _mm512_set1_epi32(i32::from_le_bytes(rows[r][i].map(i8::cast_unsigned)));
+            for v in 0..V {
+                sums[r][v] = _mm512_dpbusd_epi32(sums[r][v], x[v], w);
+            }
         }
     }
+    scale!(sums, scaling, out);
 }
 
 /// `f32` fused product and sum on words.

@@ -8,7 +8,7 @@ use std::arch::aarch64::{
     vzip1q_u32, vzip1q_u64, vzip2q_u32, vzip2q_u64,
 };
 
-use crate::cpu::isa::operands::{ByteForm, LANES, Line};
+use crate::cpu::isa::operands::{ByteForm, CACHE_LINE, LANES, Line};
 use crate::cpu::isa::tables::ByteWords;
 
 #[target_feature(enable = "neon")]
@@ -54,14 +54,16 @@ pub(super) const fn byte_words(_: ByteForm) -> Option<ByteWords> {
     None
 }
 
-/// Asks for the cache line at an address.
-pub(super) fn prefetch(at: *const u8) {
-    // SAFETY: asking for memory reads none, wherever it points.
-    unsafe {
-        asm!(
-            "prfm pldl1keep, [{at}]",
-            at = in(reg) at,
-            options(nostack, preserves_flags, readonly),
-        );
+/// Asks for the cache lines of so many bytes from an address on.
+pub(super) fn prefetch(at: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(CACHE_LINE) {
+        // SAFETY: asking for memory reads none, wherever it points.
+        unsafe {
+            asm!(
+                "prfm pldl1keep, [{at}]",
+                at = in(reg) at.wrapping_add(line),
+                options(nostack, preserves_flags, readonly),
+            );
+        }
     }
 }
