@@ -167,10 +167,14 @@ impl Text {
                 cancel,
             };
             let mut scratch = Scratch::new(pass.len(), &self.spec);
+            // The last layer's keys and values are needed of all rows, what follows of that whose logits are.
+            let asked = usize::from(logits.is_some() && pass.end == positions.len());
             for (i, layer) in self.layers.iter().enumerate() {
                 cancel.check()?;
                 let heads = &mut [kv.layer_mut(i, pass.len())];
-                layer.forward(&shared, heads, &mut x, &mut scratch)?;
+                let is_last = i + 1 == self.layers.len();
+                let n_kept = if is_last { asked } else { pass.len() };
+                layer.forward(&shared, heads, &mut x, n_kept, &mut scratch)?;
                 add_deepstack(&runs, i, pass.start, hidden, &mut x);
                 pieces::check_finite(&x, || format!("decoder layer {i}"))?;
             }
@@ -221,7 +225,7 @@ impl Text {
         for (i, layer) in self.layers.iter().enumerate() {
             cancel.check()?;
             let mut heads: Vec<_> = kvs.iter_mut().map(|kv| kv.layer_mut(i, each)).collect();
-            layer.forward(&pass, &mut heads, &mut x, &mut scratch)?;
+            layer.forward(&pass, &mut heads, &mut x, tokens.len(), &mut scratch)?;
         }
         for kv in kvs {
             kv.commit(each);
@@ -399,6 +403,19 @@ impl Scratch {
     }
 }
 
+/// The last `n_kept` of `n` rows of each head, brought to the front.
+fn keep_last(x: &mut [f32], n_heads: usize, n: usize, n_kept: usize) -> &mut [f32] {
+    if n_kept == n {
+        return x;
+    }
+    let row = x.len() / (n_heads * n);
+    for head in 0..n_heads {
+        let end = (head + 1) * n * row;
+        x.copy_within(end - n_kept * row..end, head * n_kept * row);
+    }
+    &mut x[..n_heads * n_kept * row]
+}
+
 impl Layer {
     fn size_bytes(&self) -> usize {
         let linears = [&self.qkv, &self.o_proj, &self.gate_up, &self.down];
@@ -409,12 +426,14 @@ impl Layer {
     }
 
     /// Passes `x` `[rows, hidden]` through the layer and appends its keys and values to `sequences`:
-    /// the heads of one sequence or of several, which share the rows evenly, in their order.
+    /// the heads of one sequence or of several, which share the rows evenly, in their order. Only the last
+    /// `n_kept` rows are passed on; fewer than all only of one sequence.
     fn forward(
         &self,
         pass: &Pass<'_>,
         sequences: &mut [&mut [kv::Head]],
         x: &mut [f32],
+        n_kept: usize,
         scratch: &mut Scratch,
     ) -> Result<(), Error> {
         let Pass {
@@ -446,9 +465,24 @@ impl Layer {
             let first = i * attended;
             let (heads, n) = (&mut *sequences[first / each], qkv.len() / per_row[0]);
             self.split(spec, qkv, heads, rotation, first, q);
-            attention::causal(gemm, q, n, heads, spec.head_dim, cancel, mixed)?;
-            pieces::join_heads(mixed, heads.len(), n, joined);
+            if n_kept == 0 {
+                continue;
+            }
+            let n_kept = n.min(n_kept);
+            let q = keep_last(q, heads.len(), n, n_kept);
+            let mixed = &mut mixed[..q.len()];
+            attention::causal(gemm, q, n_kept, heads, spec.head_dim, cancel, mixed)?;
+            let joined = &mut joined[..n_kept * per_row[2]];
+            pieces::join_heads(mixed, heads.len(), n_kept, joined);
         }
+        if n_kept == 0 {
+            return Ok(());
+        }
+        let x = &mut x[(rows - n_kept) * spec.hidden_size..];
+        let [normed, joined, inner] = [normed, joined, inner].map(|of_rows| {
+            let len = of_rows.len() / rows * n_kept;
+            &mut of_rows[..len]
+        });
         self.o_proj.forward_then(gemm, joined, Then::Add, x);
         self.post_norm.forward(x, normed);
         cancel.check()?;

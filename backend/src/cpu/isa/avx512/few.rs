@@ -76,11 +76,7 @@ pub(super) fn words_rows<const R: usize, const NEAR: bool>(
     for piece in pieces(matrix.slices) {
         // Several matrix rows at a time: the activations are read less often, and more sums are on
         // their way.
-        if R == 2 {
-            words_piece::<R, 2, NEAR>(x, matrix, piece, first, rows, y);
-        } else {
-            words_piece::<R, 3, NEAR>(x, matrix, piece, first, rows, y);
-        }
+        words_piece::<R, 2, NEAR>(x, matrix, piece, first, rows, y);
     }
 }
 
@@ -152,8 +148,6 @@ fn words_block<const R: usize, const W: usize, const NEAR: bool>(
     let n_slices = matrix.slices.count();
     let (lines, _) = x.lines.as_chunks::<R>();
     let mut totals = [[_mm512_setzero_ps(); R]; W];
-    // In memory, for the sums of a slice take all registers.
-    let totals = std::hint::black_box(&mut totals);
     let mut rests = [[0.0f32; R]; W];
     for s in piece {
         let range = matrix.slices.range(s);
@@ -164,6 +158,7 @@ fn words_block<const R: usize, const W: usize, const NEAR: bool>(
         }
         // Slices begin at multiples of 64.
         let lines = &lines[range.start / STEP..];
+        let whole = &lines[..n];
         let of_rows = s * matrix.out_features + i;
         let (scales, offsets) = (&matrix.scales[of_rows..][..W], &matrix.sums[of_rows..][..W]);
         if NEAR {
@@ -176,7 +171,9 @@ fn words_block<const R: usize, const W: usize, const NEAR: bool>(
             // What 32768 adds to each product, a sixteenth of it to each lane.
             lows[j] = [_mm512_set1_epi32(-(offsets[j] << 11)); R];
         }
-        for (at, line) in lines[..n].iter().enumerate() {
+        // By number, so that the compiler sees that all have as many.
+        for at in 0..n {
+            let line = &whole[at];
             let mut words = [_mm512_setzero_si512(); W];
             for j in 0..W {
                 words[j] = load_bytes(&w[j][at].map(i8::cast_unsigned));
@@ -210,7 +207,7 @@ fn words_block<const R: usize, const W: usize, const NEAR: bool>(
             }
         }
     }
-    add_lanes(totals, &mut rests);
+    add_lanes(&totals, &mut rests);
     rests
 }
 
