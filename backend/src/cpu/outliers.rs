@@ -92,16 +92,34 @@ pub(super) fn outlier_columns(x: &[f32], k: usize) -> Vec<usize> {
     columns.select_nth_unstable_by(most - 1, |&a, &b| max[b].total_cmp(&max[a]));
     columns.truncate(most);
     columns.sort_by(|&a, &b| max[b].total_cmp(&max[a]).then(a.cmp(&b)));
-    let of_column = |&column: &usize| {
-        let values = x.iter().skip(column).step_by(k);
-        values.map(|&x| f64::from(x) * f64::from(x)).sum::<f64>()
+    let rows = x.len() / k;
+    let n_rest = rows * (k - most);
+    let limit = |of_columns: f64| {
+        let rest = squares - of_columns;
+        OUTLIER_FACTOR * (rest.max(0.0) / n_rest as f64).sqrt() as f32
     };
-    let of_columns: Vec<f64> = columns.par_iter().map(of_column).collect();
-    let rest = squares - of_columns.iter().sum::<f64>();
-    let n_rest = x.len() / k * (k - most);
-    let limit = OUTLIER_FACTOR * (rest.max(0.0) / n_rest as f64).sqrt() as f32;
+    // What these columns come to at most: usually none is an outlier even so, and they need not be added up.
+    let at_most = columns.iter().map(|&column| f64::from(max[column]).powi(2));
+    if max[columns[0]] <= limit(rows as f64 * at_most.sum::<f64>()) {
+        return Vec::new();
+    }
+    let limit = limit(squares_of(x, k, &columns));
     columns.retain(|&column| max[column] > limit);
     columns
+}
+
+/// The sum of the squares of some columns of `x` `[rows, k]`. Row by row: the numbers of a column are each in a
+/// page of their own.
+fn squares_of(x: &[f32], k: usize, columns: &[usize]) -> f64 {
+    let of_row = |row: &[f32]| -> f64 {
+        let squares = columns.iter().map(|&column| f64::from(row[column]).powi(2));
+        squares.sum()
+    };
+    let pieces = x.par_chunks(PIECE * k);
+    let pieces: Vec<f64> = pieces
+        .map(|x| x.chunks_exact(k).map(of_row).sum())
+        .collect();
+    pieces.iter().sum()
 }
 
 /// A copy of `x` `[rows, k]` with zeros in `columns`.

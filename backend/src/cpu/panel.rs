@@ -10,6 +10,9 @@
 //! tile 1: word 0 of rows 48..64 | ...
 //! ```
 
+use std::iter;
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::isa::TileKernels;
@@ -18,8 +21,8 @@ use super::isa::operands::{LANES, Line, TILE_LINES};
 /// The words of some rows as lines.
 pub(super) struct Panel {
     n_lines: usize,
-    /// Of each tile `[words, lines]`.
-    tiles: Vec<Vec<Line<u32>>>,
+    /// Of each tile its lines and `[words, lines]`.
+    tiles: Vec<(Range<usize>, Vec<Line<u32>>)>,
 }
 
 impl Panel {
@@ -33,21 +36,28 @@ impl Panel {
         self.tiles.len()
     }
 
-    /// Lines of a tile.
-    pub(super) fn width(&self, tile: usize) -> usize {
-        width(self.n_lines, tile)
+    /// Which of a word's lines are in a tile.
+    pub(super) fn lines(&self, tile: usize) -> Range<usize> {
+        self.tiles[tile].0.clone()
     }
 
     /// Words `from..to` of the rows of a tile.
     pub(super) fn tile(&self, tile: usize, from: usize, to: usize) -> &[Line<u32>] {
-        let width = self.width(tile);
-        &self.tiles[tile][from * width..to * width]
+        let (lines, words) = &self.tiles[tile];
+        &words[from * lines.len()..to * lines.len()]
     }
 }
 
-/// Lines of a tile, of so many in all.
-fn width(n_lines: usize, tile: usize) -> usize {
-    TILE_LINES.min(n_lines - tile * TILE_LINES)
+/// The lines of each tile, of so many in all. Where the kernels want two in a tile at least, the last two tiles share
+/// theirs out if there are four.
+fn tiles(n_lines: usize, least: usize) -> Vec<Range<usize>> {
+    let mut ends: Vec<usize> = (TILE_LINES..n_lines).step_by(TILE_LINES).collect();
+    if let Some(last) = ends.last_mut() {
+        *last -= least.saturating_sub(n_lines - *last);
+    }
+    let starts = iter::once(0).chain(ends.clone());
+    let ends = ends.into_iter().chain((n_lines > 0).then_some(n_lines));
+    starts.zip(ends).map(|(start, end)| start..end).collect()
 }
 
 /// Rows of words, written by `encode(row, words)`, as a panel.
@@ -59,14 +69,14 @@ pub(super) fn panel(
 ) -> Panel {
     let n_lines = rows.div_ceil(LANES);
     let padded = words.next_multiple_of(LANES);
-    let tile = |tile: usize| {
-        let width = width(n_lines, tile);
+    let tile = |of_tile: Range<usize>| {
+        let width = of_tile.len();
         // Each made by the thread that fills it: all of them are megabytes of zeros.
         let mut lines = vec![Line([0; LANES]); words * width];
         let mut encoded = vec![0u32; LANES * padded];
         let mut square = [Line([0; LANES]); LANES];
         for line in 0..width {
-            let row = (tile * TILE_LINES + line) * LANES;
+            let row = (of_tile.start + line) * LANES;
             for (lane, words_of) in encoded.chunks_exact_mut(padded).enumerate() {
                 if row + lane < rows {
                     encode(row + lane, &mut words_of[..words]);
@@ -85,10 +95,38 @@ pub(super) fn panel(
                 }
             }
         }
-        lines
+        (of_tile, lines)
     };
-    let n_tiles = n_lines.div_ceil(TILE_LINES);
-    let tiles = (0..n_tiles).into_par_iter().with_max_len(1);
-    let tiles = tiles.map(tile).collect();
+    let tiles = tiles(n_lines, kernels.least_lines).into_par_iter();
+    let tiles = tiles.with_max_len(1).map(tile).collect();
     Panel { n_lines, tiles }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where the tiles of so many lines end, each of which begins where that before it ends.
+    fn ends(n_lines: usize, least: usize) -> Vec<usize> {
+        let tiles = tiles(n_lines, least);
+        let starts: Vec<usize> = tiles.iter().map(|lines| lines.start).collect();
+        let ends: Vec<usize> = tiles.iter().map(|lines| lines.end).collect();
+        assert!(starts.iter().skip(1).eq(ends.iter().take(starts.len() - 1)));
+        ends
+    }
+
+    #[test]
+    fn tiles_have_three_lines_but_for_the_last() {
+        assert_eq!(ends(2, 1), [2]);
+        assert_eq!(ends(3, 1), [3]);
+        assert_eq!(ends(7, 1), [3, 6, 7]);
+        assert_eq!(ends(9, 2), [3, 6, 9]);
+    }
+
+    #[test]
+    fn no_line_has_a_tile_of_its_own_where_two_are_the_least() {
+        assert_eq!(ends(1, 2), [1]);
+        assert_eq!(ends(4, 2), [2, 4]);
+        assert_eq!(ends(10, 2), [3, 6, 8, 10]);
+    }
 }

@@ -19,7 +19,7 @@ use rayon::prelude::*;
 
 use super::epilogue::{Epilogue, TaskRows};
 use super::isa::TileKernels;
-use super::isa::operands::{LANES, Line, Out, TILE_LINES, TILE_ROWS, Words};
+use super::isa::operands::{LANES, Line, Out, TILE_ROWS, Words};
 use super::panel::{Panel, panel};
 use super::pieces::columns;
 use crate::Cancel;
@@ -147,7 +147,7 @@ impl<'a> Columns<'a> {
             }
             for tile in 0..self.panel.n_tiles() {
                 let out = Out {
-                    lines: &mut sums[tile * TILE_LINES..],
+                    lines: &mut sums[self.panel.lines(tile).start..],
                     stride: n_lines,
                     add: true,
                 };
@@ -196,7 +196,7 @@ pub(super) fn product(
                     if let Some(next) = blocks.get(i + 1) {
                         ask(matrix, &mut soon, share, next);
                     }
-                    let lines = tile * TILE_LINES..tile * TILE_LINES + panel.width(tile);
+                    let lines = panel.lines(tile);
                     let b = panel.tile(tile, words.start, words.end);
                     for (j, gathered) in gathered.chunks(BLOCK_WORDS).enumerate() {
                         if j * TILE_ROWS >= rows.len() {

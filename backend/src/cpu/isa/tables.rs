@@ -15,6 +15,10 @@ pub(crate) struct TileKernels {
     /// What a word of `bytes` and `few_words` is.
     pub(crate) form: ByteForm,
 
+    /// Lines of activations that a tile should have at least, if there are as many: fewer have too few sums on their
+    /// way for the processor.
+    pub(crate) least_lines: usize,
+
     /// Products of bytes: words of weights with as many words of activations, 1 to 3 lines each.
     pub(crate) bytes: fn(&[Words], &Lines<u32>, &Scaling<'_>, Out<'_>),
 

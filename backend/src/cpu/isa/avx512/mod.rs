@@ -38,6 +38,7 @@ use tiles::{bytes_in_place, bytes_tile, floats_tile, pairs_tile};
 /// For processors with AVX-512 F, BW, DQ, VL and VNNI.
 pub(super) static TILES: TileKernels = TileKernels {
     form: ByteForm::Quads,
+    least_lines: 2,
     bytes,
     byte_rows: Some(byte_rows),
     byte_words: None,

@@ -138,6 +138,7 @@ macro_rules! table {
                 // SAFETY: the table is handed out where the features were found; so with all below.
                 unsafe { bytes(a, b, scaling, out) }
             },
+            least_lines: 1,
             byte_rows: None,
             byte_words: memory::byte_words(ByteForm::$form),
             // SAFETY: as above.
