@@ -216,4 +216,21 @@ impl Registers for Neon {
             );
         }
     }
+
+    #[inline]
+    #[target_feature(enable = "neon")]
+    unsafe fn prefetch_near(at: *const u8, bytes: usize) {
+        // SAFETY: asking for memory reads none, wherever it points.
+        unsafe {
+            asm!(
+                "prfm pldl1keep, [{at}]",
+                at = in(reg) at.wrapping_add(bytes),
+                options(nostack, preserves_flags, readonly),
+            );
+        }
+    }
+
+    fn asks_near() -> bool {
+        false
+    }
 }

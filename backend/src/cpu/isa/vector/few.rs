@@ -9,10 +9,54 @@ use super::{Dot, Registers};
 use crate::cpu::isa::operands::{Bf16Matrix, ByteForm, ByteMatrix, FewWords, Halves, STEP};
 use crate::cpu::slices::Slices;
 
-/// How many bytes ahead of where a matrix is read it is asked for, at least, if several rows are
-/// multiplied with it: the products of a line take longer than the processor looks ahead. With one
-/// row they do not, and asking costs speed.
+/// How many bytes ahead of where a matrix is read it is asked for, at least, where it is: the products of a line
+/// with several rows take longer than the processor looks ahead. With one row they do not, and asking costs some
+/// processors speed ([`asks_near`](Registers::asks_near)).
 const AHEAD: usize = 8192;
+
+/// How a matrix is asked for before it is read.
+#[derive(Clone, Copy)]
+pub(in crate::cpu::isa) struct Ahead {
+    /// Into the first cache.
+    near: bool,
+    /// How far ahead; 0 if nothing is asked for.
+    bytes: usize,
+}
+
+impl Ahead {
+    /// Nothing is asked for.
+    const NOTHING: Self = Self {
+        near: false,
+        bytes: 0,
+    };
+
+    /// For so many rows of activations, and where the rows of the matrix after the next are.
+    #[inline(always)]
+    fn of<S: Registers>(rows: usize, next: usize) -> Self {
+        let near = S::asks_near();
+        let bytes = match rows {
+            1 if near => AHEAD,
+            1 => 0,
+            _ => next.max(AHEAD),
+        };
+        Self { near, bytes }
+    }
+
+    /// Asks for the cache line that far after `at`.
+    #[inline(always)]
+    unsafe fn ask<S: Registers, T>(self, at: &T) {
+        let at = std::ptr::from_ref(at).cast();
+        // SAFETY: the caller's: the processor has the set of `S`.
+        unsafe {
+            if self.bytes == 0 {
+            } else if self.near {
+                S::prefetch_near(at, self.bytes);
+            } else {
+                S::prefetch_far(at, self.bytes);
+            }
+        }
+    }
+}
 
 /// Columns of a matrix that are multiplied with several rows of activations before the next ones are:
 /// 16 KB of four rows of them stay in the first cache.
@@ -30,7 +74,7 @@ pub(in crate::cpu::isa) trait Group<S: Registers> {
     fn number(&self, row: usize, column: usize) -> i32;
 
     /// Sums of the products of `R` rows with the columns from `first` on of `W` matrix rows, of which
-    /// whole lines are given, and whose bytes `ahead` of them are asked for unless that is 0.
+    /// whole lines are given; those `ahead` of them are asked for.
     ///
     /// # Safety
     ///
@@ -39,7 +83,7 @@ pub(in crate::cpu::isa) trait Group<S: Registers> {
         &self,
         first: usize,
         w: [&[[i8; STEP]]; W],
-        ahead: usize,
+        ahead: Ahead,
     ) -> [[S::Ints; R]; W];
 }
 
@@ -112,7 +156,7 @@ impl<S: Registers, D: Dot<S, Sum = S::Ints>> Group<S> for Pairs<'_, D> {
         &self,
         first: usize,
         w: [&[[i8; STEP]]; W],
-        ahead: usize,
+        ahead: Ahead,
     ) -> [[S::Ints; R]; W] {
         let n = w[0].len();
         let mut x: [&[[i16; STEP]]; R] = [&[]; R];
@@ -126,8 +170,8 @@ impl<S: Registers, D: Dot<S, Sum = S::Ints>> Group<S> for Pairs<'_, D> {
                 for column in (0..STEP).step_by(2 * S::N) {
                     let mut words = [D::zero(); W];
                     for j in 0..W {
-                        if ahead > 0 && column == 0 {
-                            S::prefetch_far(w[j][at].as_ptr().cast(), ahead);
+                        if column == 0 {
+                            ahead.ask::<S, _>(&w[j][at]);
                         }
                         words[j] = S::load_bytes_wide(w[j][at].as_ptr().add(column));
                     }
@@ -174,7 +218,7 @@ impl<S: Registers, D: Dot<S, Sum = S::Ints>> Group<S> for Quads<'_, D> {
         &self,
         first: usize,
         w: [&[[i8; STEP]]; W],
-        ahead: usize,
+        ahead: Ahead,
     ) -> [[S::Ints; R]; W] {
         // Slices begin at multiples of 64.
         let lines = &self.lines.as_chunks::<R>().0[first / STEP..][..w[0].len()];
@@ -191,7 +235,7 @@ impl<S: Registers, D: Dot<S, Sum = S::Ints>> Group<S> for Quads<'_, D> {
                     }
                 }
             }
-            pass::<S, D, R, W, false>(lines, w, 0, &mut sums);
+            pass::<S, D, R, W, false>(lines, w, Ahead::NOTHING, &mut sums);
             let [mut all, more] = sums;
             for j in 0..W {
                 for r in 0..R {
@@ -208,7 +252,7 @@ impl<S: Registers, D: Dot<S, Sum = S::Ints>> Group<S> for Quads<'_, D> {
 unsafe fn pass<S, D, const R: usize, const W: usize, const HIGH: bool>(
     lines: &[[Halves; R]],
     w: [&[[i8; STEP]]; W],
-    ahead: usize,
+    ahead: Ahead,
     sums: &mut [[[S::Ints; R]; W]; 2],
 ) where
     S: Registers,
@@ -221,8 +265,8 @@ unsafe fn pass<S, D, const R: usize, const W: usize, const HIGH: bool>(
             unsafe {
                 let mut words = [D::zero(); W];
                 for j in 0..W {
-                    if ahead > 0 && column == 0 {
-                        S::prefetch_far(w[j][at].as_ptr().cast(), ahead);
+                    if column == 0 {
+                        ahead.ask::<S, _>(&w[j][at]);
                     }
                     words[j] = S::load_ints(w[j][at].as_ptr().add(column).cast());
                 }
@@ -321,7 +365,7 @@ where
         matrix.slices.count(),
         x.scales(),
     );
-    let ahead = if R == 1 { 0 } else { (2 * W * k).max(AHEAD) };
+    let ahead = Ahead::of::<S>(R, 2 * W * k);
     // SAFETY: the caller's.
     unsafe {
         let mut totals = [[S::splat(0.0); R]; W];
@@ -332,6 +376,12 @@ where
             let mut w: [&[[i8; STEP]]; W] = [&[]; W];
             for j in 0..W {
                 w[j] = &matrix.q[(i + j) * k..][range.clone()].as_chunks().0[..n];
+            }
+            let at = s * matrix.out_features + i;
+            if ahead.near {
+                // Those of the next rows, which are streams of their own.
+                S::prefetch_near(matrix.scales[at..].as_ptr().cast(), 4 * STEP);
+                S::prefetch_near(matrix.sums[at..].as_ptr().cast(), 4 * STEP);
             }
             let sums = x.sums::<R, W>(range.start, w, ahead);
             for j in 0..W {
@@ -385,6 +435,7 @@ pub(in crate::cpu::isa) unsafe fn bf16_rows<S: Registers, const R: usize>(
         rows_of_x[r] = &x[r * k..][..k];
     }
     let n_sums = if S::COUNT < 32 { 2 } else { DEPTH };
+    let ahead = Ahead::of::<S>(R, 0);
     for (w, y) in matrix.rows.chunks_exact(k).zip(y.chunks_exact_mut(rows)) {
         let whole = k / step * step;
         // SAFETY: the caller's; up to `whole`, `step` numbers are there of each row.
@@ -392,9 +443,7 @@ pub(in crate::cpu::isa) unsafe fn bf16_rows<S: Registers, const R: usize>(
             // As many sums however many rows there are: what one comes to does not depend on the others.
             let mut sums = [[S::splat(0.0); DEPTH]; R];
             for at in (0..whole).step_by(step) {
-                if R > 1 {
-                    S::prefetch_far(w.as_ptr().add(at).cast(), AHEAD);
-                }
+                ahead.ask::<S, _>(&w[at]);
                 for d in 0..DEPTH {
                     let wide = S::load_bf16(w.as_ptr().add(at + d * S::N));
                     for r in 0..R {

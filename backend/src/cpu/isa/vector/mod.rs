@@ -119,6 +119,12 @@ pub(super) trait Registers: Copy {
     /// Asks for the cache line `bytes` bytes after `at` into the second cache: the first takes too few
     /// requests at a time for what comes from memory.
     unsafe fn prefetch_far(at: *const u8, bytes: usize);
+
+    /// Likewise into the first cache, for processors where [`asks_near`](Self::asks_near).
+    unsafe fn prefetch_near(at: *const u8, bytes: usize);
+
+    /// Whether matrices that are read once are asked for into the first cache, also for one row.
+    fn asks_near() -> bool;
 }
 
 /// What a product writes: sums of `V` registers from register `part` of the lines on, and of matrix rows
