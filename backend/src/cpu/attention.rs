@@ -56,7 +56,7 @@ pub(super) fn in_spans(
         .enumerate()
         .with_max_len(1)
         .try_for_each(|(head, out)| {
-            let head = VisionHead::new(qkv, spans, head, head_dim);
+            let head = VisionHead::new(gemm, qkv, spans, head, head_dim);
             match gemm.blocked() {
                 Some(kernels) => head.attend_blocked(kernels, spans.bounds, cancel, out),
                 None => head.attend(gemm, spans.bounds, cancel, out),
@@ -77,28 +77,42 @@ struct VisionHead {
 
 impl VisionHead {
     /// Takes head number `head` out of `qkv`.
-    fn new(qkv: &[f32], spans: Spans<'_>, head: usize, head_dim: usize) -> Self {
+    fn new(gemm: &Gemm, qkv: &[f32], spans: Spans<'_>, head: usize, head_dim: usize) -> Self {
+        /// Each row is some pages after that before it, which no processor foresees.
+        const AHEAD: usize = 8;
         let width = spans.n_heads * head_dim;
         let n_numbers = qkv.len() / (3 * spans.n_heads);
         let scale = (head_dim as f32).powf(-0.5);
         let mut q = vec![0.0; n_numbers];
         let mut k = vec![0.0; n_numbers];
         let mut v = vec![0.0; n_numbers];
-        for (row, qkv) in qkv.chunks_exact(3 * width).enumerate() {
-            let part = |i: usize| &qkv[i * width + head * head_dim..][..head_dim];
+        let parts = |row: usize| {
+            let of_row = &qkv[row * 3 * width..][..3 * width];
+            [0, 1, 2].map(|i| &of_row[i * width + head * head_dim..][..head_dim])
+        };
+        let rows = n_numbers / head_dim;
+        for row in 0..rows {
+            if let Some(tiles) = gemm.isa.tiles
+                && row + AHEAD < rows
+            {
+                for part in parts(row + AHEAD) {
+                    (tiles.prefetch)(part.as_ptr().cast(), size_of_val(part));
+                }
+            }
+            let part = parts(row);
             let here = row * head_dim..(row + 1) * head_dim;
             let (q, k) = (&mut q[here.clone()], &mut k[here.clone()]);
             match spans.rotation {
                 Some(rotation) => {
-                    rotation.apply(row, part(0), scale, q);
-                    rotation.apply(row, part(1), 1.0, k);
+                    rotation.apply(row, part[0], scale, q);
+                    rotation.apply(row, part[1], 1.0, k);
                 }
                 None => {
-                    q.iter_mut().zip(part(0)).for_each(|(q, x)| *q = x * scale);
-                    k.copy_from_slice(part(1));
+                    q.iter_mut().zip(part[0]).for_each(|(q, x)| *q = x * scale);
+                    k.copy_from_slice(part[1]);
                 }
             }
-            v[here].copy_from_slice(part(2));
+            v[here].copy_from_slice(part[2]);
         }
         Self { head_dim, q, k, v }
     }

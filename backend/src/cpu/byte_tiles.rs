@@ -140,6 +140,15 @@ fn pair([a, b]: [i16; 2]) -> u32 {
     u32::from(a.cast_unsigned()) | u32::from(b.cast_unsigned()) << 16
 }
 
+/// What belongs to the rows of a tile. Rows beyond the last one have anything.
+fn eight<T: Copy + Default>(x: &[T]) -> [T; TILE_ROWS] {
+    x.first_chunk().copied().unwrap_or_else(|| {
+        let mut filled = [T::default(); TILE_ROWS];
+        filled[..x.len()].copy_from_slice(x);
+        filled
+    })
+}
+
 impl ByteTiles<'_> {
     /// The product `[rows, n]`, and what follows: `y`.
     pub(super) fn forward(&self, epilogue: Epilogue<'_>, life: &Cancel, y: &mut [f32]) {
@@ -235,21 +244,18 @@ impl Tiles for ByteTiles<'_> {
         out: Out<'_>,
     ) {
         let n = self.n_rows();
-        let here = TILE_ROWS.min(n - row);
         let n_lines = self.x.scales.len() / self.slices.count();
         let slice = block.number / self.per_slice();
-        let mut scaling = Scaling {
-            offsets: [0; TILE_ROWS],
-            scales: [0.0; TILE_ROWS],
+        let at = slice * n + row;
+        let zero = match self.kernels.form {
+            ByteForm::Quads => i32::from(ZERO),
+            ByteForm::SignedQuads | ByteForm::Pairs => 0,
+        };
+        let scaling = Scaling {
+            offsets: eight(&self.sums[at..]).map(|sum| zero * sum),
+            scales: eight(&self.scales[at..]),
             row_scales: &self.x.scales[slice * n_lines..][lines],
         };
-        let at = slice * n + row;
-        scaling.scales[..here].copy_from_slice(&self.scales[at..at + here]);
-        if self.kernels.form == ByteForm::Quads {
-            for (offset, sum) in scaling.offsets.iter_mut().zip(&self.sums[at..at + here]) {
-                *offset = i32::from(ZERO) * sum;
-            }
-        }
         match self.kernels.byte_rows {
             Some(byte_rows) if block.gathered.is_empty() => {
                 // Rows beyond the last one are multiplied, and what comes of it is not read.

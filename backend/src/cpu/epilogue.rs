@@ -106,18 +106,31 @@ impl Epilogue<'_> {
         })
     }
 
-    /// Ends a row of a product, or a task's part of it with its part of the bias: gates first, ups last.
-    pub(super) fn end(self, bias: Option<&[f32]>, product: &mut [f32], y: &mut [f32]) {
+    /// Whether the product becomes the result where it is.
+    pub(super) fn stays(self) -> bool {
+        match self.then {
+            Then::Store | Then::Map(_) => true,
+            Then::Add | Then::Swiglu => false,
+        }
+    }
+
+    /// Does what is done to a row of a product where it is, or to a task's part of it with its part of the bias:
+    /// all, if it [`stays`](Self::stays).
+    pub(super) fn end_there(self, bias: Option<&[f32]>, product: &mut [f32]) {
         if let Some(bias) = bias {
             add_assign(product, bias);
         }
+        if let Then::Map(f) = self.then {
+            f(product);
+        }
+    }
+
+    /// Ends such a part, to which the result is `y`: gates first, ups last.
+    pub(super) fn end(self, bias: Option<&[f32]>, product: &mut [f32], y: &mut [f32]) {
+        self.end_there(bias, product);
         match self.then {
-            Then::Store => y.copy_from_slice(product),
+            Then::Store | Then::Map(_) => y.copy_from_slice(product),
             Then::Add => add_assign(y, product),
-            Then::Map(f) => {
-                f(product);
-                y.copy_from_slice(product);
-            }
             Then::Swiglu => {
                 let ups = product.len() - y.len();
                 swiglu(&product[..y.len()], &product[ups..], y);
@@ -128,35 +141,22 @@ impl Epilogue<'_> {
     /// The same after the whole product, which `multiply` writes `[rows, n]`.
     pub(super) fn after(self, n: usize, y: &mut [f32], multiply: impl FnOnce(&mut [f32])) {
         let at_least = pieces::rows_at_least(n);
-        let map: Option<fn(&mut [f32])> = match self.then {
-            Then::Store => None,
-            Then::Map(f) => Some(f),
-            Then::Add | Then::Swiglu => {
-                let width = self.width(n);
-                let mut product = vec![0.0; y.len() / width * n];
-                multiply(&mut product);
-                product
-                    .par_chunks_exact_mut(n)
-                    .zip(y.par_chunks_exact_mut(width))
-                    .with_min_len(at_least)
-                    .for_each(|(product, y)| self.end(self.bias, product, y));
-                return;
+        if self.stays() {
+            multiply(y);
+            if self.bias.is_some() || matches!(self.then, Then::Map(_)) {
+                let rows = y.par_chunks_exact_mut(n).with_min_len(at_least);
+                rows.for_each(|y| self.end_there(self.bias, y));
             }
-        };
-        multiply(y);
-        if self.bias.is_none() && map.is_none() {
             return;
         }
-        y.par_chunks_exact_mut(n)
+        let width = self.width(n);
+        let mut product = vec![0.0; y.len() / width * n];
+        multiply(&mut product);
+        product
+            .par_chunks_exact_mut(n)
+            .zip(y.par_chunks_exact_mut(width))
             .with_min_len(at_least)
-            .for_each(|y| {
-                if let Some(bias) = self.bias {
-                    add_assign(y, bias);
-                }
-                if let Some(map) = map {
-                    map(y);
-                }
-            });
+            .for_each(|(product, y)| self.end(self.bias, product, y));
     }
 }
 

@@ -266,10 +266,15 @@ fn end(
         for row in next.iter().take(LANES) {
             (kernels.prefetch)(row.as_ptr().cast(), size_of_val(&**row));
         }
-        let mut turned = turned.each_mut().map(|row| &mut row[..rows.len()]);
-        scatter(kernels, &sums[line..], n_lines, &mut turned[..y.len()]);
-        for (product, y) in turned.iter_mut().zip(y) {
-            epilogue.end(bias, product, y);
+        if epilogue.stays() {
+            scatter(kernels, &sums[line..], n_lines, y);
+            y.iter_mut().for_each(|y| epilogue.end_there(bias, y));
+        } else {
+            let mut turned = turned.each_mut().map(|row| &mut row[..rows.len()]);
+            scatter(kernels, &sums[line..], n_lines, &mut turned[..y.len()]);
+            for (product, y) in turned.iter_mut().zip(y) {
+                epilogue.end(bias, product, y);
+            }
         }
         (rest, line) = (next, line + 1);
     }

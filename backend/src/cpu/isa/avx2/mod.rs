@@ -33,7 +33,7 @@ table!(
     /// For processors with AVX2 and FMA.
     TILES, Avx2, "avx2,fma", Pairs,
     Pairs, [1, 6, 4, 2],
-    Pairs<Pairs>, [4, 3, 3]
+    Pairs<Pairs>, [4, 2, 2]
 );
 
 table!(
