@@ -15,11 +15,11 @@ use super::pieces::columns;
 /// and is slower below (int8, 2048 x 6144: 60 Gop/s at 16 rows, 165 at 64, 360 at 720).
 pub(super) const MAX_ROWS: usize = 24;
 
-/// Bytes of a matrix that one task reads, about.
+/// Bytes of a matrix that one task reads, about; of wide rows it reads [`TASK_STEP`].
 const TASK_BYTES: usize = 256 << 10;
 
 /// Tasks that a thread should have of a product, as in [`product`](super::product), and by how many rows of the
-/// matrix their sizes differ: whole blocks for kernels that multiply one to four at a time.
+/// matrix their sizes differ: whole blocks for most kernels, which multiply one to six at a time.
 const TASKS_PER_THREAD: usize = 4;
 const TASK_STEP: usize = 12;
 

@@ -3,7 +3,7 @@
 //! Rows side by side in vector registers: the form in which the tile products read activations.
 //!
 //! A *panel* has the words of all rows as lines ([`operands`](super::isa::operands)), three lines
-//! (48 rows) to a tile:
+//! (48 rows) to a tile, and two or one to the last ([`least_lines`](TileKernels::least_lines)):
 //!
 //! ```text
 //! tile 0: word 0 of rows 0..16 | of rows 16..32 | of rows 32..48 | word 1 of rows 0..16 | ...
@@ -31,7 +31,7 @@ impl Panel {
         self.n_lines
     }
 
-    /// Tiles, the last of which may have fewer lines.
+    /// Tiles, the last of which may have fewer lines, and that before it two.
     pub(super) fn n_tiles(&self) -> usize {
         self.tiles.len()
     }
@@ -48,9 +48,10 @@ impl Panel {
     }
 }
 
-/// The lines of each tile, of so many in all. Where the kernels want two in a tile at least, the last two tiles share
-/// theirs out if there are four.
+/// The lines of each tile, of so many in all. Where the kernels want two in a tile at least (`least`, 1 or 2), the
+/// last two tiles share theirs out if there are four.
 fn tiles(n_lines: usize, least: usize) -> Vec<Range<usize>> {
+    debug_assert!((1..=2).contains(&least));
     let mut ends: Vec<usize> = (TILE_LINES..n_lines).step_by(TILE_LINES).collect();
     if let Some(last) = ends.last_mut() {
         *last -= least.saturating_sub(n_lines - *last);

@@ -5,7 +5,7 @@
 //! ```text
 //! for 64 rows of the matrix (a task):
 //!   for each block of its columns, 128 words:
-//!     the block's words, 8 rows side by side                     (32 KB)
+//!     the block's words, 8 rows side by side                     (32 KB; or read where they are)
 //!     for each tile of 48 rows of activations:                   (24 KB, in the first cache)
 //!       for 8 of the 64 rows: multiply, scale, add to the sums
 //!   turn the sums over into rows, and do what follows to them (`Epilogue`)

@@ -62,7 +62,8 @@ pub struct LayerError {
 }
 
 impl RoundingErrors {
-    /// All layers, the worst in products of many rows first.
+    /// All layers, the worst in products of many rows first, or of few where there were no others: of a prompt, what
+    /// the last layer makes of all rows but the last is never asked for.
     pub fn errors(&self) -> Vec<LayerError> {
         let entries = self.0.lock().unwrap();
         let mut errors: Vec<LayerError> = entries
@@ -73,7 +74,11 @@ impl RoundingErrors {
                 few: entry.few.relative(),
             })
             .collect();
-        errors.sort_by(|a, b| b.many.total_cmp(&a.many));
+        let size = |error: &LayerError| match error.many {
+            many if many.is_nan() => error.few,
+            many => many,
+        };
+        errors.sort_by(|a, b| size(b).total_cmp(&size(a)));
         errors
     }
 

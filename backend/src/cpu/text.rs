@@ -452,6 +452,7 @@ impl Layer {
             inner,
         } = scratch;
         let rows = x.len() / spec.hidden_size;
+        debug_assert!(n_kept == rows || sequences.len() == 1 && *attended >= rows);
         self.input_norm.forward(x, normed);
         self.qkv.forward(gemm, normed, qkv);
         let per_row = [qkv.len(), q.len(), joined.len()].map(|len| len / rows);
@@ -560,5 +561,23 @@ impl Layer {
                 || heads.par_iter_mut().enumerate().for_each(keys),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_rows_of_each_head_are_kept() {
+        // Three heads of four rows of two numbers: 100 head + 10 row + number.
+        let number = |i: usize| (100 * (i / 8) + 10 * (i / 2 % 4) + i % 2) as f32;
+        let all: Vec<f32> = (0..24).map(number).collect();
+        let kept = |n_kept| keep_last(&mut all.clone(), 3, 4, n_kept).to_vec();
+        assert_eq!(kept(4), all);
+        assert_eq!(kept(1), [30.0, 31.0, 130.0, 131.0, 230.0, 231.0]);
+        let two: Vec<f32> = (0..24).filter(|i| i / 2 % 4 >= 2).map(number).collect();
+        assert_eq!(kept(2), two);
+        assert!(kept(0).is_empty());
     }
 }

@@ -58,7 +58,12 @@ fn many_rows_bound(gemm: &Gemm) -> f64 {
 
 #[test]
 fn many_rows_are_exact_to_eight_bits() {
-    for [rows, k, n] in [[25, 64, 5], [40, 1100, 300], [33, 520, 128]] {
+    // The last three: words that are not whole, one line of rows, tiles of two.
+    let sizes = [[25, 64, 5], [40, 1100, 300], [33, 520, 128]];
+    for [rows, k, n] in sizes
+        .into_iter()
+        .chain([[9, 515, 9], [17, 1027, 13], [60, 1101, 11]])
+    {
         let (x, w) = (noise(rows * k, 1), noise(n * k, 2));
         for gemm in kernels() {
             let forward = |matrix: &Int8Matrix, x: &[f32], y: &mut [f32]| {

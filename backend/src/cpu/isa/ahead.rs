@@ -7,12 +7,12 @@
 use std::arch::x86_64::{__cpuid, CpuidResult};
 use std::sync::LazyLock;
 
-/// AMD's number of the processors with Zen 5.
+/// AMD's number of the processors with Zen 5. Later ones are taken to be like it.
 const ZEN_5: u32 = 0x1a;
 
 /// Whether products with few rows ask for all of a matrix some KiB ahead, into the first cache. Zen 5 then reads 37
-/// to 41 GB/s instead of 24 to 32. Zen 4 and a Xeon read their memory a third slower with one row when asked so; they are asked
-/// into the second cache, and for several rows only.
+/// to 41 GB/s instead of 24 to 32. Zen 4 and a Xeon read their memory up to a third slower with one row when asked
+/// so; they and others are asked into the second cache, and for several rows only.
 pub(super) fn asks_near() -> bool {
     static NEAR: LazyLock<bool> = LazyLock::new(|| {
         let vendor = cpuid(0);

@@ -164,6 +164,14 @@ proptest! {
                 row_scales: &row_scales,
             };
             let lines = tile.run(add, |a, b, out| (tiles.bytes)(a, b, &scaling, out));
+            if let Some(byte_rows) = tiles.byte_rows {
+                let of_row = |row: usize| tile.a.iter().flat_map(move |words| words[row].to_le_bytes());
+                let rows: [Vec<i8>; TILE_ROWS] =
+                    std::array::from_fn(|row| of_row(row).map(u8::cast_signed).collect());
+                let rows = rows.each_ref().map(|row| &row[..]);
+                let in_place = tile.run(add, |_, b, out| byte_rows(rows, b, &scaling, out));
+                assert_eq!(in_place, lines, "{}", isa.name);
+            }
             tile.each(&lines, |row, lane, got| {
                 let sum = tile.sum(row, lane, |x, w| dot_bytes(tiles.form, x, w));
                 let scale = f64::from(scaling.scales[row])

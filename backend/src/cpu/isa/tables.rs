@@ -15,8 +15,8 @@ pub(crate) struct TileKernels {
     /// What a word of `bytes` and `few_words` is.
     pub(crate) form: ByteForm,
 
-    /// Lines of activations that a tile should have at least, if there are as many: fewer have too few sums on their
-    /// way for the processor.
+    /// Lines of activations that a tile should have at least, if there are as many, 1 or 2: one has too few sums on
+    /// their way for some processors.
     pub(crate) least_lines: usize,
 
     /// Products of bytes: words of weights with as many words of activations, 1 to 3 lines each.

@@ -127,7 +127,7 @@ fn words<const BYTES: usize>(
 
 /// Asks for the cache lines of so many bytes from an address on.
 pub(super) fn prefetch(at: *const u8, bytes: usize) {
-    for line in (0..bytes).step_by(CACHE_LINE) {
+    for line in (0..bytes + at.addr() % CACHE_LINE).step_by(CACHE_LINE) {
         #[allow(
             unused_unsafe,
             reason = "safe since a later Rust than the oldest that builds this"

@@ -24,8 +24,11 @@ struct Halves {
     low: [bf16; WIDE],
 }
 
-/// How many blocks of 16 keys ahead they are asked for.
+/// How many blocks of 16 keys ahead they are asked for; one, where they are asked for into the first cache.
 const AHEAD: usize = 4;
+
+/// How many bytes ahead values are asked for into the first cache.
+const VALUES_AHEAD: isize = 4096;
 
 /// `scores[r, i] = q[r] . k[i]`: queries `q` `[few, dim]`, keys `k` `[keys, dim]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
@@ -153,7 +156,7 @@ fn weighted_columns<const R: usize, const C: usize>(
         let mut wide = [_mm512_setzero_ps(); C];
         if near {
             for c in 0..C.div_ceil(2) {
-                prefetch_near(&row[2 * c * LANES], 4096);
+                prefetch_near(&row[2 * c * LANES], VALUES_AHEAD);
             }
         }
         for c in 0..C {

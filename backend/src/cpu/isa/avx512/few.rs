@@ -14,9 +14,11 @@ use super::sums::{sum, sum_each};
 use crate::cpu::isa::operands::{Bf16Matrix, ByteMatrix, Halves, LANES, STEP};
 use crate::cpu::slices::Slices;
 
-/// How many bytes ahead of where a matrix is read it is asked for, at least, where it is asked for: the products
-/// of a line with several rows take longer than the processor looks ahead.
+/// How many bytes ahead of where a matrix is multiplied with one row it is asked for, where it is at all.
 const AHEAD: isize = 8192;
+
+/// How many bytes ahead scales and sums are asked for: those of 64 rows, a stream for each slice.
+const SCALES_AHEAD: isize = 256;
 
 /// Up to 4 rows of activations.
 pub(super) struct Group<'a> {
@@ -39,7 +41,8 @@ fn pieces(slices: Slices) -> impl Iterator<Item = Range<usize>> {
         .map(move |first| first..n.min(first + each))
 }
 
-/// Asks for the line `ahead` bytes after `at`, of which `R` rows of activations are multiplied.
+/// Asks for the line `ahead` bytes after `at`, with which `R` rows of activations will be multiplied: the products
+/// of a line with several take longer than any processor looks ahead.
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn ask<const R: usize, const NEAR: bool, T>(at: &T, ahead: isize) {
@@ -162,8 +165,8 @@ fn words_block<const R: usize, const W: usize, const NEAR: bool>(
         let of_rows = s * matrix.out_features + i;
         let (scales, offsets) = (&matrix.scales[of_rows..][..W], &matrix.sums[of_rows..][..W]);
         if NEAR {
-            prefetch_near(&scales[0], 4 * 64);
-            prefetch_near(&offsets[0], 4 * 64);
+            prefetch_near(&scales[0], SCALES_AHEAD);
+            prefetch_near(&offsets[0], SCALES_AHEAD);
         }
         let mut highs = [[_mm512_setzero_si512(); R]; W];
         let mut lows = highs;

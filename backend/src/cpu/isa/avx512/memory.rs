@@ -61,13 +61,13 @@ pub(super) fn transpose(lines: &mut [Line<u32>; LANES]) {
 /// Asks for the cache lines of so many bytes from an address on.
 #[target_feature(enable = "avx512f")]
 pub(super) fn prefetch(at: *const u8, bytes: usize) {
-    for line in (0..bytes).step_by(CACHE_LINE) {
+    for line in (0..bytes + at.addr() % CACHE_LINE).step_by(CACHE_LINE) {
         ask::<_MM_HINT_T0>(at.wrapping_add(line).cast());
     }
 }
 
-/// Asks for the cache line `bytes` bytes after `at` into the second cache only: the first takes too few requests at a time for what comes
-/// from memory.
+/// Asks for the cache line `bytes` bytes after `at` into the second cache only: the first of most processors takes
+/// too few requests at a time for what comes from memory.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(super) fn prefetch_far<T>(at: &T, bytes: isize) {

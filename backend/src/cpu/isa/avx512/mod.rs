@@ -202,3 +202,48 @@ fn weighted(p: &[f32], v: &[bf16], width: usize, y: &mut [f32]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::isa::Isa;
+    use crate::cpu::slices::Slices;
+
+    /// What is asked for ahead changes no number; a processor asks in one of two ways only.
+    #[test]
+    fn however_a_matrix_is_asked_for_few_rows_come_to_the_same() {
+        if !Isa::available().iter().any(|isa| isa.name == "avx512") {
+            return;
+        }
+        for (rows, n, k) in [(1, 7, 700), (3, 5, 2600), (8, 13, 4500)] {
+            let slices = Slices::new(k);
+            let count = n * slices.count();
+            let q: Vec<i8> = (0..n * k)
+                .map(|i| ((i * 37 % 255) as i32 - 127) as i8)
+                .collect();
+            let (scales, sums) = (vec![0.01; count], vec![3; count]);
+            let matrix = ByteMatrix {
+                q: &q,
+                scales: &scales,
+                sums: &sums,
+                out_features: n,
+                slices,
+            };
+            let words: Vec<i16> = (0..rows * k)
+                .map(|i| (i * 971 % 60_000) as u16 as i16)
+                .collect();
+            let x_scales = vec![0.5; rows * slices.count()];
+            let few = FewWords::new(ByteForm::Quads, &words, k, &x_scales);
+            let (mut near, mut far) = (vec![0.0; rows * n], vec![1.0; rows * n]);
+            groups_of_words::<true>(&few, matrix, &mut near);
+            groups_of_words::<false>(&few, matrix, &mut far);
+            assert_eq!(near, far);
+            let x: Vec<f32> = words.iter().map(|&x| f32::from(x)).collect();
+            let w: Vec<bf16> = q.iter().map(|&w| bf16::from_f32(f32::from(w))).collect();
+            let w = Bf16Matrix { rows: &w, k };
+            groups_of_bf16::<true>(&x, w, &mut near);
+            groups_of_bf16::<false>(&x, w, &mut far);
+            assert_eq!(near, far);
+        }
+    }
+}

@@ -56,7 +56,7 @@ pub(super) const fn byte_words(_: ByteForm) -> Option<ByteWords> {
 
 /// Asks for the cache lines of so many bytes from an address on.
 pub(super) fn prefetch(at: *const u8, bytes: usize) {
-    for line in (0..bytes).step_by(CACHE_LINE) {
+    for line in (0..bytes + at.addr() % CACHE_LINE).step_by(CACHE_LINE) {
         // SAFETY: asking for memory reads none, wherever it points.
         unsafe {
             asm!(
