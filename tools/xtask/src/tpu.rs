@@ -156,13 +156,12 @@ pub fn prepare(extent: Extent) -> Outcome {
 }
 
 /// What runs without `--tpu-long`, the most telling first.
-const SHORT: [&str; 27] = [
+const SHORT: [&str; 26] = [
     "every_bmodel_that_was_compiled_is_understood",
     "failures::a_chip_that_does_not_copy_is_told_what_is_not_installed",
     "failures::a_launch_that_fails_names_the_net_and_the_next_prompt_is_computed",
     "q3_static",
     "worker::says_the_same_and_is_begun_anew_after_it_was_killed",
-    "worker::costs_an_emulator_little",
     "q3_kv",
     "drafts::a_draft_saves_launches_and_changes_no_token",
     "demo_clips_are_captioned_as_on_the_cpu",
