@@ -128,13 +128,19 @@ fn words<const BYTES: usize>(
 /// Asks for the cache lines of so many bytes from an address on.
 pub(super) fn prefetch(at: *const u8, bytes: usize) {
     for line in (0..bytes + at.addr() % CACHE_LINE).step_by(CACHE_LINE) {
-        #[allow(
-            unused_unsafe,
-            reason = "safe since a later Rust than the oldest that builds this"
-        )]
-        // SAFETY: asking for memory reads none, wherever it points.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(line).cast());
-        }
+        ask::<_MM_HINT_T0>(at.wrapping_add(line));
+    }
+}
+
+/// Asks for the cache line at an address.
+#[inline]
+pub(super) fn ask<const HINT: i32>(at: *const u8) {
+    #[allow(
+        unused_unsafe,
+        reason = "safe since a later Rust than the oldest that builds this"
+    )]
+    // SAFETY: asking for memory reads none, wherever it points.
+    unsafe {
+        _mm_prefetch::<HINT>(at.cast());
     }
 }

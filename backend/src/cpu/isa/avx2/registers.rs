@@ -5,7 +5,7 @@
 use std::arch::asm;
 use std::arch::x86_64::{
     __m256, __m256i, _MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32,
-    _mm_loadu_si128, _mm_movehdup_ps, _mm_movehl_ps, _mm_prefetch, _mm_storeu_ps, _mm256_add_epi32,
+    _mm_loadu_si128, _mm_movehdup_ps, _mm_movehl_ps, _mm_storeu_ps, _mm256_add_epi32,
     _mm256_add_ps, _mm256_and_ps, _mm256_and_si256, _mm256_blendv_ps, _mm256_castps_si256,
     _mm256_castps256_ps128, _mm256_castsi256_ps, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps,
     _mm256_cvtepu16_epi32, _mm256_cvtps_epi32, _mm256_div_ps, _mm256_dpbusd_avx_epi32,
@@ -18,6 +18,7 @@ use std::arch::x86_64::{
 
 use half::bf16;
 
+use super::memory::ask;
 use crate::cpu::isa::ahead::asks_near;
 use crate::cpu::isa::vector::{Dot, Registers};
 
@@ -225,27 +226,13 @@ impl Registers for Avx2 {
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn prefetch_far(at: *const u8, bytes: usize) {
-        #[allow(
-            unused_unsafe,
-            reason = "safe since a later Rust than the oldest that builds this"
-        )]
-        // SAFETY: asking for memory reads none, wherever it points.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T1>(at.cast::<i8>().wrapping_add(bytes));
-        }
+        ask::<_MM_HINT_T1>(at.wrapping_add(bytes));
     }
 
     #[inline]
     #[target_feature(enable = "avx2,fma")]
     unsafe fn prefetch_near(at: *const u8, bytes: usize) {
-        #[allow(
-            unused_unsafe,
-            reason = "safe since a later Rust than the oldest that builds this"
-        )]
-        // SAFETY: asking for memory reads none, wherever it points.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(at.cast::<i8>().wrapping_add(bytes));
-        }
+        ask::<_MM_HINT_T0>(at.wrapping_add(bytes));
     }
 
     fn asks_near() -> bool {

@@ -77,16 +77,14 @@ pub(super) fn words_rows<const R: usize, const NEAR: bool>(
         return;
     }
     for piece in pieces(matrix.slices) {
-        // Several matrix rows at a time: the activations are read less often, and more sums are on
-        // their way.
-        words_piece::<R, 2, NEAR>(x, matrix, piece, first, rows, y);
+        words_piece::<R, NEAR>(x, matrix, piece, first, rows, y);
     }
 }
 
 /// Adds the products of the slices `piece` to `y[i, first..first + R]`.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-fn words_piece<const R: usize, const W: usize, const NEAR: bool>(
+fn words_piece<const R: usize, const NEAR: bool>(
     x: &Group<'_>,
     matrix: ByteMatrix<'_>,
     piece: Range<usize>,
@@ -94,6 +92,8 @@ fn words_piece<const R: usize, const W: usize, const NEAR: bool>(
     rows: usize,
     y: &mut [f32],
 ) {
+    /// Matrix rows at a time: the activations are read less often, and more sums are on their way.
+    const W: usize = 2;
     let add = |sums: &[f32; R], y: &mut [f32]| {
         for (y, sum) in y[first..first + R].iter_mut().zip(sums) {
             *y += sum;
@@ -103,7 +103,7 @@ fn words_piece<const R: usize, const W: usize, const NEAR: bool>(
     let mut blocks = y.chunks_exact_mut(W * rows);
     let mut i = 0;
     for y in &mut blocks {
-        let ahead = ahead(matrix, n, i + 2 * W, &piece) - offset(matrix, i, &piece);
+        let ahead = ahead(matrix, n, i + 2 * W, &piece) - offset(matrix, i, piece.start);
         let sums = words_block::<R, W, NEAR>(x, matrix, i, piece.clone(), ahead);
         for (sums, y) in sums.iter().zip(y.chunks_exact_mut(rows)) {
             add(sums, y);
@@ -111,17 +111,17 @@ fn words_piece<const R: usize, const W: usize, const NEAR: bool>(
         i += W;
     }
     for y in blocks.into_remainder().chunks_exact_mut(rows) {
-        let ahead = ahead(matrix, n, i + 2, &piece) - offset(matrix, i, &piece);
+        let ahead = ahead(matrix, n, i + 2, &piece) - offset(matrix, i, piece.start);
         let [sums] = words_block::<R, 1, NEAR>(x, matrix, i, piece.clone(), ahead);
         add(&sums, y);
         i += 1;
     }
 }
 
-/// Where the slices `piece` of row `i` begin.
+/// Where a slice of row `i` begins.
 #[inline]
-fn offset(matrix: ByteMatrix<'_>, i: usize, piece: &Range<usize>) -> isize {
-    (i * matrix.slices.in_features() + matrix.slices.range(piece.start).start) as isize
+fn offset(matrix: ByteMatrix<'_>, i: usize, slice: usize) -> isize {
+    (i * matrix.slices.in_features() + matrix.slices.range(slice).start) as isize
 }
 
 /// Where what is multiplied when row `i` of `n` is reached begins: beyond the last row the next piece, and after
@@ -129,11 +129,11 @@ fn offset(matrix: ByteMatrix<'_>, i: usize, piece: &Range<usize>) -> isize {
 #[inline]
 fn ahead(matrix: ByteMatrix<'_>, n: usize, i: usize, piece: &Range<usize>) -> isize {
     if i < n {
-        offset(matrix, i, piece)
+        offset(matrix, i, piece.start)
     } else if piece.end < matrix.slices.count() {
-        offset(matrix, i - n, &(piece.end..piece.end))
+        offset(matrix, i - n, piece.end)
     } else {
-        offset(matrix, i, &(0..0))
+        offset(matrix, i, 0)
     }
 }
 

@@ -2,7 +2,6 @@
 
 //! Lines turned into columns, and what is asked for before it is needed.
 
-use core::arch::asm;
 use std::arch::aarch64::{
     uint32x4_t, vdupq_n_u32, vld1q_u32, vreinterpretq_u32_u64, vreinterpretq_u64_u32, vst1q_u32,
     vzip1q_u32, vzip1q_u64, vzip2q_u32, vzip2q_u64,
@@ -54,16 +53,26 @@ pub(super) const fn byte_words(_: ByteForm) -> Option<ByteWords> {
     None
 }
 
-/// Asks for the cache lines of so many bytes from an address on.
-pub(super) fn prefetch(at: *const u8, bytes: usize) {
-    for line in (0..bytes + at.addr() % CACHE_LINE).step_by(CACHE_LINE) {
+/// Asks for the cache line at an address, into the cache that the instruction's operand names.
+macro_rules! ask {
+    ($cache:literal, $at:expr) => {{
+        let at: *const u8 = $at;
         // SAFETY: asking for memory reads none, wherever it points.
         unsafe {
-            asm!(
-                "prfm pldl1keep, [{at}]",
-                at = in(reg) at.wrapping_add(line),
+            core::arch::asm!(
+                concat!("prfm ", $cache, ", [{at}]"),
+                at = in(reg) at,
                 options(nostack, preserves_flags, readonly),
             );
         }
+    }};
+}
+
+pub(super) use ask;
+
+/// Asks for the cache lines of so many bytes from an address on.
+pub(super) fn prefetch(at: *const u8, bytes: usize) {
+    for line in (0..bytes + at.addr() % CACHE_LINE).step_by(CACHE_LINE) {
+        ask!("pldl1keep", at.wrapping_add(line));
     }
 }

@@ -2,7 +2,6 @@
 
 //! Registers of 128 bits.
 
-use core::arch::asm;
 use std::arch::aarch64::{
     float32x4_t, int32x4_t, vabsq_f32, vaddq_f32, vaddq_s32, vaddvq_f32, vbslq_f32, vcltzq_s32,
     vcvtnq_s32_f32, vcvtq_f32_s32, vdivq_f32, vdupq_n_f32, vdupq_n_s32, vfmaq_f32, vfmsq_f32,
@@ -14,6 +13,7 @@ use std::arch::aarch64::{
 
 use half::bf16;
 
+use super::memory::ask;
 use crate::cpu::isa::vector::Registers;
 
 /// What every `ARMv8-A` has.
@@ -207,27 +207,13 @@ impl Registers for Neon {
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn prefetch_far(at: *const u8, bytes: usize) {
-        // SAFETY: asking for memory reads none, wherever it points.
-        unsafe {
-            asm!(
-                "prfm pldl2keep, [{at}]",
-                at = in(reg) at.wrapping_add(bytes),
-                options(nostack, preserves_flags, readonly),
-            );
-        }
+        ask!("pldl2keep", at.wrapping_add(bytes));
     }
 
     #[inline]
     #[target_feature(enable = "neon")]
     unsafe fn prefetch_near(at: *const u8, bytes: usize) {
-        // SAFETY: asking for memory reads none, wherever it points.
-        unsafe {
-            asm!(
-                "prfm pldl1keep, [{at}]",
-                at = in(reg) at.wrapping_add(bytes),
-                options(nostack, preserves_flags, readonly),
-            );
-        }
+        ask!("pldl1keep", at.wrapping_add(bytes));
     }
 
     fn asks_near() -> bool {
