@@ -9,13 +9,16 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::epilogue::Epilogue;
-use super::isa::operands::{ByteForm, LANES, Line, Out, Scaling, TILE_ROWS, Words};
-use super::isa::{Isa, TileKernels};
+use super::isa::operands::{BLOCK_WORDS, ByteForm, LANES, Line, Out, Scaling, TILE_ROWS, Words};
+use super::isa::{ByteProduct, Isa, SortedWords, TileKernels};
 use super::panel::{Panel, panel};
-use super::product::{BLOCK_WORDS, Block, Columns, Tiles, product};
+use super::product::{Block, Columns, Reading, Tiles, product};
 use super::slices::Slices;
 use super::tiled::line;
 use crate::Cancel;
+
+/// Weights in a word.
+const PER_WORD: usize = 4;
 
 /// Value of an unsigned byte that stands for 0.
 const ZERO: u8 = 128;
@@ -52,27 +55,15 @@ impl BytePanel {
         let loops = Isa::host().loops;
         let k = slices.in_features();
         let rows = x.len() / k;
-        let (panel, by_row) = match kernels.form {
-            ByteForm::Quads | ByteForm::SignedQuads => {
-                let flip = u32::from_le_bytes([kernels.form.flip(); 4]);
-                let (q, scales) = rounded(x, slices, left_out, |x, q| {
-                    (loops.slice_to_bytes)(x, ZERO, q)
-                });
-                let panel = panel(kernels, rows, k.div_ceil(4), |row, words| {
-                    fill(&q[row * k..][..k], words, |bytes| {
-                        u32::from_le_bytes(bytes) ^ flip
-                    });
-                });
-                (panel, scales)
-            }
-            ByteForm::Pairs => {
-                let (q, scales) = rounded(x, slices, left_out, loops.slice_to_words);
-                let panel = panel(kernels, rows, k.div_ceil(2), |row, words| {
-                    fill(&q[row * k..][..k], words, pair);
-                });
-                (panel, scales)
-            }
-        };
+        let flip = u32::from_le_bytes([kernels.form.flip(); 4]);
+        let (q, by_row) = rounded(x, slices, left_out, |x, q| {
+            (loops.slice_to_bytes)(x, ZERO, q)
+        });
+        let panel = panel(kernels, rows, k.div_ceil(PER_WORD), |row, words| {
+            fill(&q[row * k..][..k], words, |bytes| {
+                u32::from_le_bytes(bytes) ^ flip
+            });
+        });
         let n_lines = rows.div_ceil(LANES);
         let mut scales = vec![Line([0.0; LANES]); slices.count() * n_lines];
         for (row, by_row) in by_row.chunks_exact(slices.count()).enumerate() {
@@ -85,15 +76,15 @@ impl BytePanel {
 }
 
 /// Rows rounded slice by slice, and their scales `[rows, slices]`.
-fn rounded<T: Copy + Default + Send>(
+fn rounded(
     x: &[f32],
     slices: Slices,
     left_out: &[usize],
-    round: impl Fn(&[f32], &mut [T]) -> f32 + Sync,
-) -> (Vec<T>, Vec<f32>) {
+    round: impl Fn(&[f32], &mut [u8]) -> f32 + Sync,
+) -> (Vec<u8>, Vec<f32>) {
     let (k, n) = (slices.in_features(), slices.count());
     let mut scales = vec![0.0; x.len() / k * n];
-    let mut q = vec![T::default(); x.len()];
+    let mut q = vec![0; x.len()];
     q.par_chunks_mut(k)
         .zip(x.par_chunks(k))
         .zip(scales.par_chunks_mut(n))
@@ -116,28 +107,18 @@ fn rounded<T: Copy + Default + Send>(
     (q, scales)
 }
 
-/// Words of `N` numbers each, the last filled up with zeros.
+/// Words of the bytes, the last filled up with zeros.
 #[inline(always)]
-fn fill<T: Copy + Default, const N: usize>(
-    x: &[T],
-    words: &mut [u32],
-    word: impl Fn([T; N]) -> u32,
-) {
-    let (chunks, rest) = x.as_chunks::<N>();
+fn fill(x: &[u8], words: &mut [u32], word: impl Fn([u8; PER_WORD]) -> u32) {
+    let (chunks, rest) = x.as_chunks();
     for (to, chunk) in words.iter_mut().zip(chunks) {
         *to = word(*chunk);
     }
     if !rest.is_empty() {
-        let mut last = [T::default(); N];
+        let mut last = [0; PER_WORD];
         last[..rest.len()].copy_from_slice(rest);
         words[chunks.len()] = word(last);
     }
-}
-
-/// A word of two numbers, the first in the low half.
-#[inline(always)]
-fn pair([a, b]: [i16; 2]) -> u32 {
-    u32::from(a.cast_unsigned()) | u32::from(b.cast_unsigned()) << 16
 }
 
 /// What belongs to the rows of a tile. Rows beyond the last one have anything.
@@ -155,26 +136,15 @@ impl ByteTiles<'_> {
         product(self.kernels, self, &self.x.panel, epilogue, life, y);
     }
 
-    /// Weights in a word.
-    fn per_word(&self) -> usize {
-        match self.kernels.form {
-            ByteForm::Quads | ByteForm::SignedQuads => 4,
-            ByteForm::Pairs => 2,
-        }
-    }
-
     /// The weights of some words of a row.
     fn bytes(&self, row: usize, words: &Range<usize>) -> &[i8] {
-        let (k, n) = (self.slices.in_features(), self.per_word());
-        &self.q[row * k..][n * words.start..k.min(n * words.end)]
+        let k = self.slices.in_features();
+        &self.q[row * k..][PER_WORD * words.start..k.min(PER_WORD * words.end)]
     }
 
     /// Blocks of words in a slice, but for the last slice.
     fn per_slice(&self) -> usize {
-        self.slices
-            .range(0)
-            .len()
-            .div_ceil(self.per_word() * BLOCK_WORDS)
+        self.slices.range(0).len().div_ceil(PER_WORD * BLOCK_WORDS)
     }
 }
 
@@ -184,10 +154,9 @@ impl Tiles for ByteTiles<'_> {
     }
 
     fn blocks(&self) -> Vec<Range<usize>> {
-        let n = self.per_word();
         let slices = (0..self.slices.count()).map(|i| self.slices.range(i));
         // Slices begin at multiples of 64 columns.
-        let words = slices.map(|range| range.start / n..range.end.div_ceil(n));
+        let words = slices.map(|range| range.start / PER_WORD..range.end.div_ceil(PER_WORD));
         let cut = |words: Range<usize>| {
             let end = words.end;
             words
@@ -197,19 +166,27 @@ impl Tiles for ByteTiles<'_> {
         words.flat_map(cut).collect()
     }
 
-    fn in_place(&self, words: &Range<usize>) -> bool {
-        self.kernels.byte_rows.is_some() && self.per_word() * words.end <= self.slices.in_features()
+    fn reading(&self, words: &Range<usize>) -> Reading {
+        let whole = PER_WORD * words.end <= self.slices.in_features();
+        match self.kernels.bytes {
+            ByteProduct::Sorted { .. } => Reading::Sorted,
+            ByteProduct::InPlace { .. } if whole => Reading::InPlace,
+            ByteProduct::InPlace { .. } | ByteProduct::Gathered { .. } => Reading::Gathered,
+        }
+    }
+
+    fn sort(&self, row: usize, words: &Range<usize>, to: &mut SortedWords) {
+        if let ByteProduct::Sorted { sort, .. } = self.kernels.bytes {
+            sort(self.bytes(row, words), to);
+        }
     }
 
     fn words(&self, row: usize, from: usize) -> Line<u32> {
         let k = self.slices.in_features();
-        let row = &self.q[row * k..][self.per_word() * from..k];
-        match self.kernels.form {
-            ByteForm::Quads | ByteForm::SignedQuads => line(row, 0, |bytes: [i8; 4]| {
-                u32::from_le_bytes(bytes.map(i8::cast_unsigned))
-            }),
-            ByteForm::Pairs => line(row, 0, |bytes: [i8; 2]| pair(bytes.map(i16::from))),
-        }
+        let row = &self.q[row * k..][PER_WORD * from..k];
+        line(row, 0, |bytes: [i8; PER_WORD]| {
+            u32::from_le_bytes(bytes.map(i8::cast_unsigned))
+        })
     }
 
     fn tile_words(
@@ -218,12 +195,18 @@ impl Tiles for ByteTiles<'_> {
         block: &Range<usize>,
         to: &mut [Words],
     ) -> usize {
-        let Some(byte_words) = self.kernels.byte_words else {
+        let ByteProduct::Gathered {
+            gather: Some(gather),
+            ..
+        } = self.kernels.bytes
+        else {
             return 0;
         };
         let k = self.slices.in_features();
-        let rows = rows.map(|row| &self.q[row * k..][self.per_word() * block.start..k]);
-        byte_words(rows, to)
+        gather(
+            rows.map(|row| &self.q[row * k..][PER_WORD * block.start..k]),
+            to,
+        )
     }
 
     fn prefetch(&self, row: usize, words: &Range<usize>) {
@@ -249,20 +232,27 @@ impl Tiles for ByteTiles<'_> {
         let at = slice * n + row;
         let zero = match self.kernels.form {
             ByteForm::Quads => i32::from(ZERO),
-            ByteForm::SignedQuads | ByteForm::Pairs => 0,
+            ByteForm::SignedQuads => 0,
         };
         let scaling = Scaling {
             offsets: eight(&self.sums[at..]).map(|sum| zero * sum),
             scales: eight(&self.scales[at..]),
             row_scales: &self.x.scales[slice * n_lines..][lines],
         };
-        match self.kernels.byte_rows {
-            Some(byte_rows) if block.gathered.is_empty() => {
-                // Rows beyond the last one are multiplied, and what comes of it is not read.
+        // Rows beyond the last one are multiplied, and what comes of it is not read.
+        match self.kernels.bytes {
+            ByteProduct::InPlace { multiply, .. } if block.gathered.is_empty() => {
                 let rows = array::from_fn(|r| self.bytes((row + r).min(n - 1), &block.words));
-                byte_rows(rows, b, &scaling, out);
+                multiply(rows, b, &scaling, out);
             }
-            _ => (self.kernels.bytes)(block.gathered, b, &scaling, out),
+            ByteProduct::InPlace {
+                gathered: multiply, ..
+            }
+            | ByteProduct::Gathered { multiply, .. } => multiply(block.gathered, b, &scaling, out),
+            ByteProduct::Sorted { multiply, .. } => {
+                let rows = array::from_fn(|r| &block.sorted[r.min(block.sorted.len() - 1)]);
+                multiply(rows, b, &scaling, out);
+            }
         }
     }
 }

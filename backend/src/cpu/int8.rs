@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MPL-2.0
 
-//! Matrices of 8-bit weights: W8A8 for many rows, 16-bit activations for few, and for all where they
-//! cost no more ([`ByteForm`](super::isa::operands::ByteForm)).
+//! Matrices of 8-bit weights: W8A8 for many rows, 16-bit activations for few.
 //!
 //! Weights have a scale per row of the matrix and K-slice, activations one per row and K-slice;
 //! the products of a slice are summed exactly and the slices in f32. Columns with outliers stay
@@ -337,7 +336,7 @@ impl Int8Matrix {
         let words = to_words(x, self.slices);
         let few = isa
             .tiles
-            .map(|tiles| (tiles, FewWords::new(tiles.form, &words.q, k, &words.scales)));
+            .map(|tiles| (tiles, FewWords::new(tiles, &words.q, k, &words.scales)));
         gemv::share(rows, self.out_features, k, y, |first, y| {
             let n = y.len() / rows;
             let matrix = ByteMatrix {

@@ -5,7 +5,7 @@
 //! ```text
 //! for 64 rows of the matrix (a task):
 //!   for each block of its columns, 128 words:
-//!     the block's words, 8 rows side by side                     (32 KB; or read where they are)
+//!     the block's words, 8 rows side by side                     (32 KB; or read where they are: `Reading`)
 //!     for each tile of 48 rows of activations:                   (24 KB, in the first cache)
 //!       for 8 of the 64 rows: multiply, scale, add to the sums
 //!   turn the sums over into rows, and do what follows to them (`Epilogue`)
@@ -18,8 +18,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::epilogue::{Epilogue, TaskRows};
-use super::isa::TileKernels;
-use super::isa::operands::{LANES, Line, Out, TILE_ROWS, Words};
+use super::isa::operands::{BLOCK_WORDS, LANES, Line, Out, TILE_ROWS, Words};
+use super::isa::{SortedWords, TileKernels};
 use super::panel::{Panel, panel};
 use super::pieces::columns;
 use crate::Cancel;
@@ -30,9 +30,6 @@ const TASK_ROWS: usize = 64;
 /// Tasks that a thread should have of a product: the slowest of them, an efficiency core, holds the others up
 /// for one task.
 const TASKS_PER_THREAD: usize = 8;
-
-/// Words of a row that are multiplied at a time.
-pub(super) const BLOCK_WORDS: usize = 128;
 
 /// Matrix rows in a task's tiles.
 const TASK_TILES: usize = TASK_ROWS / TILE_ROWS;
@@ -56,8 +53,21 @@ pub(super) struct Block<'a> {
     pub(super) number: usize,
     /// Where it is in its rows.
     pub(super) words: Range<usize>,
-    /// Its words of 8 rows side by side, none if they are multiplied where they are.
+    /// Its words of 8 rows side by side, if they were gathered.
     pub(super) gathered: &'a [Words],
+    /// Its words of up to 8 rows, if they were sorted.
+    pub(super) sorted: &'a [SortedWords],
+}
+
+/// How the words of a block are read by what multiplies them.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// Side by side, from where they were gathered.
+    Gathered,
+    /// Where they are in the matrix.
+    InPlace,
+    /// Sorted, each row's by itself.
+    Sorted,
 }
 
 /// A matrix that can be multiplied tile by tile.
@@ -68,11 +78,13 @@ pub(super) trait Tiles: Sync {
     /// The words of a row, cut into blocks of at most [`BLOCK_WORDS`].
     fn blocks(&self) -> Vec<Range<usize>>;
 
-    /// Whether [`multiply`](Self::multiply) reads the words of a block where they are in the matrix, and is given
-    /// none.
-    fn in_place(&self, _: &Range<usize>) -> bool {
-        false
+    /// How [`multiply`](Self::multiply) reads the words of a block.
+    fn reading(&self, _: &Range<usize>) -> Reading {
+        Reading::Gathered
     }
+
+    /// Sorts the words of a block of row `row`.
+    fn sort(&self, _row: usize, _: &Range<usize>, _: &mut SortedWords) {}
 
     /// 16 words of row `row` from word `from` on; those beyond its end are 0.
     fn words(&self, row: usize, from: usize) -> Line<u32>;
@@ -176,19 +188,16 @@ pub(super) fn product(
     let n_lines = panel.n_lines();
     let multiply = |(task, mut y): (usize, Vec<&mut [f32]>)| {
         SCRATCH.with_borrow_mut(|scratch| {
-            let (gathered, sums) = scratch.of(task_rows * n_lines);
+            let (prepared, sums) = scratch.of(task_rows * n_lines);
             let rows = epilogue.rows(task, task_rows, n);
             for (i, words) in blocks.iter().enumerate() {
-                let in_place = matrix.in_place(words);
-                if !in_place {
-                    gather(kernels, matrix, rows, words, gathered);
-                }
+                let reading = prepared.prepare(kernels, matrix, rows, words);
                 // A part of the next block beside each tile of activations, and of the first, for which nothing was
                 // asked before, a tile while that before it is multiplied.
                 let mut soon = (0..rows.len()).map(|row| rows.row(row));
                 let mut now = soon.clone();
                 let share = rows.len().div_ceil(panel.n_tiles());
-                let cold = in_place && i == 0;
+                let cold = reading == Reading::InPlace && i == 0;
                 if cold {
                     ask(matrix, &mut now, TILE_ROWS, words);
                 }
@@ -198,29 +207,17 @@ pub(super) fn product(
                     }
                     let lines = panel.lines(tile);
                     let b = panel.tile(tile, words.start, words.end);
-                    for (j, gathered) in gathered.chunks(BLOCK_WORDS).enumerate() {
-                        if j * TILE_ROWS >= rows.len() {
-                            break;
-                        }
+                    for first in (0..rows.len()).step_by(TILE_ROWS) {
                         if cold {
                             ask(matrix, &mut now, TILE_ROWS, words);
                         }
                         let out = Out {
-                            lines: &mut sums[j * TILE_ROWS * n_lines + lines.start..],
+                            lines: &mut sums[first * n_lines + lines.start..],
                             stride: n_lines,
                             add: i > 0,
                         };
-                        let block = Block {
-                            number: i,
-                            words: words.clone(),
-                            gathered: if in_place {
-                                &[]
-                            } else {
-                                &gathered[..words.len()]
-                            },
-                        };
-                        let row = rows.row(j * TILE_ROWS);
-                        matrix.multiply(row, &block, b, lines.clone(), out);
+                        let block = prepared.block(reading, i, words, first..rows.len());
+                        matrix.multiply(rows.row(first), &block, b, lines.clone(), out);
                     }
                 }
             }
@@ -287,18 +284,76 @@ thread_local! {
 /// What a thread's tasks write before they read it, kept from one to the next.
 #[derive(Default)]
 struct Scratch {
-    words: Vec<Words>,
+    prepared: Prepared,
     sums: Vec<Line<f32>>,
 }
 
+/// The words of a block of a task's rows.
+#[derive(Default)]
+struct Prepared {
+    words: Vec<Words>,
+    sorted: Vec<SortedWords>,
+}
+
 impl Scratch {
-    /// Words of a block, and so many lines of sums.
-    fn of(&mut self, n_sums: usize) -> (&mut [Words], &mut [Line<f32>]) {
-        self.words.resize(TASK_TILES * BLOCK_WORDS, [0; TILE_ROWS]);
+    /// Room for the words of a block, and so many lines of sums.
+    fn of(&mut self, n_sums: usize) -> (&mut Prepared, &mut [Line<f32>]) {
         if self.sums.len() < n_sums {
             self.sums.resize(n_sums, Line([0.0; LANES]));
         }
-        (&mut self.words, &mut self.sums[..n_sums])
+        (&mut self.prepared, &mut self.sums[..n_sums])
+    }
+}
+
+impl Prepared {
+    /// Gathers or sorts the words of a block, if they are not read where they are.
+    fn prepare(
+        &mut self,
+        kernels: &TileKernels,
+        matrix: &impl Tiles,
+        rows: TaskRows,
+        block: &Range<usize>,
+    ) -> Reading {
+        let reading = matrix.reading(block);
+        match reading {
+            Reading::InPlace => (),
+            Reading::Gathered => {
+                self.words.resize(TASK_TILES * BLOCK_WORDS, [0; TILE_ROWS]);
+                gather(kernels, matrix, rows, block, &mut self.words);
+            }
+            Reading::Sorted => {
+                self.sorted.resize_with(TASK_ROWS, SortedWords::default);
+                for (row, to) in (0..rows.len()).zip(&mut self.sorted) {
+                    matrix.sort(rows.row(row), block, to);
+                }
+            }
+        }
+        reading
+    }
+
+    /// Block `number` of up to 8 of the task's `rows`.
+    fn block(
+        &self,
+        reading: Reading,
+        number: usize,
+        words: &Range<usize>,
+        rows: Range<usize>,
+    ) -> Block<'_> {
+        let first = rows.start / TILE_ROWS * BLOCK_WORDS;
+        let (gathered, sorted): (&[_], &[_]) = match reading {
+            Reading::InPlace => (&[], &[]),
+            Reading::Gathered => (&self.words[first..][..words.len()], &[]),
+            Reading::Sorted => {
+                let end = rows.end.min(rows.start + TILE_ROWS);
+                (&[], &self.sorted[rows.start..end])
+            }
+        };
+        Block {
+            number,
+            words: words.clone(),
+            gathered,
+            sorted,
+        }
     }
 }
 

@@ -8,10 +8,10 @@ use std::ops::Range;
 use half::bf16;
 
 use super::epilogue::Epilogue;
-use super::isa::operands::{LANES, Line, Out};
+use super::isa::operands::{BLOCK_WORDS, LANES, Line, Out};
 use super::isa::{PairProduct, TileKernels};
 use super::panel::panel;
-use super::product::{BLOCK_WORDS, Block, Tiles, product};
+use super::product::{Block, Tiles, product};
 use crate::Cancel;
 
 /// `[n, in_features]` in f32, or in what is widened to it.

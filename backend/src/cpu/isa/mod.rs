@@ -33,6 +33,7 @@ mod loops;
 mod neon;
 pub(crate) mod operands;
 mod plain;
+mod sorted;
 mod tables;
 #[cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
@@ -44,7 +45,8 @@ use std::sync::LazyLock;
 
 pub(crate) use loops::Loops;
 use loops::PORTABLE;
-pub(crate) use tables::{Bf16Kernels, PairProduct, TileKernels};
+pub(crate) use sorted::SortedWords;
+pub(crate) use tables::{Bf16Kernels, ByteProduct, PairProduct, TileKernels};
 
 /// The environment variable that names one.
 const VARIABLE: &str = "VLMCAPTION_ISA";

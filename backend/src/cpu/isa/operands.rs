@@ -7,6 +7,7 @@
 
 use half::bf16;
 
+use super::tables::TileKernels;
 use crate::cpu::slices::Slices;
 
 /// Lanes of a line.
@@ -17,6 +18,9 @@ pub(crate) const TILE_LINES: usize = 3;
 
 /// Rows of a matrix in a tile product.
 pub(crate) const TILE_ROWS: usize = 8;
+
+/// Words of a row that are multiplied with a tile at a time, at most.
+pub(crate) const BLOCK_WORDS: usize = 128;
 
 /// Rows of activations that are multiplied with a matrix at a time, if there are few.
 pub(crate) const GROUP_ROWS: usize = 4;
@@ -114,29 +118,23 @@ pub(crate) struct Halves {
     pub(crate) low: Bytes,
 }
 
-/// How an instruction set multiplies activations with weights of 8 bits.
+/// What bytes of activations are, where they are multiplied with weights of 8 bits, four to a word. Many rows are
+/// rounded to 8 bits; few have 16, in two bytes that are multiplied one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ByteForm {
-    /// Four unsigned bytes to a word. Many rows are rounded to 8 bits; few have 16, in two bytes that
-    /// are multiplied one after the other.
+    /// Unsigned.
     #[cfg_attr(
         not(target_arch = "x86_64"),
         allow(dead_code, reason = "other processors have no such table, but tests")
     )]
     Quads,
-    /// The same with signed bytes, for instructions that multiply signed with signed. Weights are from
-    /// -127 on, so that two products fit into 16 bits.
+    /// Signed, for instructions that multiply signed with signed. Weights are from -127 on, so that two products
+    /// fit into 16 bits.
     #[cfg_attr(
         not(target_arch = "aarch64"),
         expect(dead_code, reason = "other processors have no such table")
     )]
     SignedQuads,
-    /// Two numbers of 16 bits to a word, to which weights are widened: many rows have 16 bits too.
-    #[cfg_attr(
-        not(target_arch = "x86_64"),
-        allow(dead_code, reason = "other processors have no such table, but tests")
-    )]
-    Pairs,
 }
 
 impl ByteForm {
@@ -144,7 +142,7 @@ impl ByteForm {
     pub(crate) fn flip(self) -> u8 {
         match self {
             Self::SignedQuads => 0x80,
-            Self::Quads | Self::Pairs => 0,
+            Self::Quads => 0,
         }
     }
 }
@@ -153,19 +151,27 @@ impl ByteForm {
 pub(crate) struct FewWords<'a> {
     /// `[rows, in_features]`
     pub(crate) x: &'a [i16],
+    /// What the halves are.
     pub(crate) form: ByteForm,
     /// The same as bytes: groups of [`GROUP_ROWS`] rows, the last of fewer, each `[lines][rows]`. Empty
-    /// for [`ByteForm::Pairs`].
+    /// where they are multiplied as they are.
     pub(crate) lines: Vec<Halves>,
     pub(crate) scales: &'a [f32],
 }
 
 impl<'a> FewWords<'a> {
-    /// Takes activations `[rows, in_features]` and their scales `[rows, slices]`.
-    pub(crate) fn new(form: ByteForm, x: &'a [i16], in_features: usize, scales: &'a [f32]) -> Self {
-        let lines = match form {
-            ByteForm::Quads | ByteForm::SignedQuads => Self::halves(form, x, in_features),
-            ByteForm::Pairs => Vec::new(),
+    /// Takes activations `[rows, in_features]` and their scales `[rows, slices]`, for some kernels.
+    pub(crate) fn new(
+        kernels: &TileKernels,
+        x: &'a [i16],
+        in_features: usize,
+        scales: &'a [f32],
+    ) -> Self {
+        let form = kernels.form;
+        let lines = if kernels.few_halves {
+            Self::halves(form, x, in_features)
+        } else {
+            Vec::new()
         };
         Self {
             x,

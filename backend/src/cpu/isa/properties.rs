@@ -67,6 +67,50 @@ impl Tile {
         lines
     }
 
+    /// The same of all ways there are to multiply bytes, of so many columns.
+    fn run_bytes(
+        &self,
+        columns: usize,
+        add: bool,
+        product: ByteProduct,
+        scaling: &Scaling<'_>,
+    ) -> Vec<Vec<Line<f32>>> {
+        let of_row = |row: usize| {
+            self.a
+                .iter()
+                .flat_map(move |words| words[row].to_le_bytes())
+        };
+        let rows: [Vec<i8>; TILE_ROWS] = std::array::from_fn(|row| {
+            let bytes = of_row(row).take(columns);
+            bytes.map(u8::cast_signed).collect()
+        });
+        let rows = rows.each_ref().map(|row| &row[..]);
+        match product {
+            ByteProduct::Gathered { multiply, .. } => {
+                vec![self.run(add, |a, b, out| multiply(a, b, scaling, out))]
+            }
+            ByteProduct::InPlace { multiply, gathered } => {
+                let mut all = vec![self.run(add, |a, b, out| gathered(a, b, scaling, out))];
+                if columns.is_multiple_of(4) {
+                    all.push(self.run(add, |_, b, out| multiply(rows, b, scaling, out)));
+                }
+                all
+            }
+            ByteProduct::Sorted { sort, multiply } => {
+                let mut sorted = vec![SortedWords::default(); TILE_ROWS];
+                // What was there before is not seen.
+                for row in rows.iter().rev().chain(&rows) {
+                    sorted.iter_mut().for_each(|sorted| sort(row, sorted));
+                }
+                for (row, sorted) in rows.iter().zip(&mut sorted) {
+                    sort(row, sorted);
+                }
+                let rows = std::array::from_fn(|row| &sorted[row]);
+                vec![self.run(add, |_, b, out| multiply(rows, b, scaling, out))]
+            }
+        }
+    }
+
     fn each(&self, lines: &[Line<f32>], check: impl Fn(usize, usize, f32)) {
         for row in 0..TILE_ROWS {
             for lane in 0..self.width * LANES {
@@ -122,40 +166,38 @@ proptest! {
 
     #[test]
     fn tiles_of_bytes_are_exact_sums_that_are_scaled(
-        words in 1..=128usize,
+        columns in 1..=512usize,
         width in 1..=TILE_LINES,
         add: bool,
         largest: bool,
+        (low, high) in prop::sample::select(vec![(-127, 127), (-40, 40), (-12, 12), (0, 127), (-127, 0)]),
+        ends: bool,
         seed: u32,
     ) {
+        // Any weights between two, or these two alone.
+        let weight = |x: u8| match ends {
+            true => [low, high][usize::from(x % 2)],
+            false => low + i32::from(x) * (high - low + 1) / 256,
+        };
         for isa in Isa::available() {
             let Some(tiles) = isa.tiles else { continue };
+            let words = columns.div_ceil(4);
             let mut numbers = noise(words * (TILE_ROWS + width * LANES), seed).into_iter();
-            let tile = Tile::new(words, width, |is_x| {
+            let mut tile = Tile::new(words, width, |is_x| {
                 let bits = bits(numbers.next().unwrap());
                 match (tiles.form, is_x) {
-                    // The largest there are do not saturate.
                     (ByteForm::Quads, true) if largest => u32::MAX,
                     (ByteForm::SignedQuads, true) if largest => 0x8080_8080,
                     (ByteForm::Quads | ByteForm::SignedQuads, true) => bits,
-                    (ByteForm::Quads, false) if largest => 0x7f7f_7f7f,
-                    (ByteForm::SignedQuads, false) if largest => 0x8181_8181,
-                    (ByteForm::Quads, false) => bits,
-                    (ByteForm::SignedQuads, false) => {
-                        let weights = bits.to_le_bytes().map(|b| b.cast_signed().max(-127));
-                        u32::from_le_bytes(weights.map(i8::cast_unsigned))
-                    }
-                    (ByteForm::Pairs, true) if largest => 0x7fff_7fff,
-                    (ByteForm::Pairs, true) => bits,
-                    (ByteForm::Pairs, false) if largest => 0x007f_007f,
-                    // Two bytes, widened.
-                    (ByteForm::Pairs, false) => {
-                        let [low, high, ..] = bits.to_le_bytes().map(|b| b.cast_signed());
-                        u32::from(i16::from(low).cast_unsigned())
-                            | u32::from(i16::from(high).cast_unsigned()) << 16
+                    (ByteForm::Quads | ByteForm::SignedQuads, false) => {
+                        u32::from_le_bytes(bits.to_le_bytes().map(|x| weight(x) as u8))
                     }
                 }
             });
+            // What is beyond the last column.
+            for word in &mut tile.a[words - 1] {
+                *word &= u32::MAX >> (32 * words - 8 * columns);
+            }
             let row_scales: Vec<Line<f32>> =
                 (0..width).map(|i| Line(std::array::from_fn(|j| 1e-3 * (i + j + 1) as f32))).collect();
             let scaling = Scaling {
@@ -163,22 +205,15 @@ proptest! {
                 scales: std::array::from_fn(|i| 1e-3 * (i + 1) as f32),
                 row_scales: &row_scales,
             };
-            let lines = tile.run(add, |a, b, out| (tiles.bytes)(a, b, &scaling, out));
-            if let Some(byte_rows) = tiles.byte_rows {
-                let of_row = |row: usize| tile.a.iter().flat_map(move |words| words[row].to_le_bytes());
-                let rows: [Vec<i8>; TILE_ROWS] =
-                    std::array::from_fn(|row| of_row(row).map(u8::cast_signed).collect());
-                let rows = rows.each_ref().map(|row| &row[..]);
-                let in_place = tile.run(add, |_, b, out| byte_rows(rows, b, &scaling, out));
-                assert_eq!(in_place, lines, "{}", isa.name);
+            for lines in tile.run_bytes(columns, add, tiles.bytes, &scaling) {
+                tile.each(&lines, |row, lane, got| {
+                    let sum = tile.sum(row, lane, |x, w| dot_bytes(tiles.form, x, w));
+                    let scale = f64::from(scaling.scales[row])
+                        * f64::from(row_scales[lane / LANES].0[lane % LANES]);
+                    let want = (sum - f64::from(scaling.offsets[row])) * scale;
+                    close(&isa, got, want + f64::from(u8::from(add)), 1e-6 * (1.0 + want.abs()));
+                });
             }
-            tile.each(&lines, |row, lane, got| {
-                let sum = tile.sum(row, lane, |x, w| dot_bytes(tiles.form, x, w));
-                let scale = f64::from(scaling.scales[row])
-                    * f64::from(row_scales[lane / LANES].0[lane % LANES]);
-                let want = (sum - f64::from(scaling.offsets[row])) * scale;
-                close(&isa, got, want + f64::from(u8::from(add)), 1e-6 * (1.0 + want.abs()));
-            });
         }
     }
 
@@ -328,13 +363,6 @@ fn dot_bytes(form: ByteForm, x: u32, w: u32) -> f64 {
             let pairs = x.to_le_bytes().into_iter().zip(w.to_le_bytes());
             pairs
                 .map(|(x, w)| i32::from(x.cast_signed()) * i32::from(w.cast_signed()))
-                .sum()
-        }
-        ByteForm::Pairs => {
-            let number = |word: u32, shift: u32| i32::from((word >> shift) as i16);
-            [0, 16]
-                .map(|shift| number(x, shift) * number(w, shift))
-                .into_iter()
                 .sum()
         }
     };

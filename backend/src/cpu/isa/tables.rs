@@ -8,11 +8,12 @@ use super::operands::{
     Bf16Matrix, ByteForm, ByteMatrix, FewWords, LANES, Line, Lines, Out, Running, Scaling,
     TILE_ROWS, Weights, Words,
 };
+use super::sorted::SortedWords;
 
 /// Products of 8 rows of a matrix with a tile of activations, and of a matrix with very few rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TileKernels {
-    /// What a word of `bytes` and `few_words` is.
+    /// What activations are multiplied as by `bytes`, and by `few_words` if they are halved.
     pub(crate) form: ByteForm,
 
     /// Lines of activations that a tile should have at least, if there are as many, 1 or 2: one has too few sums on
@@ -20,14 +21,7 @@ pub(crate) struct TileKernels {
     pub(crate) least_lines: usize,
 
     /// Products of bytes: words of weights with as many words of activations, 1 to 3 lines each.
-    pub(crate) bytes: fn(&[Words], &Lines<u32>, &Scaling<'_>, Out<'_>),
-
-    /// The same for the bytes of 8 rows of a matrix where they are, four to each word of activations.
-    pub(crate) byte_rows: Option<ByteRows>,
-
-    /// Puts the words of 8 rows of bytes side by side, as many as are asked for and are there, and says how many
-    /// those are: a multiple of 4.
-    pub(crate) byte_words: Option<ByteWords>,
+    pub(crate) bytes: ByteProduct,
 
     /// Products of f32: words of a matrix with as many words of activations, 1 to 3 lines each.
     pub(crate) floats: fn(&[Words], &Lines<u32>, Out<'_>),
@@ -47,6 +41,9 @@ pub(crate) struct TileKernels {
     /// maximum.
     pub(crate) weigh: fn(&Lines<f32>, usize, &mut Running, Weights<'_>, &mut Lines<f32>),
 
+    /// Whether `few_words` takes activations as two bytes each, or else as they are.
+    pub(crate) few_halves: bool,
+
     /// `y[i, r] = w[i] . x[r]`; `y` is `[matrix rows, rows]`. What a row comes to does not depend on the
     /// others.
     pub(crate) few_words: fn(&FewWords<'_>, ByteMatrix<'_>, &mut [f32]),
@@ -55,8 +52,31 @@ pub(crate) struct TileKernels {
     pub(crate) few_bf16: fn(&[f32], Bf16Matrix<'_>, &mut [f32]),
 }
 
-/// Products of 8 rows of bytes.
-pub(crate) type ByteRows = fn([&[i8]; TILE_ROWS], &Lines<u32>, &Scaling<'_>, Out<'_>);
+/// How 8 rows of bytes are multiplied with a tile of activations.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ByteProduct {
+    /// Their words side by side.
+    Gathered {
+        multiply: WordsProduct,
+        /// Puts the words of 8 rows side by side, as many as are asked for and are there, and says how many those
+        /// are: a multiple of 4. The others, or all, are put there by `transpose`.
+        gather: Option<ByteWords>,
+    },
+    /// Where they are in the matrix, four bytes to each word of activations.
+    InPlace {
+        multiply: fn([&[i8]; TILE_ROWS], &Lines<u32>, &Scaling<'_>, Out<'_>),
+        /// For rows that do not end with a whole word.
+        gathered: WordsProduct,
+    },
+    /// Each row's sorted by how they are multiplied.
+    Sorted {
+        sort: fn(&[i8], &mut SortedWords),
+        multiply: fn([&SortedWords; TILE_ROWS], &Lines<u32>, &Scaling<'_>, Out<'_>),
+    },
+}
+
+/// Products of words of bytes that stand side by side.
+pub(crate) type WordsProduct = fn(&[Words], &Lines<u32>, &Scaling<'_>, Out<'_>);
 
 /// Words of 8 rows of bytes side by side.
 pub(crate) type ByteWords = fn([&[i8]; TILE_ROWS], &mut [Words]) -> usize;

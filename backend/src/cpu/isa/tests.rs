@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::operands::{Bf16Matrix, ByteForm, ByteMatrix, FewWords, LANES, Line, TILE_ROWS};
+use super::operands::{Bf16Matrix, ByteMatrix, FewWords, LANES, Line, TILE_ROWS};
 use super::*;
 use crate::cpu::slices::Slices;
 
@@ -30,7 +30,11 @@ fn lines_become_columns() {
 #[test]
 fn words_of_bytes_stand_side_by_side() {
     for tiles in Isa::available().iter().filter_map(|isa| isa.tiles) {
-        let Some(byte_words) = tiles.byte_words else {
+        let ByteProduct::Gathered {
+            gather: Some(gather),
+            ..
+        } = tiles.bytes
+        else {
             continue;
         };
         for len in [0, 7, 16, 31, 32, 96, 250] {
@@ -38,21 +42,15 @@ fn words_of_bytes_stand_side_by_side() {
                 .map(|row| (0..len).map(|i| (37 * i + 11 * row) as u8 as i8).collect())
                 .collect();
             let rows: [&[i8]; TILE_ROWS] = std::array::from_fn(|row| &rows[row][..]);
-            let word = |row: usize, at: usize| match tiles.form {
-                ByteForm::Pairs => {
-                    let [a, b] = [2 * at, 2 * at + 1].map(|i| i16::from(rows[row][i]));
-                    u32::from(a.cast_unsigned()) | u32::from(b.cast_unsigned()) << 16
-                }
-                ByteForm::Quads | ByteForm::SignedQuads => {
-                    u32::from_le_bytes(std::array::from_fn(|i| {
-                        rows[row][4 * at + i].cast_unsigned()
-                    }))
-                }
+            let word = |row: usize, at: usize| {
+                u32::from_le_bytes(std::array::from_fn(|i| {
+                    rows[row][4 * at + i].cast_unsigned()
+                }))
             };
-            let there = len / if tiles.form == ByteForm::Pairs { 2 } else { 4 };
+            let there = len / 4;
             for asked in [0, 5, 8, 29, 128] {
                 let mut words = vec![[u32::MAX; TILE_ROWS]; asked];
-                let whole = byte_words(rows, &mut words);
+                let whole = gather(rows, &mut words);
                 assert_eq!(
                     whole,
                     there.min(asked) / 4 * 4,
@@ -138,14 +136,14 @@ fn few_rows_agree(tiles: &TileKernels, rows: usize, n: usize, k: usize) {
     let words: Vec<i16> = x.iter().map(|x| (x * 32767.0) as i16).collect();
     let x_scales = wave(rows * slices.count(), 0.5);
     let (mut all, mut narrow) = (vec![0.0; rows * n], vec![0.0; rows * n]);
-    let few = FewWords::new(tiles.form, &words, k, &x_scales);
+    let few = FewWords::new(tiles, &words, k, &x_scales);
     (tiles.few_words)(&few, matrix, &mut all);
     let bf16 = Bf16Matrix { rows: &w, k };
     (tiles.few_bf16)(&x, bf16, &mut narrow);
     for r in 0..rows {
         let (mut one, mut one_narrow) = (vec![0.0; n], vec![0.0; n]);
         let x_scales = &x_scales[r * slices.count()..][..slices.count()];
-        let row = FewWords::new(tiles.form, &words[r * k..][..k], k, x_scales);
+        let row = FewWords::new(tiles, &words[r * k..][..k], k, x_scales);
         (tiles.few_words)(&row, matrix, &mut one);
         (tiles.few_bf16)(&x[r * k..][..k], bf16, &mut one_narrow);
         for i in 0..n {

@@ -3,14 +3,13 @@
 //! Lines turned into columns, and what is asked for before it is needed.
 
 use std::arch::x86_64::{
-    __m256, _MM_HINT_T0, _mm_castpd_si128, _mm_load_ps, _mm_load_sd, _mm_loadh_pd, _mm_loadu_ps,
-    _mm_prefetch, _mm256_castpd_ps, _mm256_castps_pd, _mm256_castps128_ps256, _mm256_castsi256_ps,
-    _mm256_cvtepi8_epi16, _mm256_insertf128_ps, _mm256_setzero_ps, _mm256_store_ps,
-    _mm256_storeu_ps, _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_pd,
+    __m256, _MM_HINT_T0, _mm_load_ps, _mm_loadu_ps, _mm_prefetch, _mm256_castpd_ps,
+    _mm256_castps_pd, _mm256_castps128_ps256, _mm256_insertf128_ps, _mm256_setzero_ps,
+    _mm256_store_ps, _mm256_storeu_ps, _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_pd,
     _mm256_unpacklo_ps,
 };
 
-use crate::cpu::isa::operands::{ByteForm, CACHE_LINE, LANES, Line, TILE_ROWS, Words};
+use crate::cpu::isa::operands::{CACHE_LINE, LANES, Line, TILE_ROWS, Words};
 use crate::cpu::isa::tables::ByteWords;
 
 /// Lanes of a register.
@@ -66,56 +65,21 @@ fn columns(x: [__m256; 4]) -> [__m256; 4] {
     ]
 }
 
-/// What puts the words of 8 rows side by side, for bytes in this form.
-pub(super) const fn byte_words(form: ByteForm) -> Option<ByteWords> {
-    Some(match form {
-        // SAFETY: the table is handed out where the features were found.
-        ByteForm::Pairs => |rows, to| unsafe { pair_words(rows, to) },
-        // SAFETY: as above.
-        ByteForm::Quads | ByteForm::SignedQuads => |rows, to| unsafe { quad_words(rows, to) },
-    })
-}
+/// Puts the words of 8 rows side by side.
+// SAFETY: the table is handed out where the features were found.
+pub(super) const BYTE_WORDS: Option<ByteWords> = Some(|rows, to| unsafe { byte_words(rows, to) });
 
-/// Words of two bytes that are widened to 16 bits.
 #[target_feature(enable = "avx2")]
-fn pair_words(rows: [&[i8]; TILE_ROWS], to: &mut [Words]) -> usize {
-    words::<8>(rows, to, |a, b| {
-        // SAFETY: four words of two bytes are there of each.
-        let both = unsafe { _mm_loadh_pd(_mm_load_sd(a.as_ptr().cast()), b.as_ptr().cast()) };
-        _mm256_castsi256_ps(_mm256_cvtepi8_epi16(_mm_castpd_si128(both)))
-    })
-}
-
-/// Words of four bytes.
-#[target_feature(enable = "avx2")]
-fn quad_words(rows: [&[i8]; TILE_ROWS], to: &mut [Words]) -> usize {
-    words::<16>(rows, to, |a, b| {
-        // SAFETY: four words of four bytes are there of each.
-        let (a, b) = unsafe {
-            (
-                _mm_loadu_ps(a.as_ptr().cast()),
-                _mm_loadu_ps(b.as_ptr().cast()),
-            )
-        };
-        _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(a), b)
-    })
-}
-
-/// Words of rows that are read by `load`, four of row `i` and four of row `i + 4`, of `BYTES` bytes each.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn words<const BYTES: usize>(
-    rows: [&[i8]; TILE_ROWS],
-    to: &mut [Words],
-    load: impl Fn(&[i8; BYTES], &[i8; BYTES]) -> __m256,
-) -> usize {
-    let rows = rows.map(|row| row.as_chunks::<BYTES>().0);
+fn byte_words(rows: [&[i8]; TILE_ROWS], to: &mut [Words]) -> usize {
+    let rows = rows.map(|row| row.as_chunks::<16>().0);
     let there = rows.iter().map(|row| row.len()).min().unwrap_or(0);
     let whole = there.min(to.len() / 4);
     for (at, to) in to.as_chunks_mut::<4>().0.iter_mut().enumerate().take(whole) {
         let mut x = [_mm256_setzero_ps(); 4];
         for (i, x) in x.iter_mut().enumerate() {
-            *x = load(&rows[i][at], &rows[i + 4][at]);
+            // SAFETY: 16 bytes are there.
+            let four = |row: usize| unsafe { _mm_loadu_ps(rows[row][at].as_ptr().cast()) };
+            *x = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(four(i)), four(i + 4));
         }
         for (to, x) in to.iter_mut().zip(columns(x)) {
             // SAFETY: a word of 8 rows is 32 bytes.

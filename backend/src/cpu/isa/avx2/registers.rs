@@ -2,7 +2,6 @@
 
 //! Registers of 256 bits.
 
-use std::arch::asm;
 use std::arch::x86_64::{
     __m256, __m256i, _MM_HINT_T0, _MM_HINT_T1, _mm_add_ps, _mm_add_ss, _mm_cvtss_f32,
     _mm_loadu_si128, _mm_movehdup_ps, _mm_movehl_ps, _mm_storeu_ps, _mm256_add_epi32,
@@ -26,8 +25,7 @@ use crate::cpu::isa::vector::{Dot, Registers};
 #[derive(Clone, Copy)]
 pub(super) struct Avx2;
 
-/// Two bytes that were widened to 16 bits to a word. Nothing saturates, as the pairs of bytes do that
-/// AVX2 adds in 16 bits.
+/// Two bytes that were widened to 16 bits to a word.
 pub(super) struct Pairs;
 
 /// Four bytes to a word, unsigned activations: VNNI as AVX-VNNI encodes it.
@@ -253,43 +251,6 @@ impl Dot<Avx2> for Pairs {
     #[target_feature(enable = "avx2,fma")]
     unsafe fn dot(sum: __m256i, x: __m256i, w: __m256i) -> __m256i {
         _mm256_add_epi32(sum, _mm256_madd_epi16(x, w))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn dots<const V: usize>(sums: &mut [__m256i; V], x: *const u32, w: __m256i) {
-        let mut products = [w; V];
-        for (v, product) in products.iter_mut().enumerate() {
-            // SAFETY: the caller's: `V` registers are there.
-            *product = _mm256_madd_epi16(unsafe { Avx2::load_ints(x.add(v * Avx2::N)) }, w);
-        }
-        // A whole tile's; fewer are left to the compiler's order.
-        if let Some(products) = products.first_chunk_mut() {
-            at_once(products);
-        }
-        for (sum, product) in sums.iter_mut().zip(products) {
-            *sum = _mm256_add_epi32(*sum, product);
-        }
-    }
-}
-
-/// Has six products made before the first of them is used: where a sum follows each product, a Zen 3 gives sums to
-/// the two units that multiply, which costs a twelfth of the time.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn at_once([a, b, c, d, e, f]: &mut [__m256i; 6]) {
-    // SAFETY: no instruction.
-    unsafe {
-        asm!(
-            "/* {} {} {} {} {} {} */",
-            inout(ymm_reg) * a,
-            inout(ymm_reg) * b,
-            inout(ymm_reg) * c,
-            inout(ymm_reg) * d,
-            inout(ymm_reg) * e,
-            inout(ymm_reg) * f,
-            options(pure, nomem, nostack, preserves_flags)
-        );
     }
 }
 

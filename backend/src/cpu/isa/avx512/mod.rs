@@ -31,7 +31,7 @@ use super::operands::{
     Bf16Matrix, ByteForm, ByteMatrix, FewWords, GROUP_ROWS, Line, Out, Running, STEP, Scaling,
     TILE_ROWS, Weights, Words,
 };
-use super::tables::{Bf16Kernels, TileKernels};
+use super::tables::{Bf16Kernels, ByteProduct, TileKernels};
 use few::{Group, bf16_rows, words_rows};
 use tiles::{bytes_in_place, bytes_tile, floats_tile, pairs_tile};
 
@@ -39,9 +39,10 @@ use tiles::{bytes_in_place, bytes_tile, floats_tile, pairs_tile};
 pub(super) static TILES: TileKernels = TileKernels {
     form: ByteForm::Quads,
     least_lines: 2,
-    bytes,
-    byte_rows: Some(byte_rows),
-    byte_words: None,
+    bytes: ByteProduct::InPlace {
+        multiply: byte_rows,
+        gathered: bytes,
+    },
     floats,
     // SAFETY: the table is handed out where the features were found; so with all below.
     transpose: |lines| unsafe { memory::transpose(lines) },
@@ -50,6 +51,7 @@ pub(super) static TILES: TileKernels = TileKernels {
     // SAFETY: as above.
     hide: |scores, limits, first| unsafe { weights::hide(scores, limits, first) },
     weigh,
+    few_halves: true,
     few_words,
     few_bf16,
 };
@@ -233,7 +235,7 @@ mod tests {
                 .map(|i| (i * 971 % 60_000) as u16 as i16)
                 .collect();
             let x_scales = vec![0.5; rows * slices.count()];
-            let few = FewWords::new(ByteForm::Quads, &words, k, &x_scales);
+            let few = FewWords::new(&TILES, &words, k, &x_scales);
             let (mut near, mut far) = (vec![0.0; rows * n], vec![1.0; rows * n]);
             groups_of_words::<true>(&few, matrix, &mut near);
             groups_of_words::<false>(&few, matrix, &mut far);

@@ -49,9 +49,7 @@ fn four_columns(lines: &[Line<u32>; LANES], first: usize, column: usize) -> [uin
 }
 
 /// Nothing: words are put side by side by [`transpose`].
-pub(super) const fn byte_words(_: ByteForm) -> Option<ByteWords> {
-    None
-}
+pub(super) const BYTE_WORDS: Option<ByteWords> = None;
 
 /// Asks for the cache line at an address, into the cache that the instruction's operand names.
 macro_rules! ask {

@@ -34,8 +34,8 @@ use super::operands::{
     Bf16Matrix, ByteForm, ByteMatrix, FewWords, GROUP_ROWS, Line, Out, Running, Scaling, Weights,
     Words,
 };
-use super::tables::{Bf16Kernels, TileKernels};
-use super::vector::table::{kernels, table};
+use super::tables::{Bf16Kernels, ByteProduct, TileKernels};
+use super::vector::table::{gathered, kernels, table};
 use super::vector::{attend, few, softmax, tiles};
 use products::{Bf16Blocks, ByteBlocks, Bytes, Dots, Floats};
 use registers::Neon;
@@ -46,21 +46,21 @@ kernels!(Neon, "neon", Floats, [8, 3, 8, 1], PORTABLE);
 table!(
     /// For every `ARMv8-A`.
     TILES, Neon, "neon", SignedQuads,
-    Bytes, [4, 2, 4, 2],
+    gathered!(Neon, "neon", Bytes, [4, 2, 4, 2]), 1,
     Quads<Bytes>, [6, 5, 4]
 );
 
 table!(
     /// For those that have `FEAT_DotProd`.
     DOTS, Neon, "neon,dotprod", SignedQuads,
-    Dots, [8, 3, 8, 1],
+    gathered!(Neon, "neon,dotprod", Dots, [8, 3, 8, 1]), 1,
     Quads<Dots>, [4, 4, 4]
 );
 
 table!(
     /// For those that have `FEAT_I8MM` too.
     BLOCKS, Neon, "neon,dotprod,i8mm", SignedQuads,
-    ByteBlocks, [8, 2, 8, 2],
+    gathered!(Neon, "neon,dotprod,i8mm", ByteBlocks, [8, 2, 8, 2]), 1,
     Quads<Dots>, [4, 4, 4]
 );
 

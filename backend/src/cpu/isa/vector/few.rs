@@ -112,6 +112,9 @@ pub(in crate::cpu::isa) struct Quads<'a, D> {
     expect(dead_code, reason = "other processors have no such table")
 )]
 impl<'a, D> Pairs<'a, D> {
+    /// Whether activations are taken as two bytes each.
+    pub(in crate::cpu::isa) const HALVES: bool = false;
+
     /// Takes the rows of a group.
     pub(in crate::cpu::isa) fn new(x: &'a FewWords<'_>, rows: Range<usize>, by: Slices) -> Self {
         let in_features = by.in_features();
@@ -125,6 +128,9 @@ impl<'a, D> Pairs<'a, D> {
 }
 
 impl<'a, D> Quads<'a, D> {
+    /// Whether activations are taken as two bytes each.
+    pub(in crate::cpu::isa) const HALVES: bool = true;
+
     /// Takes the rows of a group.
     pub(in crate::cpu::isa) fn new(x: &'a FewWords<'_>, rows: Range<usize>, by: Slices) -> Self {
         let n_lines = by.in_features().div_ceil(STEP);
@@ -193,7 +199,7 @@ impl<S: Registers, D: Dot<S, Sum = S::Ints>> Group<S> for Quads<'_, D> {
         // So many times the sum, a part of it in each lane. A slice's sum is below 2^16.
         let all = match self.form {
             ByteForm::SignedQuads => -(sum << 7),
-            ByteForm::Quads | ByteForm::Pairs => sum << 15,
+            ByteForm::Quads => sum << 15,
         };
         all / S::N as i32
     }
@@ -209,7 +215,7 @@ impl<S: Registers, D: Dot<S, Sum = S::Ints>> Group<S> for Quads<'_, D> {
             ByteForm::SignedQuads => {
                 i32::from(i16::from_be_bytes([high, 0])) + i32::from(low as i8)
             }
-            ByteForm::Quads | ByteForm::Pairs => i32::from(u16::from_be_bytes([high, low])),
+            ByteForm::Quads => i32::from(u16::from_be_bytes([high, low])),
         }
     }
 

@@ -155,21 +155,6 @@ pub(super) trait Dot<S: Registers>: Sized {
     /// As with [`Registers`].
     unsafe fn dot(sum: Self::Sum, x: S::Ints, w: S::Ints) -> Self::Sum;
 
-    /// The same for `V` sums and as many registers from `x` on.
-    ///
-    /// # Safety
-    ///
-    /// As with [`Registers`].
-    #[inline(always)]
-    unsafe fn dots<const V: usize>(sums: &mut [Self::Sum; V], x: *const u32, w: S::Ints) {
-        // SAFETY: the caller's.
-        unsafe {
-            for v in 0..V {
-                sums[v] = Self::dot(sums[v], S::load_ints(x.add(v * S::N)), w);
-            }
-        }
-    }
-
     /// Sums over the words: of `R` matrix rows and, lane by lane, of `V` registers of activations.
     ///
     /// # Safety
@@ -221,10 +206,6 @@ unsafe fn add<S: Registers, D: Dot<S>, const R: usize, const V: usize>(
         let mut w = [S::splat_int(0); R];
         for r in 0..R {
             w[r] = S::splat_int(words[row + r].cast_signed());
-        }
-        if R == 1 {
-            // Each register of activations is used once, and may be read by what multiplies it.
-            return D::dots(&mut sums[0], x, w[0]);
         }
         // One register of activations is there at a time, so that the sums and the words of the matrix rows
         // leave room for it.

@@ -118,30 +118,40 @@ macro_rules! kernels {
     };
 }
 
-/// A table for processors with these features: the form of bytes; how tiles of them are multiplied, `[R,
-/// V, R2, V2]` at a time; how few rows are, with so many matrix rows at a time if there are 2, 3 or 4.
-macro_rules! table {
-    ($(#[$doc:meta])* $table:ident, $registers:ty, $features:literal, $form:ident,
-        $tile:ty, [$r:literal, $v:literal, $r2:literal, $v2:literal],
-        $group:ident<$few:ty>, [$two:literal, $three:literal, $four:literal]) => {
-        $(#[$doc])*
-        pub(super) static $table: TileKernels = TileKernels {
-            form: ByteForm::$form,
-            bytes: |a, b, scaling, out| {
+/// Products of bytes for processors with these features, of words that stand side by side, `[R, V, R2, V2]` at a time.
+macro_rules! gathered {
+    ($registers:ty, $features:literal, $tile:ty, [$r:literal, $v:literal, $r2:literal, $v2:literal]) => {
+        ByteProduct::Gathered {
+            multiply: |a, b, scaling, out| {
                 #[target_feature(enable = $features)]
                 fn bytes(a: &[Words], b: &[Line<u32>], scaling: &Scaling<'_>, out: Out<'_>) {
                     // SAFETY: the features are those of the registers and of the product.
                     unsafe {
-                        tiles::scaled_tile::<$registers, $tile, $r, $v, $r2, $v2>(a, b, scaling, out);
+                        tiles::scaled_tile::<$registers, $tile, $r, $v, $r2, $v2>(
+                            a, b, scaling, out,
+                        );
                     }
                 }
-                // SAFETY: the table is handed out where the features were found; so with all below.
+                // SAFETY: the table is handed out where the features were found.
                 unsafe { bytes(a, b, scaling, out) }
             },
-            least_lines: 1,
-            byte_rows: None,
-            byte_words: memory::byte_words(ByteForm::$form),
-            // SAFETY: as above.
+            gather: memory::BYTE_WORDS,
+        }
+    };
+}
+
+/// A table for processors with these features: the form of bytes; how tiles of them are multiplied, of so many lines at
+/// least; how few rows are, with so many matrix rows at a time if there are 2, 3 or 4.
+macro_rules! table {
+    ($(#[$doc:meta])* $table:ident, $registers:ty, $features:literal, $form:ident,
+        $bytes:expr, $least:literal,
+        $group:ident<$few:ty>, [$two:literal, $three:literal, $four:literal]) => {
+        $(#[$doc])*
+        pub(super) static $table: TileKernels = TileKernels {
+            form: ByteForm::$form,
+            bytes: $bytes,
+            least_lines: $least,
+            // SAFETY: the table is handed out where the features were found; so with all below.
             floats: |a, b, out| unsafe { floats(a, b, out) },
             // SAFETY: as above.
             transpose: |lines| unsafe { memory::transpose(lines) },
@@ -152,6 +162,7 @@ macro_rules! table {
             weigh: |scores, width, running, to, sums| unsafe {
                 weigh(scores, width, running, to, sums);
             },
+            few_halves: few::$group::<$few>::HALVES,
             few_words: |x, w, y| {
                 #[target_feature(enable = $features)]
                 fn rows<const R: usize, const W: usize>(
@@ -182,4 +193,4 @@ macro_rules! table {
     };
 }
 
-pub(in crate::cpu::isa) use {kernels, table};
+pub(in crate::cpu::isa) use {gathered, kernels, table};

@@ -6,7 +6,7 @@
 use super::{Corner, Dot, Registers};
 use crate::cpu::isa::operands::{LANES, Line, Out, Scaling, TILE_ROWS, Words};
 
-/// Products of bytes, or of bytes in 16 bits, with 32-bit sums: those of `R` matrix rows and `V` registers
+/// Products of bytes with 32-bit sums: those of `R` matrix rows and `V` registers
 /// of activations at a time, as far as there are as many; at the end of a narrow tile of `R2` and `V2`.
 ///
 /// # Safety
@@ -102,24 +102,43 @@ unsafe fn scaled<S, D, const R: usize, const V: usize>(
 {
     // SAFETY: the caller's; the registers from `part` on are within the lines of a row.
     unsafe {
-        let sums = D::sums::<R, V>(a, b, width, at);
-        let row_scales = scaling.row_scales[..width].as_ptr().cast::<f32>();
-        for r in 0..R {
-            let offset = S::splat_int(scaling.offsets[at.row + r]);
-            let scale = S::splat(scaling.scales[at.row + r]);
-            let y = out.lines[(at.row + r) * out.stride..][..width].as_mut_ptr();
-            for v in 0..V {
-                let first = (at.part + v) * S::N;
-                let y = y.cast::<f32>().add(first);
-                let sum = S::to_floats(S::sub_ints(sums[r][v], offset));
-                let scale = S::mul(scale, S::load(row_scales.add(first)));
-                let sum = if out.add {
-                    S::fma(sum, scale, S::load(y))
-                } else {
-                    S::mul(sum, scale)
-                };
-                S::store(sum, y);
-            }
+        for (r, sums) in D::sums::<R, V>(a, b, width, at).into_iter().enumerate() {
+            let row = at.row + r;
+            put_scaled::<S, V>(sums, width, Corner { row, ..at }, scaling, out);
+        }
+    }
+}
+
+/// Scales `V` registers of sums of a row, and puts them to a tile of `width` lines.
+///
+/// # Safety
+///
+/// The processor must have the set of `S`; the registers from `part` on are within the lines of a row.
+#[inline(always)]
+pub(in crate::cpu::isa) unsafe fn put_scaled<S: Registers, const V: usize>(
+    sums: [S::Ints; V],
+    width: usize,
+    at: Corner,
+    scaling: &Scaling<'_>,
+    out: &mut Out<'_>,
+) {
+    let row_scales = scaling.row_scales[..width].as_ptr().cast::<f32>();
+    let y = out.lines[at.row * out.stride..][..width].as_mut_ptr();
+    // SAFETY: the caller's.
+    unsafe {
+        let offset = S::splat_int(scaling.offsets[at.row]);
+        let scale = S::splat(scaling.scales[at.row]);
+        for v in 0..V {
+            let first = (at.part + v) * S::N;
+            let y = y.cast::<f32>().add(first);
+            let sum = S::to_floats(S::sub_ints(sums[v], offset));
+            let scale = S::mul(scale, S::load(row_scales.add(first)));
+            let sum = if out.add {
+                S::fma(sum, scale, S::load(y))
+            } else {
+                S::mul(sum, scale)
+            };
+            S::store(sum, y);
         }
     }
 }
