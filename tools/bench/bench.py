@@ -31,6 +31,7 @@ import statistics
 import subprocess
 import sys
 
+from held import held
 from isa import ISAS, named, refusal
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -43,6 +44,8 @@ NAMES = ("ours", "transformers", "llamacpp", "llamacpp-images", "openvino-genai"
 # How often these are measured at most, unless peers are named. Those once come last.
 MOST = dict.fromkeys(NAMES[5:], 1) | {"llamacpp-images": 2}
 LIMIT_S = 900
+
+CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 # The one that has GStreamer's bindings.
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -83,6 +86,7 @@ class Bench:
         path = os.pathsep.join(filter(None, (str(self.site), os.environ.get("PYTHONPATH"))))
         self.env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
         self.held = self.isa.env() if self.isa else {}
+        self.hides = self.isa and self.isa.hides(CPUINFO.read_text())
 
     def need(self, *packages):
         """Installs those Python packages that are not there, beside the interpreter's own."""
@@ -125,9 +129,19 @@ class Bench:
         return [sys.executable, HERE / "peer_transformers.py", checkpoint, PAIRS, tokens,
                 *self.grid(), *(["float32"] if plain else [])]
 
+    def hidden(self, where, packages):
+        """What runs a peer with packages of a folder that are held to the instruction set, if the
+        processor has more."""
+        if not self.hides:
+            return []
+        folder = self.out / f"held-{packages[-1]}"
+        say(f"{packages[-1]} is held to {self.isa.ours} in {folder}")
+        return ["env", *held([where / package for package in packages], folder, self.isa.ours),
+                f"PYTHONPATH={folder}{os.pathsep}{self.env['PYTHONPATH']}"]
+
     def prepare_openvino(self):
         self.need(("openvino", "openvino"), ("nncf", "nncf"))
-        return [sys.executable, HERE / "peer_openvino.py", self.checkpoint, PAIRS, self.tokens,
+        return [*self.hidden(self.site, ["openvino"]), sys.executable, HERE / "peer_openvino.py", self.checkpoint, PAIRS, self.tokens,
                 *self.grid(), ROWS]
 
     def prepare_openvino_genai(self):
@@ -151,7 +165,11 @@ class Bench:
                  self.checkpoint, "--task", "image-text-to-text", "--weight-format", "int8",
                  "--sym", part], env=env)
             part.rename(model)
-        return [python, HERE / "peer_openvino_genai.py", model, PAIRS, self.tokens, WIDTH, HEIGHT]
+        where = subprocess.run([python, "-c", "import site; print(site.getsitepackages()[0])"],
+                               check=True, text=True, capture_output=True).stdout.strip()
+        packages = ["openvino", "openvino_tokenizers", "openvino_genai"]
+        return [*self.hidden(pathlib.Path(where), packages), python,
+                HERE / "peer_openvino_genai.py", model, PAIRS, self.tokens, WIDTH, HEIGHT]
 
     def prepare_element(self):
         self.cargo("--lib")
@@ -339,7 +357,7 @@ def main():
     parser.add_argument("--isa")
     args = parser.parse_args()
     if args.isa:
-        reason = refusal(args.isa, pathlib.Path("/proc/cpuinfo").read_text())
+        reason = refusal(args.isa, CPUINFO.read_text())
         if reason:
             parser.error(reason)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -45,9 +45,19 @@ class Isa:
         return {"VLMCAPTION_ISA": self.ours, "ONEDNN_MAX_CPU_ISA": self.onednn,
                 "ATEN_CPU_CAPABILITY": self.aten, "MKL_ENABLE_INSTRUCTIONS": self.mkl}
 
+    def hides(self, cpuinfo):
+        """Whether the processor of a /proc/cpuinfo has more than it, of what peers are held from."""
+        has = flags(cpuinfo)
+        more = [word for word in ("avx_vnni", "avx512f") if LEVELS.get(word, 4) > self.level()]
+        return any(word in has for word in more)
+
+    def level(self):
+        """Its place among what peers say."""
+        return LEVELS[self.onednn.lower()]
+
     def beyond(self, words):
         """Those of some instruction sets that it does not include."""
-        return [word for word in words if LEVELS[word] > LEVELS[self.onednn.lower()]]
+        return [word for word in words if LEVELS[word] > self.level()]
 
     def excess(self, said):
         """Why a peer that says this of itself was not held to it, or None."""
@@ -67,11 +77,16 @@ ISAS = {
 }
 
 
+def flags(cpuinfo):
+    """The flags in a /proc/cpuinfo."""
+    line = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
+    return set(line[1].split()) if line else set()
+
+
 def refusal(name, cpuinfo):
     """Why it cannot be measured on the processor of a /proc/cpuinfo, or None."""
-    line = re.search(r"^flags\s*:(.*)$", cpuinfo, re.MULTILINE)
-    flags = set(line[1].split()) if line else set()
-    names = [name for name, isa in ISAS.items() if flags.issuperset(isa.needs)]
+    has = flags(cpuinfo)
+    names = [name for name, isa in ISAS.items() if has.issuperset(isa.needs)]
     if name in names:
         return None
     what = "" if name in ISAS else f" is none of {', '.join(ISAS)}, and"

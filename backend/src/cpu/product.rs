@@ -47,6 +47,9 @@ fn task_rows(n: usize, threads: usize) -> usize {
     rows
 }
 
+/// Rows of a block that are asked for before they are sorted.
+const SORTED_AHEAD: usize = 4;
+
 /// A block of some rows.
 pub(super) struct Block<'a> {
     /// Which of [`blocks`](Tiles::blocks).
@@ -202,7 +205,9 @@ pub(super) fn product(
                     ask(matrix, &mut now, TILE_ROWS, words);
                 }
                 for tile in 0..panel.n_tiles() {
-                    if let Some(next) = blocks.get(i + 1) {
+                    if let Some(next) = blocks.get(i + 1)
+                        && reading != Reading::Sorted
+                    {
                         ask(matrix, &mut soon, share, next);
                     }
                     let lines = panel.lines(tile);
@@ -323,7 +328,10 @@ impl Prepared {
             }
             Reading::Sorted => {
                 self.sorted.resize_with(TASK_ROWS, SortedWords::default);
+                let mut soon = (0..rows.len()).map(|row| rows.row(row));
+                ask(matrix, &mut soon, SORTED_AHEAD, block);
                 for (row, to) in (0..rows.len()).zip(&mut self.sorted) {
+                    ask(matrix, &mut soon, 1, block);
                     matrix.sort(rows.row(row), block, to);
                 }
             }

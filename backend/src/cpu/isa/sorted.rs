@@ -81,8 +81,8 @@ impl SortedWords {
     ) {
         assert!(row.len() <= 4 * BLOCK_WORDS);
         let n_words = row.len().div_ceil(4);
-        (self.n_twos, self.n_flipped, self.n_ones) = (0, 0, 0);
-        self.n_words = n_words;
+        // In registers, not in memory that is written to between.
+        let [mut n_twos, mut n_flipped, mut n_ones] = [0; 3];
         let (whole, rest) = row.as_chunks();
         let mut last = [0; 4 * EIGHT];
         last[..rest.len()].copy_from_slice(rest);
@@ -92,29 +92,26 @@ impl SortedWords {
             let flips = &mut self.flips.as_chunks_mut().0[i];
             let found = look(whole.get(i).unwrap_or(&last), weights, flips);
             let pairs = ((n_words - first) / 2).min(EIGHT / 2);
-            self.list(first, (1 << pairs) - 1, &found);
+            let there = (1 << pairs) - 1;
+            let first = u64::from_le_bytes([first as u8; 8]);
+            let firsts = |set: usize| ((FIRSTS[set] + first) as u32).to_le_bytes();
+            let twos = found.plain & there;
+            self.twos[n_twos..][..4].copy_from_slice(&firsts(twos));
+            n_twos += COUNTS[twos];
+            let flipped = found.fit & !found.plain & there;
+            self.flipped[n_flipped..][..4].copy_from_slice(&firsts(flipped));
+            n_flipped += COUNTS[flipped];
+            let ones = !found.fit & there;
+            let words = (BOTH[ones] + first).to_le_bytes();
+            self.ones[n_ones..][..8].copy_from_slice(&words);
+            n_ones += 2 * COUNTS[ones];
         }
         if n_words % 2 == 1 {
-            self.ones[self.n_ones] = (n_words - 1) as u8;
-            self.n_ones += 1;
+            self.ones[n_ones] = (n_words - 1) as u8;
+            n_ones += 1;
         }
-    }
-
-    /// Puts the pairs of 8 words that are `there` to where they belong.
-    #[inline(always)]
-    fn list(&mut self, first: usize, there: usize, found: &Found) {
-        let twos = found.plain & there;
-        let flipped = found.fit & !found.plain & there;
-        let ones = !found.fit & there;
-        let first = u64::from_le_bytes([first as u8; 8]);
-        let pairs = |set: usize| ((PAIRS[set] + first) as u32).to_le_bytes();
-        self.twos[self.n_twos..][..4].copy_from_slice(&pairs(twos));
-        self.n_twos += COUNTS[twos];
-        self.flipped[self.n_flipped..][..4].copy_from_slice(&pairs(flipped));
-        self.n_flipped += COUNTS[flipped];
-        let words = (WORDS[ones] + first).to_le_bytes();
-        self.ones[self.n_ones..][..8].copy_from_slice(&words);
-        self.n_ones += 2 * COUNTS[ones];
+        self.n_words = n_words;
+        (self.n_twos, self.n_flipped, self.n_ones) = (n_twos, n_flipped, n_ones);
     }
 
     /// Says what is to be added to the sums of products for the activations that were flipped.
@@ -171,10 +168,10 @@ const COUNTS: [usize; 16] = {
 };
 
 /// The first words of the pairs whose bits are set, a byte each.
-const PAIRS: [u64; 16] = listed(1);
+const FIRSTS: [u64; 16] = listed(1);
 
 /// Both words of them.
-const WORDS: [u64; 16] = listed(2);
+const BOTH: [u64; 16] = listed(2);
 
 /// The first `n` words of the pairs whose bits are set, a byte each, the first in the lowest.
 const fn listed(n: u64) -> [u64; 16] {

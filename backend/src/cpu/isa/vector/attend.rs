@@ -5,9 +5,14 @@
 use half::bf16;
 
 use super::Registers;
+use crate::cpu::isa::operands::CACHE_LINE;
 
 /// Keys whose scores are summed at a time.
 const KEYS: usize = 4;
+
+/// How many bytes ahead keys and values are asked for, where that is into the first cache
+/// ([`asks_near`](Registers::asks_near)).
+const AHEAD: usize = 4096;
 
 /// `scores[r, i] = q[r] . k[i]`: queries `q` `[few, dim]`, keys `k` `[keys, dim]`.
 ///
@@ -55,10 +60,24 @@ unsafe fn scores_of<S: Registers, const R: usize>(
             *query = &q[r * dim..][..dim];
         }
         // SAFETY: the caller's.
-        let sums = unsafe { products::<S, R>(queries, rows) };
+        let sums = unsafe {
+            ask::<S>(keys);
+            products::<S, R>(queries, rows)
+        };
         for (r, sums) in sums.iter().enumerate() {
             let to = &mut scores[r * n + block * KEYS..][..here];
             to.copy_from_slice(&sums[..here]);
+        }
+    }
+}
+
+/// Asks for what is [`AHEAD`] of some numbers.
+#[inline(always)]
+unsafe fn ask<S: Registers>(numbers: &[bf16]) {
+    if S::asks_near() {
+        for line in numbers.chunks(CACHE_LINE / size_of::<bf16>()) {
+            // SAFETY: the caller's: the processor has the set of `S`.
+            unsafe { S::prefetch_near(line.as_ptr().cast(), AHEAD) };
         }
     }
 }
@@ -162,6 +181,7 @@ unsafe fn weighted_columns<S: Registers, const R: usize, const C: usize>(
         let mut sums = [[S::splat(0.0); C]; R];
         for (i, row) in v.chunks_exact(width).take(n).enumerate() {
             let row = &row[first..][..C * S::N];
+            ask::<S>(row);
             let mut wide = [S::splat(0.0); C];
             for c in 0..C {
                 wide[c] = S::load_bf16(row.as_ptr().add(c * S::N));
