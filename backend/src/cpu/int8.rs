@@ -18,7 +18,7 @@ use super::checksum::Checksummed;
 use super::epilogue::Epilogue;
 use super::gemm::Gemm;
 use super::gemv;
-use super::isa::operands::{ByteMatrix, FewWords};
+use super::isa::operands::ByteMatrix;
 use super::isa::{Isa, TileKernels};
 use super::outliers::{column_scales, outlier_columns, without};
 use super::pages::Pages;
@@ -336,7 +336,7 @@ impl Int8Matrix {
         let words = to_words(x, self.slices);
         let few = isa
             .tiles
-            .map(|tiles| (tiles, FewWords::new(tiles, &words.q, k, &words.scales)));
+            .map(|tiles| (tiles, tiles.words(&words.q, k, &words.scales)));
         gemv::share(rows, self.out_features, k, y, |first, y| {
             let n = y.len() / rows;
             let matrix = ByteMatrix {

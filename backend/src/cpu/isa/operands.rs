@@ -7,7 +7,6 @@
 
 use half::bf16;
 
-use super::tables::TileKernels;
 use crate::cpu::slices::Slices;
 
 /// Lanes of a line.
@@ -160,24 +159,26 @@ pub(crate) struct FewWords<'a> {
 }
 
 impl<'a> FewWords<'a> {
-    /// Takes activations `[rows, in_features]` and their scales `[rows, slices]`, for some kernels.
-    pub(crate) fn new(
-        kernels: &TileKernels,
+    /// Takes activations `[rows, in_features]` and their scales `[rows, slices]`, as they are.
+    pub(crate) fn new(form: ByteForm, x: &'a [i16], scales: &'a [f32]) -> Self {
+        Self {
+            x,
+            form,
+            lines: Vec::new(),
+            scales,
+        }
+    }
+
+    /// Takes them as bytes too.
+    pub(crate) fn halved(
+        form: ByteForm,
         x: &'a [i16],
         in_features: usize,
         scales: &'a [f32],
     ) -> Self {
-        let form = kernels.form;
-        let lines = if kernels.few_halves {
-            Self::halves(form, x, in_features)
-        } else {
-            Vec::new()
-        };
         Self {
-            x,
-            form,
-            lines,
-            scales,
+            lines: Self::halves(form, x, in_features),
+            ..Self::new(form, x, scales)
         }
     }
 

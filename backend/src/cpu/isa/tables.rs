@@ -52,6 +52,22 @@ pub(crate) struct TileKernels {
     pub(crate) few_bf16: fn(&[f32], Bf16Matrix<'_>, &mut [f32]),
 }
 
+impl TileKernels {
+    /// Few rows of activations `[rows, in_features]` and their scales `[rows, slices]`, as `few_words` takes them.
+    pub(crate) fn words<'a>(
+        &self,
+        x: &'a [i16],
+        in_features: usize,
+        scales: &'a [f32],
+    ) -> FewWords<'a> {
+        if self.few_halves {
+            FewWords::halved(self.form, x, in_features, scales)
+        } else {
+            FewWords::new(self.form, x, scales)
+        }
+    }
+}
+
 /// How 8 rows of bytes are multiplied with a tile of activations.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ByteProduct {

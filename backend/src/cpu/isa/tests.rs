@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use super::operands::{Bf16Matrix, ByteMatrix, FewWords, LANES, Line, TILE_ROWS};
+use super::operands::{Bf16Matrix, ByteMatrix, LANES, Line, TILE_ROWS};
 use super::*;
 use crate::cpu::slices::Slices;
 
@@ -136,14 +136,14 @@ fn few_rows_agree(tiles: &TileKernels, rows: usize, n: usize, k: usize) {
     let words: Vec<i16> = x.iter().map(|x| (x * 32767.0) as i16).collect();
     let x_scales = wave(rows * slices.count(), 0.5);
     let (mut all, mut narrow) = (vec![0.0; rows * n], vec![0.0; rows * n]);
-    let few = FewWords::new(tiles, &words, k, &x_scales);
+    let few = tiles.words(&words, k, &x_scales);
     (tiles.few_words)(&few, matrix, &mut all);
     let bf16 = Bf16Matrix { rows: &w, k };
     (tiles.few_bf16)(&x, bf16, &mut narrow);
     for r in 0..rows {
         let (mut one, mut one_narrow) = (vec![0.0; n], vec![0.0; n]);
         let x_scales = &x_scales[r * slices.count()..][..slices.count()];
-        let row = FewWords::new(tiles, &words[r * k..][..k], k, x_scales);
+        let row = tiles.words(&words[r * k..][..k], k, x_scales);
         (tiles.few_words)(&row, matrix, &mut one);
         (tiles.few_bf16)(&x[r * k..][..k], bf16, &mut one_narrow);
         for i in 0..n {

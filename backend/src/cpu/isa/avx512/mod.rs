@@ -235,7 +235,7 @@ mod tests {
                 .map(|i| (i * 971 % 60_000) as u16 as i16)
                 .collect();
             let x_scales = vec![0.5; rows * slices.count()];
-            let few = FewWords::new(&TILES, &words, k, &x_scales);
+            let few = TILES.words(&words, k, &x_scales);
             let (mut near, mut far) = (vec![0.0; rows * n], vec![1.0; rows * n]);
             groups_of_words::<true>(&few, matrix, &mut near);
             groups_of_words::<false>(&few, matrix, &mut far);
