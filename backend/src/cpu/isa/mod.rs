@@ -33,6 +33,10 @@ mod loops;
 mod neon;
 pub(crate) mod operands;
 mod plain;
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "other processors have no such table")
+)]
 mod sorted;
 mod tables;
 #[cfg_attr(

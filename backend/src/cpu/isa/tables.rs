@@ -79,12 +79,20 @@ pub(crate) enum ByteProduct {
         gather: Option<ByteWords>,
     },
     /// Where they are in the matrix, four bytes to each word of activations.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "other processors have no such table")
+    )]
     InPlace {
         multiply: fn([&[i8]; TILE_ROWS], &Lines<u32>, &Scaling<'_>, Out<'_>),
         /// For rows that do not end with a whole word.
         gathered: WordsProduct,
     },
     /// Each row's sorted by how they are multiplied.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "other processors have no such table")
+    )]
     Sorted {
         sort: fn(&[i8], &mut SortedWords),
         multiply: fn([&SortedWords; TILE_ROWS], &Lines<u32>, &Scaling<'_>, Out<'_>),

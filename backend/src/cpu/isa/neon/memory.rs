@@ -7,7 +7,7 @@ use std::arch::aarch64::{
     vzip1q_u32, vzip1q_u64, vzip2q_u32, vzip2q_u64,
 };
 
-use crate::cpu::isa::operands::{ByteForm, CACHE_LINE, LANES, Line};
+use crate::cpu::isa::operands::{CACHE_LINE, LANES, Line};
 use crate::cpu::isa::tables::ByteWords;
 
 #[target_feature(enable = "neon")]
