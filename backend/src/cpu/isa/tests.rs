@@ -69,6 +69,32 @@ fn words_of_bytes_stand_side_by_side() {
 }
 
 #[test]
+fn words_are_multiplied_together_where_their_sums_fit() {
+    for tiles in Isa::available().iter().filter_map(|isa| isa.tiles) {
+        let ByteProduct::Sorted { sort, .. } = tiles.bytes else {
+            continue;
+        };
+        let mut sorted = SortedWords::default();
+        let mut sort = |row: &[i8]| {
+            sort(row, &mut sorted);
+            let lists = [sorted.twos(), sorted.flipped(), sorted.ones()];
+            (lists.map(<[u8]>::to_vec), sorted.n_words())
+        };
+        let firsts: Vec<u8> = (0..128).step_by(2).collect();
+        let all: Vec<u8> = (0..128).collect();
+        // Lanes of four weights that come to 128, flipped to 120 of each sign, and of more whatever is flipped.
+        assert_eq!(sort(&[32; 512]), ([firsts.clone(), vec![], vec![]], 128));
+        assert_eq!(sort(&[60; 512]), ([vec![], firsts, vec![]], 128));
+        assert_eq!(sort(&[-127; 512]), ([vec![], vec![], all], 128));
+        // A pair of words, one without a neighbour, and a weight.
+        let row = [[1; 8], [60; 8]].concat();
+        assert_eq!(sort(&row[..15]), ([vec![0], vec![2], vec![]], 4));
+        assert_eq!(sort(&row[..9]), ([vec![0], vec![], vec![2]], 3));
+        assert_eq!(sort(&[]), ([vec![], vec![], vec![]], 0));
+    }
+}
+
+#[test]
 fn an_unknown_name_is_refused_with_those_there_are() {
     let reason = named("sse9").expect_err("there is none");
     let best = Isa::best().name;
