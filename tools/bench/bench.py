@@ -85,7 +85,7 @@ class Bench:
         self.commands, self.failed = {}, set()
         path = os.pathsep.join(filter(None, (str(self.site), os.environ.get("PYTHONPATH"))))
         self.env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-        self.held = self.isa.env() if self.isa else {}
+        self.switches = self.isa.env() if self.isa else {}
         self.hides = self.isa and self.isa.hides(CPUINFO.read_text())
 
     def need(self, *packages):
@@ -129,20 +129,20 @@ class Bench:
         return [sys.executable, HERE / "peer_transformers.py", checkpoint, PAIRS, tokens,
                 *self.grid(), *(["float32"] if plain else [])]
 
-    def hidden(self, where, packages):
-        """What runs a peer with packages of a folder that are held to the instruction set, if the
-        processor has more."""
+    def hidden(self, python, packages):
+        """What runs a peer whose packages are held to the instruction set, if the processor has
+        more."""
         if not self.hides:
             return []
-        folder = self.out / f"held-{packages[-1]}"
+        folder, path = self.out / f"held-{packages[-1]}", self.env["PYTHONPATH"]
         say(f"{packages[-1]} is held to {self.isa.ours} in {folder}")
-        return ["env", *held([where / package for package in packages], folder, self.isa.ours),
-                f"PYTHONPATH={folder}{os.pathsep}{self.env['PYTHONPATH']}"]
+        return ["env", *held(python, path, packages, folder, self.isa.ours),
+                f"PYTHONPATH={folder}{os.pathsep}{path}"]
 
     def prepare_openvino(self):
         self.need(("openvino", "openvino"), ("nncf", "nncf"))
-        return [*self.hidden(self.site, ["openvino"]), sys.executable, HERE / "peer_openvino.py", self.checkpoint, PAIRS, self.tokens,
-                *self.grid(), ROWS]
+        return [*self.hidden(sys.executable, ["openvino"]), sys.executable,
+                HERE / "peer_openvino.py", self.checkpoint, PAIRS, self.tokens, *self.grid(), ROWS]
 
     def prepare_openvino_genai(self):
         """GenAI and its exporter, which takes no transformers after 5.0, in an environment of their
@@ -165,10 +165,8 @@ class Bench:
                  self.checkpoint, "--task", "image-text-to-text", "--weight-format", "int8",
                  "--sym", part], env=env)
             part.rename(model)
-        where = subprocess.run([python, "-c", "import site; print(site.getsitepackages()[0])"],
-                               check=True, text=True, capture_output=True).stdout.strip()
         packages = ["openvino", "openvino_tokenizers", "openvino_genai"]
-        return [*self.hidden(pathlib.Path(where), packages), python,
+        return [*self.hidden(python, packages), python,
                 HERE / "peer_openvino_genai.py", model, PAIRS, self.tokens, WIDTH, HEIGHT]
 
     def prepare_element(self):
@@ -255,7 +253,7 @@ class Bench:
     def through_element(self):
         """The element's own figures, printed as they come."""
         plugins = os.environ.get("GST_PLUGIN_PATH", self.target() / "release")
-        env = os.environ | self.held | {"GST_PLUGIN_PATH": str(plugins),
+        env = os.environ | self.switches | {"GST_PLUGIN_PATH": str(plugins),
                                         "XDG_CACHE_HOME": str(self.out / "cache")}
         try:
             run(self.commands["element"], env=env)
@@ -265,7 +263,7 @@ class Bench:
     def measure(self, peer):
         command = [str(word) for word in self.commands[peer]]
         try:
-            result = subprocess.run(command, env=self.env | self.held, text=True,
+            result = subprocess.run(command, env=self.env | self.switches, text=True,
                                     capture_output=True, check=False, timeout=LIMIT_S)
         except (subprocess.TimeoutExpired, OSError) as error:
             raise RuntimeError(str(error)) from error
@@ -367,7 +365,7 @@ def main():
     for peer in args.peers.split(","):
         try:
             bench.commands[peer] = bench.prepare(peer)
-        except (subprocess.CalledProcessError, OSError) as error:
+        except (subprocess.CalledProcessError, OSError, RuntimeError) as error:
             say(f"{peer} is left out: {error}")
     say(f"load before: {os.getloadavg()[0]:.1f}")
     most = {peer: MOST.get(peer, args.rounds) if args.peers == everything else args.rounds

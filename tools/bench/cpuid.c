@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MPL-2.0
 
 // Answers `cpuid` as a processor without AVX-512 and AMX would, to libraries in which held.py replaced that
-// instruction by `ud2`, which traps. To be preloaded. With BENCH_HELD_TO=avxvnni AVX-VNNI is told of, else not.
+// instruction by `ud2`, which traps: every `ud2` of the process is taken for one. To be preloaded. With
+// BENCH_HELD_TO=avxvnni AVX-VNNI is told of, else not.
 
 #define _GNU_SOURCE
 #include <cpuid.h>

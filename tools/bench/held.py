@@ -15,12 +15,20 @@ import subprocess
 
 HERE = pathlib.Path(__file__).resolve().parent
 CPUID, UD2 = b"\x0f\xa2", b"\x0f\x0b"
-SECTION = re.compile(r"\]\s+\S+\s+PROGBITS\s+([0-9a-f]+)\s+([0-9a-f]+)\s+([0-9a-f]+)\s.*\bAX\b")
+SECTION = re.compile(r"\]\s+\S+\s+PROGBITS\s+([0-9a-f]+)\s+([0-9a-f]+)\s+([0-9a-f]+)\s.*\bAX")
+WHERE = "import importlib.util, sys\nfor name in sys.argv[1:]:" \
+    "\n    print(importlib.util.find_spec(name).submodule_search_locations[0])"
 
 
 def output(*command):
     """What a program prints, by lines."""
-    text = subprocess.run(command, check=True, text=True, capture_output=True).stdout
+    program = pathlib.Path(command[0]).name
+    try:
+        text = subprocess.run(command, check=True, text=True, capture_output=True).stdout
+    except FileNotFoundError as error:
+        raise RuntimeError(f"there is no {program}: install gcc and binutils") from error
+    except subprocess.CalledProcessError as error:
+        raise RuntimeError(f"{program}: {error.stderr.strip()[-400:]}") from error
     return text.splitlines()
 
 
@@ -35,25 +43,30 @@ def trap(library):
         if not line.rstrip().endswith("\tcpuid"):
             continue
         address = int(line.split(":")[0], 16)
-        at = next(address - start + offset for start, offset, size in sections
-                  if start <= address < start + size)
+        at = next((address - start + offset for start, offset, size in sections
+                   if start <= address < start + size), len(data))
         if data[at:at + 2] != CPUID:
             raise RuntimeError(f"{library}: no cpuid at {address:#x}")
         data[at:at + 2] = UD2
     library.write_bytes(data)
 
 
-def held(packages, to, name):
-    """What env(1) is to be told to run a peer with copies of these package folders, held to the
-    instruction set `name`. They are made in the folder `to`, unless they are there."""
-    if not to.exists():
+def held(python, path, packages, to, name):
+    """What env(1) is to be told to run a peer with copies of what these packages are to an
+    interpreter with PYTHONPATH `path`, held to the instruction set `name`. They are made in the
+    folder `to`, unless they are there and no older than the packages."""
+    places = output("env", f"PYTHONPATH={path}", str(python), "-c", WHERE, *packages)
+    sources = [pathlib.Path(place) for place in places]
+    newest = max(source.stat().st_mtime for source in [*sources, pathlib.Path(__file__)])
+    if not to.exists() or to.stat().st_mtime < newest:
         part = to.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        for package in packages:
-            shutil.copytree(package, part / package.name)
+        for old in part, to:
+            shutil.rmtree(old, ignore_errors=True)
+        for source in sources:
+            shutil.copytree(source, part / source.name)
         for library in part.rglob("*.so*"):
             trap(library)
-        subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", part / "cpuid.so",
-                        HERE / "cpuid.c"], check=True)
+        part.touch()
         part.rename(to)
+    output("cc", "-O2", "-shared", "-fPIC", "-o", str(to / "cpuid.so"), str(HERE / "cpuid.c"))
     return [f"LD_PRELOAD={to / 'cpuid.so'}", f"BENCH_HELD_TO={name}"]

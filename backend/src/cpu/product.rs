@@ -5,7 +5,7 @@
 //! ```text
 //! for 64 rows of the matrix (a task):
 //!   for each block of its columns, 128 words:
-//!     the block's words, 8 rows side by side                     (32 KB; or read where they are: `Reading`)
+//!     the block's words, 8 rows side by side (32 KB), sorted (84 KB), or read where they are (`Reading`)
 //!     for each tile of 48 rows of activations:                   (24 KB, in the first cache)
 //!       for 8 of the 64 rows: multiply, scale, add to the sums
 //!   turn the sums over into rows, and do what follows to them (`Epilogue`)
@@ -86,7 +86,7 @@ pub(super) trait Tiles: Sync {
         Reading::Gathered
     }
 
-    /// Sorts the words of a block of row `row`.
+    /// Sorts the words of a block of row `row`, if they are read so.
     fn sort(&self, _row: usize, _: &Range<usize>, _: &mut SortedWords) {}
 
     /// 16 words of row `row` from word `from` on; those beyond its end are 0.

@@ -118,7 +118,7 @@ pub(crate) struct Halves {
 }
 
 /// What bytes of activations are, where they are multiplied with weights of 8 bits, four to a word. Many rows are
-/// rounded to 8 bits; few have 16, in two bytes that are multiplied one after the other.
+/// rounded to 8 bits; few have 16, as they are or in two bytes that are multiplied one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ByteForm {
     /// Unsigned.

@@ -67,6 +67,19 @@ impl Tile {
         lines
     }
 
+    /// Gives a lane for each matrix row the activations that bring its sums as far up as they go, and another as far
+    /// down.
+    fn meet_weights(&mut self, form: ByteForm) {
+        let extreme = |up: bool| if up { u8::MAX } else { 0 } ^ form.flip();
+        for (lines, words) in self.b.chunks_mut(self.width).zip(&self.a) {
+            for (row, word) in words.iter().enumerate() {
+                let weights = word.to_le_bytes().map(u8::cast_signed);
+                lines[0].0[row] = u32::from_le_bytes(weights.map(|w| extreme(w > 0)));
+                lines[0].0[TILE_ROWS + row] = u32::from_le_bytes(weights.map(|w| extreme(w < 0)));
+            }
+        }
+    }
+
     /// The same of all ways there are to multiply bytes, of so many columns.
     fn run_bytes(
         &self,
@@ -197,6 +210,9 @@ proptest! {
             // What is beyond the last column.
             for word in &mut tile.a[words - 1] {
                 *word &= u32::MAX >> (32 * words - 8 * columns);
+            }
+            if largest {
+                tile.meet_weights(tiles.form);
             }
             let row_scales: Vec<Line<f32>> =
                 (0..width).map(|i| Line(std::array::from_fn(|j| 1e-3 * (i + j + 1) as f32))).collect();

@@ -72,6 +72,10 @@ impl TileKernels {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ByteProduct {
     /// Their words side by side.
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
+        expect(dead_code, reason = "other processors have no such table yet")
+    )]
     Gathered {
         multiply: WordsProduct,
         /// Puts the words of 8 rows side by side, as many as are asked for and are there, and says how many those

@@ -84,6 +84,10 @@ fn words_are_multiplied_together_where_their_sums_fit() {
         let all: Vec<u8> = (0..128).collect();
         // Lanes of four weights that come to 128, flipped to 120 of each sign, and of more whatever is flipped.
         assert_eq!(sort(&[32; 512]), ([firsts.clone(), vec![], vec![]], 128));
+        assert_eq!(
+            sort(&[33, 32, 1, 1, 32, 32, 1, 1]),
+            ([vec![], vec![0], vec![]], 2)
+        );
         assert_eq!(sort(&[60; 512]), ([vec![], firsts, vec![]], 128));
         assert_eq!(sort(&[-127; 512]), ([vec![], vec![], all], 128));
         // A pair of words, one without a neighbour, and a weight.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MPL-2.0
 
 //! Kernels for x86 processors with AVX2, with VNNI and without: those of [`vector`](super::vector) on
-//! registers of 256 bits.
+//! registers of 256 bits, and without VNNI products of bytes of their own.
 //!
 //! A line is two registers, and a tile six wide. Twelve of the sixteen registers hold sums: those of 2 matrix
 //! rows and a whole tile. Where a product of bytes takes registers of its own there are six, of one matrix row and a
