@@ -254,7 +254,7 @@ class Bench:
         """The element's own figures, printed as they come."""
         plugins = os.environ.get("GST_PLUGIN_PATH", self.target() / "release")
         env = os.environ | self.switches | {"GST_PLUGIN_PATH": str(plugins),
-                                        "XDG_CACHE_HOME": str(self.out / "cache")}
+                                            "XDG_CACHE_HOME": str(self.out / "cache")}
         try:
             run(self.commands["element"], env=env)
         except subprocess.CalledProcessError as error:

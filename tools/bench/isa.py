@@ -48,16 +48,12 @@ class Isa:
     def hides(self, cpuinfo):
         """Whether the processor of a /proc/cpuinfo has more than it, of what peers are held from."""
         has = flags(cpuinfo)
-        more = [word for word in ("avx_vnni", "avx512f") if LEVELS.get(word, 4) > self.level()]
-        return any(word in has for word in more)
-
-    def level(self):
-        """Its place among what peers say."""
-        return LEVELS[self.onednn.lower()]
+        called = {"avx_vnni": "avx_vnni", "avx512f": "avx512"}
+        return bool(self.beyond([word for flag, word in called.items() if flag in has]))
 
     def beyond(self, words):
         """Those of some instruction sets that it does not include."""
-        return [word for word in words if LEVELS[word] > self.level()]
+        return [word for word in words if LEVELS[word] > LEVELS[self.onednn.lower()]]
 
     def excess(self, said):
         """Why a peer that says this of itself was not held to it, or None."""

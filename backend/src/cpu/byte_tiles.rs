@@ -52,17 +52,12 @@ impl BytePanel {
         slices: Slices,
         left_out: &[usize],
     ) -> Self {
-        let loops = Isa::host().loops;
         let k = slices.in_features();
         let rows = x.len() / k;
         let flip = u32::from_le_bytes([kernels.form.flip(); 4]);
-        let (q, by_row) = rounded(x, slices, left_out, |x, q| {
-            (loops.slice_to_bytes)(x, ZERO, q)
-        });
+        let (q, by_row) = rounded(x, slices, left_out);
         let panel = panel(kernels, rows, k.div_ceil(PER_WORD), |row, words| {
-            fill(&q[row * k..][..k], words, |bytes| {
-                u32::from_le_bytes(bytes) ^ flip
-            });
+            fill(&q[row * k..][..k], flip, words);
         });
         let n_lines = rows.div_ceil(LANES);
         let mut scales = vec![Line([0.0; LANES]); slices.count() * n_lines];
@@ -76,12 +71,8 @@ impl BytePanel {
 }
 
 /// Rows rounded slice by slice, and their scales `[rows, slices]`.
-fn rounded(
-    x: &[f32],
-    slices: Slices,
-    left_out: &[usize],
-    round: impl Fn(&[f32], &mut [u8]) -> f32 + Sync,
-) -> (Vec<u8>, Vec<f32>) {
+fn rounded(x: &[f32], slices: Slices, left_out: &[usize]) -> (Vec<u8>, Vec<f32>) {
+    let loops = Isa::host().loops;
     let (k, n) = (slices.in_features(), slices.count());
     let mut scales = vec![0.0; x.len() / k * n];
     let mut q = vec![0; x.len()];
@@ -101,23 +92,23 @@ fn rounded(
             };
             for (i, scale) in scales.iter_mut().enumerate() {
                 let range = slices.range(i);
-                *scale = round(&x[range.clone()], &mut q[range]);
+                *scale = (loops.slice_to_bytes)(&x[range.clone()], ZERO, &mut q[range]);
             }
         });
     (q, scales)
 }
 
-/// Words of the bytes, the last filled up with zeros.
+/// Words of the bytes, the last filled up with zeros, with bits flipped.
 #[inline(always)]
-fn fill(x: &[u8], words: &mut [u32], word: impl Fn([u8; PER_WORD]) -> u32) {
+fn fill(x: &[u8], flip: u32, words: &mut [u32]) {
     let (chunks, rest) = x.as_chunks();
-    for (to, chunk) in words.iter_mut().zip(chunks) {
-        *to = word(*chunk);
+    for (to, &chunk) in words.iter_mut().zip(chunks) {
+        *to = u32::from_le_bytes(chunk) ^ flip;
     }
     if !rest.is_empty() {
         let mut last = [0; PER_WORD];
         last[..rest.len()].copy_from_slice(rest);
-        words[chunks.len()] = word(last);
+        words[chunks.len()] = u32::from_le_bytes(last) ^ flip;
     }
 }
 

@@ -5,6 +5,7 @@
 use half::bf16;
 
 use super::Registers;
+use super::few::Ahead;
 use crate::cpu::isa::operands::CACHE_LINE;
 
 /// Keys whose scores are summed at a time.
@@ -49,6 +50,7 @@ unsafe fn scores_of<S: Registers, const R: usize>(
     scores: &mut [f32],
 ) {
     let n = k.len() / dim;
+    let ahead = Ahead::if_near::<S>(AHEAD);
     for (block, keys) in k.chunks(KEYS * dim).enumerate() {
         let here = keys.len() / dim;
         let mut rows: [&[bf16]; KEYS] = [&keys[..dim]; KEYS];
@@ -61,7 +63,7 @@ unsafe fn scores_of<S: Registers, const R: usize>(
         }
         // SAFETY: the caller's.
         let sums = unsafe {
-            ask::<S>(keys);
+            ask::<S>(ahead, keys);
             products::<S, R>(queries, rows)
         };
         for (r, sums) in sums.iter().enumerate() {
@@ -71,14 +73,12 @@ unsafe fn scores_of<S: Registers, const R: usize>(
     }
 }
 
-/// Asks for what is [`AHEAD`] of some numbers.
+/// Asks for the cache lines ahead of those of some numbers.
 #[inline(always)]
-unsafe fn ask<S: Registers>(numbers: &[bf16]) {
-    if S::asks_near() {
-        for line in numbers.chunks(CACHE_LINE / size_of::<bf16>()) {
-            // SAFETY: the caller's: the processor has the set of `S`.
-            unsafe { S::prefetch_near(line.as_ptr().cast(), AHEAD) };
-        }
+unsafe fn ask<S: Registers>(ahead: Ahead, numbers: &[bf16]) {
+    for number in numbers.iter().step_by(CACHE_LINE / size_of::<bf16>()) {
+        // SAFETY: the caller's: the processor has the set of `S`.
+        unsafe { ahead.ask::<S, _>(number) };
     }
 }
 
@@ -172,6 +172,7 @@ unsafe fn weighted_columns<S: Registers, const R: usize, const C: usize>(
     y: &mut [f32],
 ) {
     let n = v.len() / width;
+    let ahead = Ahead::if_near::<S>(AHEAD);
     let mut weights: [&[f32]; R] = [&[]; R];
     for (r, weights) in weights.iter_mut().enumerate() {
         *weights = &p[r * n..][..n];
@@ -181,7 +182,7 @@ unsafe fn weighted_columns<S: Registers, const R: usize, const C: usize>(
         let mut sums = [[S::splat(0.0); C]; R];
         for (i, row) in v.chunks_exact(width).take(n).enumerate() {
             let row = &row[first..][..C * S::N];
-            ask::<S>(row);
+            ask::<S>(ahead, row);
             let mut wide = [S::splat(0.0); C];
             for c in 0..C {
                 wide[c] = S::load_bf16(row.as_ptr().add(c * S::N));

@@ -42,9 +42,21 @@ impl Ahead {
         Self { near, bytes }
     }
 
-    /// Asks for the cache line that far after `at`.
+    /// So far, if that is into the first cache.
     #[inline(always)]
-    unsafe fn ask<S: Registers, T>(self, at: &T) {
+    pub(super) fn if_near<S: Registers>(bytes: usize) -> Self {
+        let near = S::asks_near();
+        let bytes = if near { bytes } else { 0 };
+        Self { near, bytes }
+    }
+
+    /// Asks for the cache line that far after `at`.
+    ///
+    /// # Safety
+    ///
+    /// The processor must have the set of `S`.
+    #[inline(always)]
+    pub(super) unsafe fn ask<S: Registers, T>(self, at: &T) {
         let at = std::ptr::from_ref(at).cast();
         // SAFETY: the caller's: the processor has the set of `S`.
         unsafe {
